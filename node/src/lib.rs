@@ -1,0 +1,2 @@
+//! The ZeroCloud node: keeps spaces on this device the same as on its peers.
+#![deny(unsafe_code)]

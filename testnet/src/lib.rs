@@ -1,0 +1,1 @@
+//! Simulator, network lab and benchmarks. Nothing ships from here.
