@@ -13,12 +13,14 @@
 
 pub mod codec;
 pub mod id;
+pub mod index;
 pub mod keys;
 pub mod limits;
 pub mod manifest;
 pub mod name;
 pub mod register;
 pub mod sign;
+pub mod view;
 
 /// Version of every format that this crate writes. It is the first byte of each stored or sent object, and part of
 /// each signature's context. Version 0 may still change; nothing reads another version.
