@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod base;
 pub mod codec;
 pub mod id;
 pub mod index;
@@ -18,7 +19,9 @@ pub mod keys;
 pub mod limits;
 pub mod manifest;
 pub mod name;
+pub mod plan;
 pub mod register;
+pub mod scan;
 pub mod sign;
 pub mod view;
 

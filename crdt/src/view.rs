@@ -343,6 +343,11 @@ impl<'a, I: IndexRead> View<'a, I> {
         Self { index, names: RefCell::default() }
     }
 
+    /// The index that is read.
+    pub const fn index(&self) -> &'a I {
+        self.index
+    }
+
     /// Every entry that shows content of the item `source`: its own, and its losers. Empty if the view shows none.
     pub fn entries(&self, source: FileId) -> Result<Vec<ViewEntry>, I::Error> {
         let mut entries = Vec::new();
