@@ -11,12 +11,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod change;
 pub mod codec;
 pub mod id;
 pub mod keys;
 pub mod limits;
+pub mod log;
 pub mod manifest;
 pub mod name;
+pub mod padding;
 pub mod register;
 pub mod sign;
 
