@@ -1,6 +1,8 @@
 //! Registers against the reference: real Automerge documents that load the same changes, under random histories of
 //! several devices with delayed delivery in causal order.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test: helpers fail it, too")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use automerge::{Automerge, ROOT, ReadDoc};
