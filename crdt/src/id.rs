@@ -95,6 +95,10 @@ id!(
     /// Plain BLAKE3 of a whole file's content, or of a symlink's target. Stands inside sealed payloads only.
     ContentHash, 32
 );
+id!(
+    /// An Automerge change: SHA-256 of its chunk, as Automerge defines it. Changes name their dependencies by it.
+    ChangeHash, 32
+);
 
 impl SpaceId {
     /// What stands for a space where a signature is about none (address records).

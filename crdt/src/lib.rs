@@ -12,13 +12,16 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
+pub mod change;
 pub mod codec;
 pub mod id;
 pub mod index;
 pub mod keys;
 pub mod limits;
+pub mod log;
 pub mod manifest;
 pub mod name;
+pub mod padding;
 pub mod plan;
 pub mod register;
 pub mod scan;

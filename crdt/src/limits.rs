@@ -27,6 +27,13 @@ pub const ENTRY_HEADS_COUNT_MAX: usize = 64;
 pub const ENTRY_FILE_COUNT_MAX: usize = 1_000;
 /// Operations in one index entry: place, content and metas of each file, and what *a scan moves nothing else* adds.
 pub const ENTRY_OP_COUNT_MAX: usize = 16_000;
+/// Operations that one index entry supersedes, all together: 64 registers full to [`REGISTER_LIVE_COUNT_MAX`]. An
+/// honest author that needs more writes two entries.
+pub const ENTRY_PRED_COUNT_MAX: usize = 64_000;
+/// A register's value, encoded: a manifest with every epoch that it may name (32 KiB) or the longest link target.
+pub const VALUE_LEN_MAX: usize = 64 << 10;
+/// The base-2 logarithm of the window that a compressed payload may ask for (8 MiB, as zstd's own default).
+pub const ENTRY_WINDOW_LOG_MAX: u32 = 23;
 /// Live operations of one register: more than this many concurrent values is an attack.
 pub const REGISTER_LIVE_COUNT_MAX: usize = 1_000;
 /// A log's label.
@@ -59,6 +66,8 @@ pub const PATH_DEPTH_MAX: usize = 256;
 pub const LOG_STREAM_COUNT_MAX: usize = 256;
 /// Other streams of one connection.
 pub const OTHER_STREAM_COUNT_MAX: usize = 16;
+/// A signed frontier, which must fit a control frame beside its frame header: about 800 logs.
+pub const FRONTIER_LEN_MAX: usize = CONTROL_FRAME_LEN_MAX - 1024;
 /// Entries of one peer that wait for their parents.
 pub const WAITING_ENTRY_COUNT_MAX: usize = 10_000;
 /// Bytes of such entries.
