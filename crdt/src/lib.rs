@@ -11,14 +11,21 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod codec;
+mod envelope;
+pub mod grant;
 pub mod id;
 pub mod keys;
 pub mod limits;
 pub mod manifest;
+pub mod membership;
 pub mod name;
+pub mod pairing;
 pub mod register;
 pub mod sign;
+pub mod ticket;
+pub mod words;
 
 /// Version of every format that this crate writes. It is the first byte of each stored or sent object, and part of
 /// each signature's context. Version 0 may still change; nothing reads another version.
