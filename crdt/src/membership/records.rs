@@ -256,6 +256,18 @@ impl Records {
         Ok(self.table_in(&past)?)
     }
 
+    /// The role of one device in [`Self::table_at`], without making the whole table; `None` if it is not in.
+    ///
+    /// # Errors
+    /// Both variants of [`TableError`].
+    pub fn role_at(&self, heads: &[RecordHash], device: DeviceId) -> Result<Option<Role>, TableError> {
+        let past = self.past_of(heads).map_err(|UnknownRecord(hash)| TableError::Unknown(hash))?;
+        match self.newer_in(&past) {
+            Some(newer) => Err(newer.into()),
+            None => Ok(self.standing(&past, device).map(|standing| standing.given.role)),
+        }
+    }
+
     /// Whether `device` was ever added with a role that reads: it may hold secrets of that time and grant them on.
     pub fn was_reader(&self, device: DeviceId) -> bool {
         let adds = self.adds.get(&device).into_iter().flatten();

@@ -173,6 +173,10 @@ fn a_t1_is_for_one_inviter_one_space_and_the_connections_device() {
     body.introduction = Introduction::make(&device(6), pair.ticket.inviter, pair.ticket.space);
     let stolen = Message::seal(&pair.joiner, &pair.ticket.secret, Side::Joiner, pair.ticket.space, encode(&body));
     assert_eq!(pair.check_t1(&stolen), Err(T1Error::Refused));
+    // The joiner's own, but signed for another space.
+    body.introduction = Introduction::make(&pair.joiner, pair.ticket.inviter, SpaceId([9; 32]));
+    let other = Message::seal(&pair.joiner, &pair.ticket.secret, Side::Joiner, pair.ticket.space, encode(&body));
+    assert_eq!(pair.check_t1(&other), Err(T1Error::Row(RowError::BadSignature)));
     // The joiner's own, but for another inviter.
     body.introduction = Introduction::make(&pair.joiner, device(6).id(), pair.ticket.space);
     let other = Message::seal(&pair.joiner, &pair.ticket.secret, Side::Joiner, pair.ticket.space, encode(&body));

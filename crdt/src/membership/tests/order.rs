@@ -175,6 +175,10 @@ proptest! {
         for record in made.iter().filter(|record| in_order.contains(record.hash())) {
             let at = [record.hash()];
             prop_assert_eq!(in_order.table_at(&at).unwrap(), shuffled.table_at(&at).unwrap());
+            for number in 0..5 {
+                let role = in_order.table_at(&at).unwrap().role(device(number).id());
+                prop_assert_eq!(shuffled.role_at(&at, device(number).id()), Ok(role));
+            }
             let mut past = model.past(record.hash()).unwrap();
             prop_assert!(past.iter().all(|earlier| in_order.follows(&at, &[*earlier]).unwrap()));
             past.insert(record.hash());
