@@ -20,6 +20,9 @@ use crate::limits::{
     RECORD_BYTES_MAX, RECORD_COUNT_MAX, RECORD_LEN_MAX, RECORD_PREVIOUS_COUNT_MAX, WAITING_RECORD_COUNT_MAX,
 };
 
+/// Who is no owner is refused when the bounds are reached by this part: another member that adds devices without end
+/// can't keep an owner from removing it.
+const OTHERS_SHARE: usize = 2;
 /// The rank of the recovery key.
 const RECOVERY_RANK: u32 = 0;
 /// The rank of the creator's device.
@@ -323,10 +326,6 @@ impl Records {
 
     /// Judges a record whose past is complete, and keeps it.
     fn keep(&mut self, record: Record) -> Result<(), InsertError> {
-        let bytes_len = self.bytes_len + record.bytes().len();
-        if self.nodes.len() >= RECORD_COUNT_MAX || bytes_len > RECORD_BYTES_MAX {
-            return Err(InsertError::Full);
-        }
         let previous = &record.head().previous;
         let mut past = self.past_of(previous).map_err(|_| RecordError::Shape)?;
         let level = record.head().level;
@@ -339,6 +338,11 @@ impl Records {
             return Err(newer.into());
         }
         let author = self.standing(&past, record.head().author).ok_or(AddRefusal::NotMember)?.given;
+        let share = if author.role.can_add_members() { 1 } else { OTHERS_SHARE };
+        let bytes_len = self.bytes_len + record.bytes().len();
+        if self.nodes.len() >= RECORD_COUNT_MAX / share || bytes_len > RECORD_BYTES_MAX / share {
+            return Err(InsertError::Full);
+        }
         let newer = match record.operation() {
             Ok(Operation::Add(Row { introduction, given })) => {
                 let standing = self.standing(&past, introduction.identity.device).map(|standing| standing.given);

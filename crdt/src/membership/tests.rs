@@ -11,8 +11,8 @@ use crate::codec::encode;
 use crate::envelope::Envelope;
 use crate::id::{DeviceId, EntryHash, Incarnation, LogId, RecordHash, SpaceId};
 use crate::keys::{DeviceKeys, Secret};
-use crate::limits::WAITING_RECORD_COUNT_MAX;
-use crate::sign::Signed;
+use crate::limits::{KEM_KEY_LEN_MAX, WAITING_RECORD_COUNT_MAX};
+use crate::sign::{Signed, sign};
 
 fn flipped(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     (0..bytes.len() * 8).map(|bit| {
@@ -120,6 +120,51 @@ fn a_row_that_was_added_twice_has_the_best_rank_and_the_lowest_role_of_its_lates
         lab.records.insert(record.bytes()).unwrap();
     }
     assert_eq!(row(&lab), Given { person: person(5), rank: 3, role: Role::Keeper }, "of concurrent ones the lowest");
+}
+
+#[test]
+fn of_two_inviters_at_once_the_one_of_better_rank_says_whose_device_it_is() {
+    let mut lab = Lab::new(1);
+    let (creator, owner, joiner) = (lab.creator.clone(), device(2), device(5));
+    lab.add(&creator, &owner, person(2), 2, Role::Owner);
+    let heads = lab.records.heads();
+    for inviters in [[&creator, &owner], [&owner, &creator]] {
+        let mut records = lab.records.clone();
+        for inviter in inviters {
+            let whose = if inviter.id() == owner.id() { person(7) } else { person(8) };
+            let row = lab.row(inviter.id(), &joiner, whose, 9, Role::Editor);
+            records.insert(lab.add_on(&heads, inviter, row).bytes()).unwrap();
+        }
+        assert_eq!(records.table().unwrap().row(joiner.id()).unwrap().given.person, person(8));
+    }
+}
+
+#[test]
+fn threat_44_a_member_that_is_no_owner_can_not_fill_the_space_with_records() {
+    let mut lab = Lab::new(1);
+    let (creator, viewer) = (lab.creator.clone(), device(2));
+    lab.add(&creator, &viewer, person(2), 2, Role::Viewer);
+    // As long as an introduction can be.
+    let keys: Vec<_> = (2..6).map(|suite| KemKey { suite, key: vec![suite; KEM_KEY_LEN_MAX] }).collect();
+    let identity = |number: u32, keys: &[KemKey]| {
+        let mut seed = [9; 32];
+        seed[..4].copy_from_slice(&number.to_be_bytes());
+        let device = DeviceKeys::from_seed(Secret::new(seed));
+        let identity = Identity { device: device.id(), keys: keys.to_vec() };
+        let signed = encode(&(&identity, viewer.id()));
+        let signature = sign(&device.signing_key(), Signed::Row, lab.space(), &signed);
+        Introduction { identity, inviter: viewer.id(), signature }
+    };
+    let rows: Vec<_> = (0..1100).map(|number| identity(number, &keys)).collect();
+    let given = Given { person: person(2), rank: 3, role: Role::Viewer };
+    let mut refused = None;
+    for introduction in rows {
+        let added = lab.records.add(&viewer.signing_key(), Row { introduction, given });
+        refused = refused.or(added.err());
+    }
+    assert_eq!(refused, Some(InsertError::Full));
+    lab.add(&creator, &device(5), person(5), 9, Role::Owner);
+    lab.add(&device(5), &device(6), person(6), 10, Role::Owner);
 }
 
 #[test]

@@ -99,17 +99,17 @@ struct Step {
     is_on_last: bool,
 }
 
+/// Few devices, so that most are added more than once; mostly with what an honest inviter would give.
 fn step() -> impl Strategy<Value = Step> {
-    let numbers = (0u8..5, 0u8..5, 0u8..4, 1u32..8, 0usize..4);
-    (numbers, any::<[prop::sample::Index; 2]>(), prop::bool::weighted(0.7)).prop_map(
-        |((author, joiner, person, rank, role), previous, is_on_last)| Step {
-            author,
-            joiner,
-            person,
-            rank,
-            role,
-            previous,
-            is_on_last,
+    let author = prop_oneof![4 => Just(1u8), 2 => Just(0u8), 3 => 2u8..5];
+    let joiner = prop_oneof![6 => 2u8..5, 1 => 0u8..2];
+    let person = prop_oneof![4 => Just(None), 2 => (0u8..4).prop_map(Some)];
+    let role = prop_oneof![3 => Just(3usize), 2 => 0usize..4];
+    let previous = (any::<[prop::sample::Index; 2]>(), prop::bool::weighted(0.5));
+    (author, joiner, person, 1u32..12, role, previous).prop_map(
+        |(author, joiner, person, rank, role, (previous, is_on_last))| {
+            let person = person.unwrap_or(joiner);
+            Step { author, joiner, person, rank, role, previous, is_on_last }
         },
     )
 }
@@ -142,11 +142,11 @@ fn rows_of(records: &Records) -> Rows {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn the_table_is_the_models_under_every_order_of_arrival(
-        (steps, order) in prop::collection::vec(step(), 1..14)
+        (steps, order) in prop::collection::vec(step(), 1..12)
             .prop_flat_map(|steps| {
                 let order: Vec<usize> = (0..steps.len()).collect();
                 (Just(steps), Just(order).prop_shuffle())
