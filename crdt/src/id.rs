@@ -100,6 +100,11 @@ id!(
     ChangeHash, 32
 );
 
+id!(
+    /// A ticket, as the joiner names it to the inviter: derived from the ticket's secret, which it does not show.
+    TicketId, 16
+);
+
 impl SpaceId {
     /// What stands for a space where a signature is about none (address records).
     pub const NONE: Self = Self([0; 32]);

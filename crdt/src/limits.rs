@@ -11,6 +11,18 @@ pub const RECORD_LEN_MAX: usize = 64 << 10;
 pub const RECORD_PREVIOUS_COUNT_MAX: usize = 16;
 /// Records of one space: a table is evaluated in memory.
 pub const RECORD_COUNT_MAX: usize = 10_000;
+/// Bytes of all records of one space, which are held in memory: an `add` is about 1.5 KiB.
+pub const RECORD_BYTES_MAX: usize = 32 << 20;
+/// Entries that a record's frontier names: 82 bytes each must fit the record.
+pub const RECORD_FRONTIER_COUNT_MAX: usize = 500;
+/// Older secrets in a record: 104 bytes each must fit the record.
+pub const RECORD_OLDER_COUNT_MAX: usize = 200;
+/// Records that wait for others: an honest peer sends them in causal order, so that none has to.
+pub const WAITING_RECORD_COUNT_MAX: usize = 256;
+/// KEM keys of a device: one for each suite, and there are few.
+pub const KEM_KEY_COUNT_MAX: usize = 4;
+/// A KEM key: X-Wing's has 1,216 bytes, ML-KEM-1024's with a curve 1,700.
+pub const KEM_KEY_LEN_MAX: usize = 4 << 10;
 /// A grant: X-Wing's encapsulation (1,120) and one sealed secret, with room for a second suite.
 pub const GRANT_LEN_MAX: usize = 8 << 10;
 /// The sealed payload of an entry. Bounds what is decrypted and decompressed at a time.
@@ -78,9 +90,21 @@ pub const REQUEST_COUNT_MAX: usize = 512;
 pub const ANSWER_FRAME_LEN_MAX: usize = (1 << 20) + FRAGMENT_LEN_MAX + 4096;
 /// Address hints in a ticket or an address record.
 pub const ADDRESS_HINT_COUNT_MAX: usize = 16;
+/// The URL of a relay.
+pub const RELAY_URL_LEN_MAX: usize = 256;
+/// An address record: all hints at full length.
+pub const ADDRESS_RECORD_LEN_MAX: usize = 8 << 10;
+/// The text of a seed's 24 words of at most 8 letters, with spaces.
+pub const WORDS_LEN_MAX: usize = 24 * 9;
 /// A ticket, decoded.
 pub const TICKET_LEN_MAX: usize = 1024;
 /// A pairing message: records and grants of a whole space.
 pub const PAIRING_LEN_MAX: usize = 4 << 20;
+/// The first message of a pairing: an introduction with all its keys.
+pub const PAIRING_REQUEST_LEN_MAX: usize = 32 << 10;
+/// What else a pairing message holds for the joiner: the signed frontier of the space.
+pub const PAIRING_FRONTIER_LEN_MAX: usize = 1 << 20;
+/// Grants in a pairing message: one for each epoch that no newer record holds sealed.
+pub const PAIRING_GRANT_COUNT_MAX: usize = 64;
 /// Spaces that one peer names in its hello.
 pub const HELLO_SPACE_COUNT_MAX: usize = 256;
