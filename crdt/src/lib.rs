@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod chunk;
 pub mod codec;
 pub mod id;
 pub mod keys;
@@ -18,6 +19,7 @@ pub mod limits;
 pub mod manifest;
 pub mod name;
 pub mod register;
+pub mod seal;
 pub mod sign;
 
 /// Version of every format that this crate writes. It is the first byte of each stored or sent object, and part of
