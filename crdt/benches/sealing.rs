@@ -25,7 +25,7 @@ fn noise(len: usize) -> Vec<u8> {
     bytes
 }
 
-/// The least favourable text: our own source, again and again, with a number in each round.
+/// Our own source, again and again, with a number in each line: what compresses, though not to nothing.
 fn text(len: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len + (64 << 10));
     for round in 0u64.. {

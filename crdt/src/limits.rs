@@ -53,6 +53,8 @@ pub const SEALED_PAGE_LEN_MAX: usize = MANIFEST_PAGE_LEN_MAX + MANIFEST_PAGE_LEN
 pub const MANIFEST_FAN_OUT_MAX: usize = 1_024;
 /// Depth of a manifest's tree of pages: fan-out 1,000 reaches 10^12 chunks.
 pub const MANIFEST_DEPTH_MAX: usize = 4;
+/// Chunks that are read into memory at once: a file of 4 TiB, in some 300 MB.
+pub const MANIFEST_READ_COUNT_MAX: usize = 1 << 22;
 /// Total length of a file: 2^56, so that no sum of lengths overflows.
 pub const FILE_LEN_MAX: u64 = 1 << 56;
 /// A name in a directory: what common file systems hold.

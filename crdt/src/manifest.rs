@@ -146,6 +146,9 @@ pub enum ManifestError {
     /// More chunks than [`crate::limits::MANIFEST_DEPTH_MAX`] levels of pages hold, or a deeper tree.
     #[error("the tree of manifest pages is too deep")]
     TooDeep,
+    /// Above [`crate::limits::MANIFEST_READ_COUNT_MAX`].
+    #[error("the file has more chunks than can be listed at once")]
+    TooManyChunks,
     /// The table of epochs is not that of the chunks and pages, in order of first use.
     #[error("the manifest's table of epochs is not the one of its chunks")]
     Epochs,

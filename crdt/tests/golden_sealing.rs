@@ -2,6 +2,8 @@
 //!
 //! `golden/sealing.json` is added to and never changed: who changes a byte of it changes the format of every space.
 
+#![allow(clippy::unwrap_used)] // helpers of tests, which the lint does not know as such
+
 use std::collections::BTreeMap;
 
 use data_encoding::HEXLOWER;

@@ -1,6 +1,9 @@
 //! Reading and checking manifests: a value as it comes from an entry, and the pages below it.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::BTreeMap,
+    ops::{ControlFlow, Range},
+};
 
 use super::{
     Body, Chunk, ChunkRef, Manifest, ManifestError, PageAddress, PageRef,
@@ -9,7 +12,10 @@ use super::{
 use crate::{
     codec::{DecodeError, decode_object},
     id::EpochId,
-    limits::{MANIFEST_DEPTH_MAX, MANIFEST_FAN_OUT_MAX, MANIFEST_INLINE_COUNT_MAX, MANIFEST_PAGE_LEN_MAX},
+    limits::{
+        MANIFEST_DEPTH_MAX, MANIFEST_FAN_OUT_MAX, MANIFEST_INLINE_COUNT_MAX, MANIFEST_PAGE_LEN_MAX,
+        MANIFEST_READ_COUNT_MAX,
+    },
 };
 
 /// Why a manifest's chunks could not be read.
@@ -77,42 +83,33 @@ impl Manifest {
     /// proves that it is the page of that id. For a very large file [`walk`](Self::walk) needs less memory.
     ///
     /// # Errors
-    /// [`ReadManifestError`], as documented there.
+    /// [`ReadManifestError`], as documented there; [`ManifestError::TooManyChunks`] above
+    /// [`MANIFEST_READ_COUNT_MAX`]: a few pages that list each other can stand for any number of chunks.
     pub fn chunks<E>(
         &self,
         mut source: impl FnMut(&PageAddress) -> Result<Vec<u8>, E>,
     ) -> Result<Vec<Chunk>, ReadManifestError<E>> {
-        let mut chunks = Vec::new();
-        self.walk(0..self.len, &mut source, |visited| {
-            if let Visited::Chunk { chunk, .. } = visited {
-                chunks.push(chunk);
-            }
-        })?;
-        Ok(chunks)
+        let chunks = self.chunks_of_range(0..self.len, &mut source)?;
+        Ok(chunks.into_iter().map(|(_, chunk)| chunk).collect())
     }
 
     /// The chunks that hold some of the bytes in `range`, each with its place in the file. Reads only the pages on the
     /// way to them, and checks what it reads.
     ///
     /// # Errors
-    /// [`ReadManifestError`], as documented there.
+    /// As [`chunks`](Self::chunks).
     pub fn chunks_of_range<E>(
         &self,
         range: Range<u64>,
         mut source: impl FnMut(&PageAddress) -> Result<Vec<u8>, E>,
     ) -> Result<Vec<(u64, Chunk)>, ReadManifestError<E>> {
-        let mut chunks = Vec::new();
-        self.walk(range, &mut source, |visited| {
-            if let Visited::Chunk { offset, chunk } = visited {
-                chunks.push((offset, chunk));
-            }
-        })?;
-        Ok(chunks)
+        self.list(range, &mut source, MANIFEST_READ_COUNT_MAX)
     }
 
     /// Visits the pages and chunks that hold some of the bytes in `range`, in order: a page before what it lists, and
     /// what it lists after the page was checked. If the range is the whole file, the table of epochs is checked against
-    /// all that was visited, at the end: nothing visited counts before this returns.
+    /// all that was visited, at the end: nothing visited counts before this returns. `visit` may break the walk off; it
+    /// then ends without that check and without an error.
     ///
     /// Holds one page of each height.
     ///
@@ -122,18 +119,18 @@ impl Manifest {
         &self,
         range: Range<u64>,
         source: &mut impl FnMut(&PageAddress) -> Result<Vec<u8>, E>,
-        visit: impl FnMut(Visited),
+        visit: impl FnMut(Visited) -> ControlFlow<()>,
     ) -> Result<(), ReadManifestError<E>> {
         self.check()?;
         let is_whole = range.start == 0 && range.end >= self.len;
         let known = self.epochs.iter().copied().zip(0..).collect();
         let mut walk = Walk { manifest: self, range, source, visit, known, used: 0, is_whole, chunk_count: 0 };
         match &self.body {
-            Body::Inline(chunks) => walk.visit_chunks(&self.epochs, chunks, 0).map_err(Into::into),
+            Body::Inline(chunks) => walk.visit_chunks(&self.epochs, chunks, 0).map(|_| ()).map_err(Into::into),
             Body::Paged(root) => {
                 let child = self.root(root);
-                walk.visit_page(&child, &self.epochs, root.height, 0)?;
-                if !is_whole {
+                let flow = walk.visit_page(&child, &self.epochs, root.height, 0)?;
+                if flow.is_break() || !is_whole {
                     return Ok(());
                 }
                 if walk.used != self.epochs.len() {
@@ -145,6 +142,28 @@ impl Manifest {
                 Ok(())
             }
         }
+    }
+
+    /// The chunks of a range, if they are no more than `count_max`.
+    pub(super) fn list<E>(
+        &self,
+        range: Range<u64>,
+        source: &mut impl FnMut(&PageAddress) -> Result<Vec<u8>, E>,
+        count_max: usize,
+    ) -> Result<Vec<(u64, Chunk)>, ReadManifestError<E>> {
+        let mut chunks = Vec::new();
+        let mut is_complete = true;
+        self.walk(range, source, |visited| {
+            if let Visited::Chunk { offset, chunk } = visited {
+                is_complete = chunks.len() < count_max;
+                if !is_complete {
+                    return ControlFlow::Break(());
+                }
+                chunks.push((offset, chunk));
+            }
+            ControlFlow::Continue(())
+        })?;
+        if is_complete { Ok(chunks) } else { Err(ManifestError::TooManyChunks.into()) }
     }
 
     /// The root page as if the manifest were a page that lists it.
@@ -177,19 +196,21 @@ struct Walk<'m, S, V> {
     chunk_count: usize,
 }
 
-impl<S, V: FnMut(Visited)> Walk<'_, S, V> {
+impl<S, V: FnMut(Visited) -> ControlFlow<()>> Walk<'_, S, V> {
     fn visit_page<E>(
         &mut self,
         child: &ChildRef,
         epochs: &[EpochId],
         height: u8,
         offset: u64,
-    ) -> Result<(), ReadManifestError<E>>
+    ) -> Result<ControlFlow<()>, ReadManifestError<E>>
     where
         S: FnMut(&PageAddress) -> Result<Vec<u8>, E>,
     {
         let address = child.resolve(epochs)?;
-        (self.visit)(Visited::Page(address));
+        if (self.visit)(Visited::Page(address)).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
         let plaintext = (self.source)(&address).map_err(ReadManifestError::Source)?;
         if plaintext.len() != address.len as usize {
             return Err(ManifestError::PageLen { len: plaintext.len() }.into());
@@ -204,7 +225,9 @@ impl<S, V: FnMut(Visited)> Walk<'_, S, V> {
                 for epoch in &page.epochs {
                     self.meet(epoch)?;
                 }
-                self.visit_chunks(&page.epochs, chunks, offset)?;
+                if self.visit_chunks(&page.epochs, chunks, offset)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
             }
             (PageBody::Inner(children), Some(height)) => {
                 check_count(children.len())?;
@@ -215,8 +238,10 @@ impl<S, V: FnMut(Visited)> Walk<'_, S, V> {
                     if child.content_len == 0 {
                         return Err(ManifestError::Count { count: 0 }.into());
                     }
-                    if overlaps(&self.range, begin, end) {
-                        self.visit_page(child, &page.epochs, height, begin)?;
+                    if overlaps(&self.range, begin, end)
+                        && self.visit_page(child, &page.epochs, height, begin)?.is_break()
+                    {
+                        return Ok(ControlFlow::Break(()));
                     }
                     begin = end;
                 }
@@ -224,20 +249,28 @@ impl<S, V: FnMut(Visited)> Walk<'_, S, V> {
             (PageBody::Leaf(_), Some(_)) | (PageBody::Inner(_), None) => return Err(ManifestError::Height.into()),
         }
         self.meet(&address.epoch)?;
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn visit_chunks(&mut self, epochs: &[EpochId], chunks: &[ChunkRef], offset: u64) -> Result<(), ManifestError> {
+    fn visit_chunks(
+        &mut self,
+        epochs: &[EpochId],
+        chunks: &[ChunkRef],
+        offset: u64,
+    ) -> Result<ControlFlow<()>, ManifestError> {
         let mut begin = offset;
         for reference in chunks {
             let end = begin + u64::from(reference.len);
             if overlaps(&self.range, begin, end) {
                 self.chunk_count += 1;
-                (self.visit)(Visited::Chunk { offset: begin, chunk: reference.resolve(epochs)? });
+                let visited = Visited::Chunk { offset: begin, chunk: reference.resolve(epochs)? };
+                if (self.visit)(visited).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
             }
             begin = end;
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Notes that an epoch is used: it must be in the table, and in a whole walk no earlier than its turn.

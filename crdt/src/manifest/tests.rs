@@ -1,4 +1,4 @@
-use std::{cell::Cell, collections::BTreeMap};
+use std::{cell::Cell, collections::BTreeMap, ops::ControlFlow};
 
 use proptest::prelude::*;
 
@@ -262,6 +262,36 @@ fn a_page_that_breaks_a_rule_is_refused() {
     assert_eq!(refused(&inner(vec![long]), 1, len(9), one), ManifestError::PageLen { len: u32::MAX as usize });
     // A page that lists itself: the length of the page says no before the height does.
     assert!(over(&inner(vec![child, child]), 3, len(18), one).is_err());
+}
+
+#[test]
+fn threat_44_pages_that_stand_for_endless_chunks_are_not_listed() {
+    // Four pages, each of which lists the next 1,024 times: 10^12 chunks.
+    let mut pages = Pages::new();
+    let chunk = ChunkRef { id: ChunkId([9; 32]), epoch_index: 0, len: MIN };
+    let mut page = Page { epochs: vec![epoch(1)], body: PageBody::Leaf(vec![chunk; MANIFEST_FAN_OUT_MAX]) };
+    let mut content_len = u64::from(MIN) << 10;
+    let mut root = None;
+    for height in 0..4u8 {
+        let bytes = encode_object(&page);
+        let child = ChildRef { id: ChunkId([height; 32]), epoch_index: 0, len: bytes.len() as u32, content_len };
+        root = Some(PageRef { id: child.id, epoch_index: 0, len: child.len, height });
+        pages.insert(child.id, bytes);
+        page = Page { epochs: vec![epoch(1)], body: PageBody::Inner(vec![child; MANIFEST_FAN_OUT_MAX]) };
+        content_len <<= 10;
+    }
+    let body = Body::Paged(root.unwrap());
+    let manifest = Manifest { profile: PROFILE, len: u64::from(MIN) << 40, epochs: vec![epoch(1)], body };
+    assert_eq!(manifest.chunks_of_range(0..1, source(&pages)).unwrap().len(), 1);
+    let mut seen = 0;
+    let walked = manifest.walk(0..manifest.len, &mut source(&pages), |_| {
+        seen += 1;
+        if seen < 10_000 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    assert_eq!((walked, seen), (Ok(()), 10_000));
+    let listed = manifest.list(0..manifest.len, &mut source(&pages), 5_000);
+    assert_eq!(listed, Err(ManifestError::TooManyChunks.into()));
+    assert_eq!(manifest.list(0..u64::from(MIN) * 5_000, &mut source(&pages), 5_000).unwrap().len(), 5_000);
 }
 
 #[test]

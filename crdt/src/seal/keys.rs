@@ -141,11 +141,17 @@ impl ChunkKeys {
 }
 
 /// A plaintext and its id under the keys that it is to be sealed with: the proof that the two belong together.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Named<'a> {
     pub(super) keys: &'a ChunkKeys,
     pub(super) id: ChunkId,
     pub(super) plaintext: &'a [u8],
+}
+
+impl std::fmt::Debug for Named<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Named({:?}, {} bytes)", self.id, self.plaintext.len())
+    }
 }
 
 impl Named<'_> {
