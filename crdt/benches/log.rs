@@ -54,7 +54,7 @@ fn files(count: u32, pred: Option<&dyn Fn(u32) -> OpId>) -> Draft {
         let file = FileContent { mtime, executable: false, hash: ContentHash(*hash.as_bytes()), manifest };
         if pred.is_none() {
             let name = Name::parse(format!("IMG_{number:05}.jpg").as_bytes()).unwrap();
-            let place = Place { parent: FileId::ROOT, name, previous: None };
+            let place = Place { parent: FileId::ROOT, name, previous: None, loser_of: None };
             ops.push(DraftOp { item, write: Write::Place(place), pred: vec![] });
         }
         let pred = pred.map(|pred| vec![pred(number)]).unwrap_or_default();

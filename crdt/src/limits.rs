@@ -56,6 +56,8 @@ pub const INCARNATION_COUNT_MAX: usize = 1_000;
 pub const CHUNK_LEN_MAX: usize = 4 << 20;
 /// A sealed chunk: the largest plaintext, Padmé's 12 % on top, nonce, tag and header.
 pub const SEALED_CHUNK_LEN_MAX: usize = CHUNK_LEN_MAX + CHUNK_LEN_MAX / 8 + 128;
+/// Window of a zstd frame, as a power of two: twice the largest chunk.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// A piece of a sealed chunk on the wire.
 pub const FRAGMENT_LEN_MAX: usize = 256 << 10;
 /// A page of a manifest, opened.
@@ -64,8 +66,14 @@ pub const MANIFEST_PAGE_LEN_MAX: usize = 256 << 10;
 pub const MANIFEST_INLINE_COUNT_MAX: usize = 8;
 /// Epochs that one manifest names: one for each time that members changed while the file lived.
 pub const MANIFEST_EPOCH_COUNT_MAX: usize = 1_000;
+/// A sealed page of a manifest: the largest page, padding, salt, tag and trailer.
+pub const SEALED_PAGE_LEN_MAX: usize = MANIFEST_PAGE_LEN_MAX + MANIFEST_PAGE_LEN_MAX / 8 + 128;
+/// References in one page of a manifest: with their table of epochs they stay below [`MANIFEST_PAGE_LEN_MAX`].
+pub const MANIFEST_FAN_OUT_MAX: usize = 1_024;
 /// Depth of a manifest's tree of pages: fan-out 1,000 reaches 10^12 chunks.
 pub const MANIFEST_DEPTH_MAX: usize = 4;
+/// Chunks that are read into memory at once: a file of 4 TiB, in some 300 MB.
+pub const MANIFEST_READ_COUNT_MAX: usize = 1 << 22;
 /// Total length of a file: 2^56, so that no sum of lengths overflows.
 pub const FILE_LEN_MAX: u64 = 1 << 56;
 /// A name in a directory: what common file systems hold.

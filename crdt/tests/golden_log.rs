@@ -60,7 +60,7 @@ fn draft() -> Vec<DraftOp> {
         body: manifest::Body::Inline(vec![ChunkRef { id: ChunkId([0x55; 32]), epoch_index: 0, len: 3 }]),
     };
     let file = FileContent { mtime, executable: true, hash: ContentHash::of(b"abc"), manifest };
-    let place = Place { parent: FileId::ROOT, name: Name::parse(b"a.txt").unwrap(), previous: None };
+    let place = Place { parent: FileId::ROOT, name: Name::parse(b"a.txt").unwrap(), previous: None, loser_of: None };
     vec![
         DraftOp { item, write: Write::Place(place), pred: vec![] },
         DraftOp { item, write: Write::Content(Some(Content::File(file))), pred: vec![] },
@@ -84,7 +84,7 @@ fn entries() -> (MemoryLog, Vec<Entry>, SignedFrontier) {
     let item = FileId([0x44; 16]);
     let about = id(2, writers[0].actor());
     let meta = Meta { mtime: FileTime { secs: 1, nanos: 2 }, executable: false, executable_differs: true, about };
-    let moved = Place { parent: FileId([0x45; 16]), name: Name::parse(b"b").unwrap(), previous: Some(FileId::ROOT) };
+    let moved = Place { parent: FileId([0x45; 16]), name: Name::parse(b"b").unwrap(), previous: Some(FileId::ROOT), loser_of: None };
     let second = vec![
         DraftOp { item, write: Write::Meta(Some(meta)), pred: vec![] },
         DraftOp { item, write: Write::Place(moved), pred: vec![id(1, writers[0].actor())] },

@@ -93,7 +93,7 @@ impl World {
             let (write, pred) = match self.below(6) {
                 0 => {
                     let name = Name::parse(&target).unwrap();
-                    (Write::Place(Place { parent: FileId::ROOT, name, previous: None }), places)
+                    (Write::Place(Place { parent: FileId::ROOT, name, previous: None, loser_of: None }), places)
                 }
                 1 if !contents.is_empty() => (Write::Content(None), contents),
                 2 if !metas.is_empty() => (Write::Meta(None), metas),

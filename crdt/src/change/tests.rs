@@ -37,7 +37,7 @@ fn file() -> impl Strategy<Value = Content> {
 fn write() -> impl Strategy<Value = Write> {
     let name = prop::collection::vec(1u8..255, 1..30).prop_filter_map("no name", |bytes| Name::parse(&bytes).ok());
     let place = (item(), name, prop::option::of(item()))
-        .prop_map(|(parent, name, previous)| Write::Place(Place { parent, name, previous }));
+        .prop_map(|(parent, name, previous)| Write::Place(Place { parent, name, previous, loser_of: None }));
     let link = prop::collection::vec(1u8..255, 1..60).prop_map(|target| Content::Symlink { target });
     let content = prop_oneof![Just(Content::Directory), link, file()];
     let meta =
