@@ -88,6 +88,12 @@ fn threat_11_a_sealed_secret_opens_only_as_what_it_was_sealed_for() {
     // Signed anew by who may: what is sealed is bound to recipient, space, epoch and suite all the same.
     let to_3 = altered(&creator, &bytes, |body| body.recipient = device(3).id());
     assert_eq!(open(&to_3, &device(3), &lab.records).map(drop), Err(OpenGrantError::NotAuthentic));
+    // The key of device 2 under the name of device 3: HPKE itself binds the name.
+    let borrowed = Identity { device: device(3).id(), ..Identity::of(&device(2)) };
+    let secret = lab.epoch_secret();
+    let named_3 = seal(&creator.signing_key(), &secret, &borrowed, &mut lab.rng).unwrap();
+    let to_2 = altered(&creator, &named_3, |body| body.recipient = device(2).id());
+    assert_eq!(open(&to_2, &device(2), &lab.records).map(drop), Err(OpenGrantError::NotAuthentic));
     let epoch = altered(&creator, &bytes, |body| body.epoch = EpochId([9; 32]));
     assert_eq!(open(&epoch, &device(2), &lab.records).map(drop), Err(OpenGrantError::NotAuthentic));
     let mut twin = Lab::new(2);
