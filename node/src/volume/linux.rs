@@ -78,6 +78,11 @@ impl LinuxVolume {
         &self.path
     }
 
+    /// The descriptor of a directory handle that a Linux volume gave out.
+    pub(crate) fn descriptor(directory: &dyn VolumeDirectory) -> Option<BorrowedFd<'_>> {
+        directory.as_any().downcast_ref::<LinuxDirectory>().map(AsFd::as_fd)
+    }
+
     fn open_control(&self) -> Result<MutexGuard<'_, Option<OpenControl>>, VolumeError> {
         let mut guard = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         if guard.as_ref().is_none_or(|open| !self.is_in_place(&open.control)) {
