@@ -1,2 +1,6 @@
 //! The ZeroCloud node: keeps spaces on this device the same as on its peers.
 #![deny(unsafe_code)]
+
+pub mod clock;
+pub mod volume;
+pub mod watch;
