@@ -1,2 +1,5 @@
 //! The ZeroCloud node: keeps spaces on this device the same as on its peers.
 #![deny(unsafe_code)]
+
+pub mod link;
+pub mod wire;
