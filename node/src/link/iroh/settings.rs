@@ -18,8 +18,9 @@ use zerocloud_crdt::limits::{CONN_WINDOW_LEN_MAX, LOG_STREAM_COUNT_MAX, OTHER_ST
 use super::super::Protocol;
 use super::{ANY_VERSION_ALPN, AdmissionHook};
 
-/// Silence after which a peer is taken for gone. Three times iroh's keep-alive of 5 s.
-const IDLE_TIMEOUT_MS: u32 = 15_000;
+/// Silence after which a peer is taken for gone. iroh keeps a connection alive every 5 s, so two of these may be lost;
+/// QUIC counts from our first packet after the peer's last (RFC 9000, 10.1), so it takes up to 5 s more.
+const IDLE_TIMEOUT_MS: u32 = 12_000;
 
 /// Where iroh's sockets want to be: what its netwatch asks the kernel for.
 const UDP_BUFFER_LEN_WANTED: usize = 7 << 20;
