@@ -88,6 +88,12 @@ pub const LOG_STREAM_COUNT_MAX: usize = 256;
 pub const OTHER_STREAM_COUNT_MAX: usize = 16;
 /// A signed frontier, which must fit a control frame beside its frame header: about 800 logs.
 pub const FRONTIER_LEN_MAX: usize = CONTROL_FRAME_LEN_MAX - 1024;
+/// Bytes of one connection that wait for their readers, over all streams: eight full streams and a reserve.
+pub const CONN_WINDOW_LEN_MAX: u32 = 16 << 20;
+/// Incoming connections that are between the first packet and the proof of the peer's key.
+pub const HANDSHAKE_COUNT_MAX: usize = 64;
+/// What a peer says when it closes: shown to the user, so a line.
+pub const CLOSE_REASON_LEN_MAX: usize = 256;
 /// Entries of one peer that wait for their parents.
 pub const WAITING_ENTRY_COUNT_MAX: usize = 10_000;
 /// Bytes of such entries.

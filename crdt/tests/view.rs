@@ -1,7 +1,7 @@
 //! The shipping view against the slow model, under random concurrent histories and every order of delivery.
 
 mod model {
-    pub mod view;
+    pub(crate) mod view;
 }
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,5 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod clock;
+pub mod link;
 pub mod volume;
 pub mod watch;
+pub mod wire;

@@ -19,7 +19,7 @@ struct Standing {
 }
 
 /// Every entry of the view by id.
-pub fn view(space: SpaceId, items: &BTreeMap<FileId, Item>, label: &Name) -> BTreeMap<FileId, ViewEntry> {
+pub(crate) fn view(space: SpaceId, items: &BTreeMap<FileId, Item>, label: &Name) -> BTreeMap<FileId, ViewEntry> {
     let lost = lost_and_found(space);
     // Winning places; `Lost and found` has one even if nobody made it.
     let mut place: BTreeMap<FileId, (OpId, FileId, Name, Option<FileId>)> = BTreeMap::new();
