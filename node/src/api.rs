@@ -66,7 +66,11 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     /// Scans; with `wait`, is done when this device and all connected peers agree and no chunk is awaited. The time
     /// limit is not the backend's: its future is dropped.
-    fn sync(&self, request: SyncSpaces, progress: Progress) -> impl Future<Output = Result<SyncReport, ApiError>> + Send;
+    fn sync(
+        &self,
+        request: SyncSpaces,
+        progress: Progress,
+    ) -> impl Future<Output = Result<SyncReport, ApiError>> + Send;
 
     /// Lists a directory of the view.
     fn list(&self, request: List) -> impl Future<Output = Result<Listing, ApiError>> + Send;
@@ -121,21 +125,30 @@ pub trait Command: Serialize + DeserializeOwned + Send + 'static {
     ) -> impl Future<Output = Result<Self::Answer, ApiError>> + Send;
 }
 
-/// Tells a waiting user how far a long command is. Never waits: a reader that is slow sees less of it.
+/// Tells a waiting user how far a long command is. Never waits: a reader that is slow sees less of it, but always the
+/// words.
 #[derive(Clone, Debug)]
 pub struct Progress(mpsc::Sender<Step>);
 
 impl Progress {
+    /// Steps that wait for a reader.
+    const STEP_COUNT_MAX: usize = 16;
+    /// Of these, room that is kept for words.
+    const WORDS_COUNT_MAX: usize = 4;
+
     /// A sender and the end where its steps come out.
     pub fn channel() -> (Self, mpsc::Receiver<Step>) {
-        let (sender, receiver) = mpsc::channel(16);
+        let (sender, receiver) = mpsc::channel(Self::STEP_COUNT_MAX);
         (Self(sender), receiver)
     }
 
     /// Reports a step.
     pub fn report(&self, step: Step) {
-        // A full channel loses a step that the next one makes old anyway; a closed one has nobody to tell.
-        let _ = self.0.try_send(step);
+        let is_words = matches!(step, Step::Words { .. });
+        if is_words || self.0.capacity() > Self::WORDS_COUNT_MAX {
+            // A closed channel has nobody to tell.
+            let _ = self.0.try_send(step);
+        }
     }
 }
 
@@ -221,3 +234,37 @@ pub(crate) enum Line<A> {
 pub(crate) const EVENTS_PATH: &str = "/v0/events";
 /// Where a node is stopped.
 pub(crate) const STOP_PATH: &str = "/v0/stop";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_reader_misses_progress_but_no_words() {
+        let (progress, mut steps) = Progress::channel();
+        for n in 0..100 {
+            progress.report(Step::Transfer { files_done: n, files_total: 100, bytes_done: 0, bytes_total: 0 });
+        }
+        let words = Step::Words { words: vec!["alpha".into()] };
+        progress.report(words.clone());
+        let seen: Vec<_> = std::iter::from_fn(|| steps.try_recv().ok()).collect();
+        assert_eq!(seen.len(), Progress::STEP_COUNT_MAX - Progress::WORDS_COUNT_MAX + 1);
+        assert_eq!(seen.last(), Some(&words));
+    }
+
+    #[test]
+    fn every_kind_of_failure_has_a_status_code_of_its_own() {
+        let kinds = [
+            ErrorKind::Invalid,
+            ErrorKind::Denied,
+            ErrorKind::NotFound,
+            ErrorKind::Conflict,
+            ErrorKind::Unreachable,
+            ErrorKind::TimedOut,
+            ErrorKind::Failed,
+        ];
+        let codes: std::collections::BTreeSet<_> = kinds.iter().map(|kind| kind.status_code()).collect();
+        assert_eq!(codes.len(), kinds.len());
+        assert!(codes.iter().all(|code| (400..600).contains(code)));
+    }
+}

@@ -98,6 +98,12 @@ async fn answer<B: Backend, C: Command>(State(shared): State<Shared<B>>, body: B
                 () = out.left() => return,
             }
         };
+        // What was reported just before the end: words among it must not be lost.
+        while let Ok(step) = steps.try_recv() {
+            if out.line(&Line::<C::Answer>::Progress(step)).await.is_err() {
+                return;
+            }
+        }
         let _ = out.line(&last).await;
     })
 }
@@ -131,10 +137,7 @@ async fn stop<B: Backend>(State(shared): State<Shared<B>>) -> Response {
 }
 
 /// A body of JSON lines that `write` sends.
-fn stream<F: Future<Output = ()> + Send>(write: impl FnOnce(Lines) -> F + Send + 'static) -> Response
-where
-    F: 'static,
-{
+fn stream<F: Future<Output = ()> + Send + 'static>(write: impl FnOnce(Lines) -> F) -> Response {
     let (sender, body) = Channel::<Bytes, Infallible>::new(16);
     let (alive, left) = tokio::sync::oneshot::channel::<Infallible>();
     tokio::spawn(write(Lines { sender, left }));

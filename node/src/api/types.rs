@@ -278,3 +278,6 @@ impl Command for SyncSpaces {
         tokio::time::timeout(limit, backend.sync(self, progress)).await.unwrap_or_else(|_| timed_out())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -241,3 +241,58 @@ impl clap::ValueEnum for Decision {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn each(command: &clap::Command, path: &str, check: &mut impl FnMut(&clap::Command, &str)) {
+        check(command, path);
+        for child in command.get_subcommands().filter(|child| child.get_name() != "help") {
+            each(child, &format!("{path} {}", child.get_name()), check);
+        }
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example_that_can_be_typed() {
+        let mut root = Args::command();
+        root.build();
+        root.clone().debug_assert();
+        let mut examples_count = 0;
+        each(&root, "zerocloud", &mut |command, path| {
+            let help = command.clone().render_help().to_string();
+            let examples = help.split_once("Example").map(|(_, examples)| examples).unwrap_or_default();
+            let own: Vec<_> = examples.lines().map(str::trim).filter(|line| line.starts_with(path)).collect();
+            assert!(!own.is_empty(), "{path}: {help}");
+            for example in own {
+                let example = example.split(" | ").next().unwrap();
+                let quoted = example.replace("\"2026-05-01 14:30\"", "2026-05-01T14:30");
+                let words = quoted.split("   ").next().unwrap().split_whitespace();
+                Args::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));
+                examples_count += 1;
+            }
+            assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        });
+        assert!(examples_count >= 24, "{examples_count}");
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_usage() {
+        for line in [
+            "invite Photos --me --role viewer",
+            "invite Photos --confirm",
+            "invite Photos --role king",
+            "invite Photos --expires soon",
+            "sync --timeout 60",
+            "held Photos maybe",
+            "start --listen 4433",
+            "restore a --at yesterday",
+            "join",
+        ] {
+            let words = ["zerocloud"].into_iter().chain(line.split(' '));
+            assert_eq!(Args::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -46,7 +46,8 @@ pub(super) async fn run<B: Backend>(args: Args, terminal: &Terminal) -> Result<(
         Command::Recovery(RecoveryCommand::Show) => pairing::recovery::<B>(&node).await,
         Command::Sync { space, wait, timeout } => {
             let timeout_secs = timeout.map(|timeout| timeout.as_secs());
-            let answer = node.call::<B, _>(SyncSpaces { space: optional(space.as_deref())?, wait, timeout_secs }).await?;
+            let answer =
+                node.call::<B, _>(SyncSpaces { space: optional(space.as_deref())?, wait, timeout_secs }).await?;
             terminal.answer(&answer, |report| show::sync_report(report, wait));
             Ok(())
         }

@@ -62,24 +62,60 @@ fn style(template: &str) -> ProgressStyle {
 
 #[cfg(test)]
 mod tests {
-    use indicatif::{InMemoryTerm, ProgressDrawTarget};
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 
+    /// A terminal of 80 columns that keeps all that was written to it.
+    #[derive(Clone, Debug, Default)]
+    struct SimScreen(Arc<Mutex<String>>);
+
+    impl indicatif::TermLike for SimScreen {
+        fn width(&self) -> u16 {
+            80
+        }
+        fn move_cursor_up(&self, _: usize) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, line: &str) -> std::io::Result<()> {
+            self.write_str(line)
+        }
+        fn write_str(&self, text: &str) -> std::io::Result<()> {
+            self.0.lock().unwrap().push_str(text);
+            Ok(())
+        }
+        fn clear_line(&self) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
     fn bytes_files_rate_and_time_left_are_drawn() {
-        let screen = InMemoryTerm::new(4, 80);
+        let screen = SimScreen::default();
         let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
         let mut line = ProgressLine { bar: ProgressBar::with_draw_target(None, target), is_transfer: false };
         line.step(&Step::Transfer { files_done: 3, files_total: 12, bytes_done: 1 << 20, bytes_total: 4 << 20 });
         line.bar.force_draw();
-        let drawn = screen.contents();
+        let drawn = screen.0.lock().unwrap().clone();
         for part in ["1.00 MiB/4.00 MiB", "3/12 files", "/s", "left"] {
-            assert!(drawn.contains(part), "{drawn}");
+            assert!(drawn.contains(part), "{drawn:?}");
         }
         line.step(&Step::Waiting { what: "reaching \x1b[2J".into() });
         line.bar.force_draw();
-        assert!(screen.contents().contains("reaching \\u{1b}[2J ("), "{}", screen.contents());
         line.clear();
+        let drawn = screen.0.lock().unwrap().clone();
+        assert!(drawn.contains("reaching \\u{1b}[2J ("), "{drawn:?}");
     }
 }
