@@ -43,7 +43,8 @@ macro_rules! id {
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let hex = data_encoding::HEXLOWER.encode(&self.0);
-                write!(f, "{}({})", stringify!($name), hex.get(..10).unwrap_or(&hex))
+                // The last bytes: file ids of siblings begin alike.
+                write!(f, "{}(..{})", stringify!($name), hex.get(hex.len() - 10..).unwrap_or(&hex))
             }
         }
     };
@@ -93,6 +94,15 @@ id!(
 id!(
     /// Plain BLAKE3 of a whole file's content, or of a symlink's target. Stands inside sealed payloads only.
     ContentHash, 32
+);
+id!(
+    /// An Automerge change: SHA-256 of its chunk, as Automerge defines it. Changes name their dependencies by it.
+    ChangeHash, 32
+);
+
+id!(
+    /// A ticket, as the joiner names it to the inviter: derived from the ticket's secret, which it does not show.
+    TicketId, 16
 );
 
 impl SpaceId {
@@ -150,6 +160,11 @@ pub struct OpId {
     pub counter: u32,
     /// Which log wrote it.
     pub actor: ActorId,
+}
+
+impl OpId {
+    /// Below every operation.
+    pub const ZERO: Self = Self { counter: 0, actor: ActorId([0; 16]) };
 }
 
 impl fmt::Debug for OpId {

@@ -11,14 +11,32 @@
 
 #![forbid(unsafe_code)]
 
+mod envelope;
+
+pub mod address;
+pub mod base;
+pub mod change;
+pub mod chunk;
 pub mod codec;
+pub mod grant;
 pub mod id;
+pub mod index;
 pub mod keys;
 pub mod limits;
+pub mod log;
 pub mod manifest;
+pub mod membership;
 pub mod name;
+pub mod padding;
+pub mod pairing;
+pub mod plan;
 pub mod register;
+pub mod scan;
+pub mod seal;
 pub mod sign;
+pub mod ticket;
+pub mod view;
+pub mod words;
 
 /// Version of every format that this crate writes. It is the first byte of each stored or sent object, and part of
 /// each signature's context. Version 0 may still change; nothing reads another version.

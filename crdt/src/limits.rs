@@ -11,6 +11,18 @@ pub const RECORD_LEN_MAX: usize = 64 << 10;
 pub const RECORD_PREVIOUS_COUNT_MAX: usize = 16;
 /// Records of one space: a table is evaluated in memory.
 pub const RECORD_COUNT_MAX: usize = 10_000;
+/// Bytes of all records of one space, which are held in memory: an `add` is about 1.5 KiB.
+pub const RECORD_BYTES_MAX: usize = 32 << 20;
+/// Entries that a record's frontier names: 82 bytes each must fit the record.
+pub const RECORD_FRONTIER_COUNT_MAX: usize = 500;
+/// Older secrets in a record: 104 bytes each must fit the record.
+pub const RECORD_OLDER_COUNT_MAX: usize = 200;
+/// Records that wait for others: an honest peer sends them in causal order, so that none has to.
+pub const WAITING_RECORD_COUNT_MAX: usize = 256;
+/// KEM keys of a device: one for each suite, and there are few.
+pub const KEM_KEY_COUNT_MAX: usize = 4;
+/// A KEM key: X-Wing's has 1,216 bytes, ML-KEM-1024's with a curve 1,700.
+pub const KEM_KEY_LEN_MAX: usize = 4 << 10;
 /// A grant: X-Wing's encapsulation (1,120) and one sealed secret, with room for a second suite.
 pub const GRANT_LEN_MAX: usize = 8 << 10;
 /// The sealed payload of an entry. Bounds what is decrypted and decompressed at a time.
@@ -27,6 +39,13 @@ pub const ENTRY_HEADS_COUNT_MAX: usize = 64;
 pub const ENTRY_FILE_COUNT_MAX: usize = 1_000;
 /// Operations in one index entry: place, content and metas of each file, and what *a scan moves nothing else* adds.
 pub const ENTRY_OP_COUNT_MAX: usize = 16_000;
+/// Operations that one index entry supersedes, all together: 64 registers full to [`REGISTER_LIVE_COUNT_MAX`]. An
+/// honest author that needs more writes two entries.
+pub const ENTRY_PRED_COUNT_MAX: usize = 64_000;
+/// A register's value, encoded: a manifest with every epoch that it may name (32 KiB) or the longest link target.
+pub const VALUE_LEN_MAX: usize = 64 << 10;
+/// The base-2 logarithm of the window that a compressed payload may ask for (8 MiB, as zstd's own default).
+pub const ENTRY_WINDOW_LOG_MAX: u32 = 23;
 /// Live operations of one register: more than this many concurrent values is an attack.
 pub const REGISTER_LIVE_COUNT_MAX: usize = 1_000;
 /// A log's label.
@@ -37,6 +56,8 @@ pub const INCARNATION_COUNT_MAX: usize = 1_000;
 pub const CHUNK_LEN_MAX: usize = 4 << 20;
 /// A sealed chunk: the largest plaintext, Padmé's 12 % on top, nonce, tag and header.
 pub const SEALED_CHUNK_LEN_MAX: usize = CHUNK_LEN_MAX + CHUNK_LEN_MAX / 8 + 128;
+/// Window of a zstd frame, as a power of two: twice the largest chunk.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// A piece of a sealed chunk on the wire.
 pub const FRAGMENT_LEN_MAX: usize = 256 << 10;
 /// A page of a manifest, opened.
@@ -45,8 +66,14 @@ pub const MANIFEST_PAGE_LEN_MAX: usize = 256 << 10;
 pub const MANIFEST_INLINE_COUNT_MAX: usize = 8;
 /// Epochs that one manifest names: one for each time that members changed while the file lived.
 pub const MANIFEST_EPOCH_COUNT_MAX: usize = 1_000;
+/// A sealed page of a manifest: the largest page, padding, salt, tag and trailer.
+pub const SEALED_PAGE_LEN_MAX: usize = MANIFEST_PAGE_LEN_MAX + MANIFEST_PAGE_LEN_MAX / 8 + 128;
+/// References in one page of a manifest: with their table of epochs they stay below [`MANIFEST_PAGE_LEN_MAX`].
+pub const MANIFEST_FAN_OUT_MAX: usize = 1_024;
 /// Depth of a manifest's tree of pages: fan-out 1,000 reaches 10^12 chunks.
 pub const MANIFEST_DEPTH_MAX: usize = 4;
+/// Chunks that are read into memory at once: a file of 4 TiB, in some 300 MB.
+pub const MANIFEST_READ_COUNT_MAX: usize = 1 << 22;
 /// Total length of a file: 2^56, so that no sum of lengths overflows.
 pub const FILE_LEN_MAX: u64 = 1 << 56;
 /// A name in a directory: what common file systems hold.
@@ -59,6 +86,8 @@ pub const PATH_DEPTH_MAX: usize = 256;
 pub const LOG_STREAM_COUNT_MAX: usize = 256;
 /// Other streams of one connection.
 pub const OTHER_STREAM_COUNT_MAX: usize = 16;
+/// A signed frontier, which must fit a control frame beside its frame header: about 800 logs.
+pub const FRONTIER_LEN_MAX: usize = CONTROL_FRAME_LEN_MAX - 1024;
 /// Entries of one peer that wait for their parents.
 pub const WAITING_ENTRY_COUNT_MAX: usize = 10_000;
 /// Bytes of such entries.
@@ -69,9 +98,21 @@ pub const REQUEST_COUNT_MAX: usize = 512;
 pub const ANSWER_FRAME_LEN_MAX: usize = (1 << 20) + FRAGMENT_LEN_MAX + 4096;
 /// Address hints in a ticket or an address record.
 pub const ADDRESS_HINT_COUNT_MAX: usize = 16;
+/// The URL of a relay.
+pub const RELAY_URL_LEN_MAX: usize = 256;
+/// An address record: all hints at full length.
+pub const ADDRESS_RECORD_LEN_MAX: usize = 8 << 10;
+/// The text of a seed's 24 words of at most 8 letters, with spaces.
+pub const WORDS_LEN_MAX: usize = 24 * 9;
 /// A ticket, decoded.
 pub const TICKET_LEN_MAX: usize = 1024;
 /// A pairing message: records and grants of a whole space.
 pub const PAIRING_LEN_MAX: usize = 4 << 20;
+/// The first message of a pairing: an introduction with all its keys.
+pub const PAIRING_REQUEST_LEN_MAX: usize = 32 << 10;
+/// What else a pairing message holds for the joiner: the signed frontier of the space.
+pub const PAIRING_FRONTIER_LEN_MAX: usize = 1 << 20;
+/// Grants in a pairing message: one for each epoch that no newer record holds sealed.
+pub const PAIRING_GRANT_COUNT_MAX: usize = 64;
 /// Spaces that one peer names in its hello.
 pub const HELLO_SPACE_COUNT_MAX: usize = 256;

@@ -30,6 +30,9 @@ pub struct Place {
     pub name: Name,
     /// The directory before, if this was a move; `None` for a creation.
     pub previous: Option<FileId>,
+    /// For the id of a virtual file (the loser of a conflict): the item whose loser it is. Who reads the place of such
+    /// an id must find that item, and its name can't be guessed from the id.
+    pub loser_of: Option<FileId>,
 }
 
 impl Place {

@@ -3,7 +3,10 @@
 
 pub mod api;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod duration;
 pub mod home;
+pub mod volume;
+pub mod watch;

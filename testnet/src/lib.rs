@@ -1,1 +1,3 @@
 //! Simulator, network lab and benchmarks. Nothing ships from here.
+
+pub mod sim;

@@ -110,8 +110,9 @@ pub(super) fn up_steps(invitation: &Invitation) -> String {
 /// The ticket as a picture of half blocks; `None` where `width` columns do not hold it.
 pub(super) fn qr_code(ticket: &str, width: usize) -> Option<String> {
     use qrcode::render::unicode::Dense1x2;
-    // A phone is held to a screen, so little correction is needed.
-    let code = qrcode::QrCode::with_error_correction_level(ticket, qrcode::EcLevel::L).ok()?;
+    // Upper case is in the code's alphanumeric set, which makes it a third smaller. A phone is held to a screen, so
+    // little correction is needed.
+    let code = qrcode::QrCode::with_error_correction_level(ticket.to_ascii_uppercase(), qrcode::EcLevel::L).ok()?;
     // Most terminals are dark: what is drawn is the light part.
     let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
     picture.lines().all(|line| line.chars().count() <= width).then_some(picture)

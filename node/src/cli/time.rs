@@ -19,7 +19,7 @@ fn parse_at(text: &str, now: Timestamp, zone: TimeZone) -> Result<i64, String> {
     if let Ok(timestamp) = text.parse::<Timestamp>() {
         return Ok(timestamp.as_millisecond());
     }
-    let local = text.parse::<civil::DateTime>().and_then(|local| local.to_zoned(zone));
+    let local = text.parse::<civil::DateTime>().and_then(|local| local.to_zoned_datetime(zone));
     local
         .map(|zoned| zoned.timestamp().as_millisecond())
         .map_err(|_| format!("`{text}` is no time; write it like \"2026-05-01 14:30\", or 2h for two hours ago"))
@@ -32,7 +32,7 @@ pub(super) fn show_ms(ms: i64) -> String {
 
 fn show_in(ms: i64, zone: TimeZone) -> String {
     match Timestamp::from_millisecond(ms) {
-        Ok(timestamp) => timestamp.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Ok(timestamp) => timestamp.to_zoned_datetime(zone).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         Err(_) => format!("{ms} ms"),
     }
 }

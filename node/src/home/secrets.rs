@@ -112,6 +112,14 @@ impl Secrets {
         &self.recovery
     }
 
+    /// The 24 words of the recovery seed; `None` once they were confirmed and it has left.
+    pub fn recovery_words(&self) -> Option<Zeroizing<String>> {
+        match &self.recovery {
+            Recovery::Seed(seed) => Some(zerocloud_crdt::words::of_seed(seed)),
+            Recovery::PublicRow(_) => None,
+        }
+    }
+
     /// Lets the recovery seed go once its words were confirmed. `public_row`: what later spaces' genesis needs of it.
     pub fn confirm_recovery(&mut self, public_row: Vec<u8>) {
         self.recovery = Recovery::PublicRow(public_row);

@@ -75,7 +75,9 @@ fn the_file_is_for_its_owner_alone_and_replaced_as_a_whole() {
     std::fs::write(dir.path().join("secrets.new"), b"left by a crash").unwrap();
     let (space, epoch) = (SpaceId([1; 32]), EpochId([2; 32]));
     secrets.insert_epoch(space, epoch, Secret::new([3; 32]));
+    assert_eq!(secrets.recovery_words().unwrap().split(' ').count(), 24);
     secrets.confirm_recovery(b"row".to_vec());
+    assert_eq!(secrets.recovery_words(), None);
     home.save_secrets(&secrets).unwrap();
     let read = home.load_secrets().unwrap().unwrap();
     assert_eq!(read.epoch(space, epoch), Some(&Secret::new([3; 32])));

@@ -1,0 +1,142 @@
+//! What one pass over a file's bytes yields, and the check of bytes against it.
+
+use super::{Chunker, Gear};
+use crate::{
+    id::{ChunkId, ContentHash},
+    manifest::{Chunk, Profile},
+    seal::ChunkKeys,
+};
+
+/// What a scan learns of a file's bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Plain BLAKE3 of all the bytes.
+    pub hash: ContentHash,
+    /// How many they are.
+    pub len: u64,
+    /// The chunks, in order; none if the file is empty.
+    pub chunks: Vec<Chunk>,
+}
+
+impl Content {
+    /// Cuts and names content that is wholly at hand (a small file): as [`ContentBuilder`], without a copy.
+    pub fn of(profile: &Profile, gear: &Gear, keys: &ChunkKeys, content: &[u8]) -> Self {
+        let mut chunks = Vec::new();
+        Chunker::cut_whole(profile.class, gear, content, |chunk| chunks.push(keys.chunk(chunk)));
+        Self { hash: ContentHash::of(content), len: content.len() as u64, chunks }
+    }
+}
+
+/// Cuts a file while it is read, and hashes it on the way: whole for the content hash, chunk by chunk for the ids.
+///
+/// Every byte is looked at three times (two hashes and the cut), and copied only near the ends of buffers. All chunks are named under one epoch; who looks for known chunks under other epochs drives a [`Chunker`]
+/// with names of its own.
+#[derive(Debug)]
+pub struct ContentBuilder<'k> {
+    chunker: Chunker<'k>,
+    keys: &'k ChunkKeys,
+    hasher: blake3::Hasher,
+    len: u64,
+    chunks: Vec<Chunk>,
+}
+
+impl<'k> ContentBuilder<'k> {
+    /// A builder for one file. `gear` is the table of the profile's epoch, `keys` those of the epoch that is written
+    /// under: the two may differ.
+    pub fn new(profile: &Profile, gear: &'k Gear, keys: &'k ChunkKeys) -> Self {
+        Self {
+            chunker: Chunker::new(profile.class, gear),
+            keys,
+            hasher: blake3::Hasher::new(),
+            len: 0,
+            chunks: Vec::new(),
+        }
+    }
+
+    /// Takes the next bytes of the file; some megabytes at a time are best.
+    pub fn update(&mut self, input: &[u8]) {
+        self.len += input.len() as u64;
+        // Not chunk by chunk: BLAKE3 is fastest on long runs that begin at a power of two.
+        self.hasher.update(input);
+        let (keys, chunks) = (self.keys, &mut self.chunks);
+        self.chunker.update(input, |chunk| chunks.push(keys.chunk(chunk)));
+    }
+
+    /// Ends the file.
+    pub fn finish(self) -> Content {
+        let Self { chunker, keys, hasher, len, mut chunks } = self;
+        chunker.finish(|chunk| chunks.push(keys.chunk(chunk)));
+        Content { hash: ContentHash(*hasher.finalize().as_bytes()), len, chunks }
+    }
+}
+
+/// Why bytes are not the content that a manifest and a content hash name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContentError {
+    /// Another chunk stands at this place of the manifest, or none does.
+    #[error("chunk number {index} is not the one that the manifest names")]
+    NotTheNextChunk {
+        /// The place in the file, from 0.
+        index: usize,
+    },
+    /// The end came too early.
+    #[error("only {found} of {expected} chunks are there")]
+    Incomplete {
+        /// Chunks accepted.
+        found: usize,
+        /// Chunks of the manifest.
+        expected: usize,
+    },
+    /// The chunks are those of the manifest, and the file is another than its entry says.
+    #[error("the content differs from the hash that its entry names")]
+    WrongHash,
+}
+
+/// Checks a file's chunks, as they are written in order, against its manifest and its content hash.
+///
+/// Each chunk has been opened (see [`crate::seal::Opener`]), so its bytes fit its id; here its place in the file is
+/// checked, and the whole. Nothing may be put in a user's tree before [`finish`](Self::finish) has said yes.
+#[derive(Debug)]
+pub struct ContentCheck<'m> {
+    expected: &'m [Chunk],
+    index: usize,
+    hash: ContentHash,
+    hasher: blake3::Hasher,
+}
+
+impl<'m> ContentCheck<'m> {
+    /// A check of the file with these chunks and this hash.
+    pub fn new(expected: &'m [Chunk], hash: ContentHash) -> Self {
+        Self { expected, index: 0, hash, hasher: blake3::Hasher::new() }
+    }
+
+    /// Takes the next chunk: the id that it was opened under and its bytes.
+    ///
+    /// # Errors
+    /// [`ContentError::NotTheNextChunk`]; the check then stays where it was.
+    pub fn accept(&mut self, id: &ChunkId, plaintext: &[u8]) -> Result<(), ContentError> {
+        match self.expected.get(self.index) {
+            Some(next) if next.id == *id && next.len as usize == plaintext.len() => {
+                self.hasher.update(plaintext);
+                self.index += 1;
+                Ok(())
+            }
+            _ => Err(ContentError::NotTheNextChunk { index: self.index }),
+        }
+    }
+
+    /// Says whether the whole is what it should be.
+    ///
+    /// # Errors
+    /// [`ContentError::Incomplete`] and [`ContentError::WrongHash`].
+    pub fn finish(self) -> Result<(), ContentError> {
+        if self.index < self.expected.len() {
+            return Err(ContentError::Incomplete { found: self.index, expected: self.expected.len() });
+        }
+        if ContentHash(*self.hasher.finalize().as_bytes()) != self.hash {
+            return Err(ContentError::WrongHash);
+        }
+        Ok(())
+    }
+}

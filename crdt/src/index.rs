@@ -1,0 +1,537 @@
+//! The index: all registers of a space, and the small tables derived from them that let the view be read locally.
+//!
+//! [`IndexRead`] is what a store must answer. [`Overlay`] applies operations on top of any such store without
+//! touching it: a scan tries its operations there, and the store commits what the overlay changed. The derived tables
+//! are a pure function of the registers; [`Overlay::apply`] keeps them so, and reports which items' views may have
+//! changed. Rules of the view itself are in [`crate::view`].
+//!
+//! The derived tables:
+//! - *present*: rows (directory, hash of name, item) for each item that the view shows, under its effective parent;
+//! - *contested*: rows (directory, item) for items that share a name with another, or have losers to show;
+//! - *fallen*: items whose effective parent is not the one that their place names (cycles, missing parents);
+//! - *losers*: virtual id → item, for every virtual id that ever had a place.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::{ActorId, FileId, OpId, SpaceId};
+use crate::name::Name;
+use crate::register::{Item, Op, Place, Write};
+use crate::view;
+
+/// What the view and the diffs read of a space's index.
+pub trait IndexRead {
+    /// Why reading failed; a store in memory has no reason.
+    type Error;
+
+    /// The space.
+    fn space(&self) -> SpaceId;
+    /// The registers of an item; `None` if no operation ever named it.
+    fn item(&self, id: FileId) -> Result<Option<Item>, Self::Error>;
+    /// The present items under `parent`, ascending by [`name_key`] and id.
+    fn children(&self, parent: FileId) -> Result<Vec<FileId>, Self::Error>;
+    /// The present items under `parent` whose name has this [`name_key`].
+    fn keyed(&self, parent: FileId, name_key: u64) -> Result<Vec<FileId>, Self::Error>;
+    /// Whether any item is present under `parent`.
+    fn has_children(&self, parent: FileId) -> Result<bool, Self::Error>;
+    /// The contested items under `parent`, ascending.
+    fn contested(&self, parent: FileId) -> Result<BTreeSet<FileId>, Self::Error>;
+    /// Every item whose effective parent is not its place's, with that effective parent.
+    fn fallen(&self) -> Result<BTreeMap<FileId, FileId>, Self::Error>;
+    /// The item whose loser `virtual_id` is, if that id ever had a place.
+    fn loser_of(&self, virtual_id: FileId) -> Result<Option<FileId>, Self::Error>;
+    /// The virtual ids that ever had a place as losers of `item`, ascending.
+    fn losers(&self, item: FileId) -> Result<Vec<FileId>, Self::Error>;
+    /// The label of the log that writes as `actor`.
+    fn label(&self, actor: ActorId) -> Result<Option<Name>, Self::Error>;
+    /// The largest counter of any operation applied so far; 0 for an empty index.
+    fn max_counter(&self) -> Result<u32, Self::Error>;
+}
+
+/// The key under which a name stands in the table of present items: 8 bytes of its BLAKE3.
+pub fn name_key(name: &Name) -> u64 {
+    let mut key = [0; 8];
+    blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill(&mut key);
+    u64::from_be_bytes(key)
+}
+
+/// Where an item is counted in the table of present items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seat {
+    /// The effective parent.
+    pub parent: FileId,
+    /// [`name_key`] of its natural name.
+    pub name_key: u64,
+}
+
+/// What an [`Overlay`] changed; a store writes these and the overlay is done. Sorted, so that a store can write each
+/// table in key order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IndexChanges {
+    /// Registers, whole.
+    pub items: BTreeMap<FileId, Item>,
+    /// Rows of present items: true to put, false to remove.
+    pub present: BTreeMap<(Seat, FileId), bool>,
+    /// Rows of contested items: true to put, false to remove.
+    pub contested: BTreeMap<(FileId, FileId), bool>,
+    /// The fallen items, whole, if they changed.
+    pub fallen: Option<BTreeMap<FileId, FileId>>,
+    /// New rows of losers' ids.
+    pub losers: BTreeMap<FileId, FileId>,
+    /// New labels.
+    pub labels: BTreeMap<ActorId, Name>,
+    /// The largest counter, if it grew.
+    pub max_counter: Option<u32>,
+    /// Items whose view may differ: an item's own entry, or one of its losers'.
+    pub touched: BTreeSet<FileId>,
+}
+
+/// Operations on top of a store, not yet part of it.
+pub struct Overlay<'a, I: IndexRead> {
+    below: &'a I,
+    changes: IndexChanges,
+    /// Registers that were read from below. Only ever filled; what `changes.items` holds wins.
+    read: RefCell<BTreeMap<FileId, Option<Item>>>,
+}
+
+impl<'a, I: IndexRead> Overlay<'a, I> {
+    /// An overlay without operations.
+    pub fn new(below: &'a I) -> Self {
+        Self { below, changes: IndexChanges::default(), read: RefCell::default() }
+    }
+
+    /// What was changed so far.
+    pub const fn changes(&self) -> &IndexChanges {
+        &self.changes
+    }
+
+    /// What was changed, to be written.
+    pub fn into_changes(self) -> IndexChanges {
+        self.changes
+    }
+
+    /// Notes the label under which a log writes.
+    pub fn put_label(&mut self, actor: ActorId, label: Name) {
+        self.changes.labels.insert(actor, label);
+    }
+
+    /// Applies operations, in order, and brings the derived tables up to date. Returns the items whose view may have
+    /// changed by these operations.
+    pub fn apply<'o>(&mut self, ops: impl IntoIterator<Item = &'o Op>) -> Result<BTreeSet<FileId>, I::Error> {
+        let mut update = Update::default();
+        for op in ops {
+            self.remember(&mut update, op.item)?;
+            if let Write::Place(Place { loser_of: Some(source), .. }) = &op.write {
+                self.remember(&mut update, *source)?;
+                self.changes.losers.insert(op.item, *source);
+                update.pending.insert(*source);
+            }
+            if let Some(source) = self.loser_of(op.item)? {
+                self.remember(&mut update, source)?;
+                update.pending.insert(source);
+            }
+            if matches!(op.write, Write::Place(_)) {
+                update.placed.insert(op.item);
+            }
+            update.pending.insert(op.item);
+            let mut item = self.item(op.item)?.unwrap_or_default();
+            item.apply(op);
+            self.changes.items.insert(op.item, item);
+            if op.id.counter > self.max_counter()? {
+                self.changes.max_counter = Some(op.id.counter);
+            }
+        }
+        update.touched.clone_from(&update.pending);
+        self.settle_fallen(&mut update)?;
+        self.settle_seats(&mut update)?;
+        self.settle_contests(&mut update)?;
+        let mut touched = std::mem::take(&mut update.touched);
+        // A loser that stands on its own is shown from its item's registers.
+        for id in touched.clone() {
+            touched.extend(self.loser_of(id)?);
+        }
+        self.changes.touched.extend(&touched);
+        Ok(touched)
+    }
+
+    /// Notes how an item, and the places of its losers, are counted before their registers change.
+    fn remember(&self, update: &mut Update, id: FileId) -> Result<(), I::Error> {
+        if update.seats.contains_key(&id) {
+            return Ok(());
+        }
+        let seat = view::seat(self, id)?;
+        update.seats.insert(id, seat);
+        let pins = view::pins(self, id)?;
+        for pin in &pins {
+            if !update.seats.contains_key(pin) {
+                let seat = view::seat(self, *pin)?;
+                update.seats.insert(*pin, seat);
+            }
+        }
+        update.pins.insert(id, pins);
+        Ok(())
+    }
+
+    /// Brings the set of fallen items up to date after places changed.
+    fn settle_fallen(&mut self, update: &mut Update) -> Result<(), I::Error> {
+        let before = self.fallen()?;
+        let mut starts: BTreeSet<FileId> = before.keys().copied().collect();
+        for id in &update.placed {
+            let was_placed = self.below_item_is_placed(*id)?;
+            let parent = self.item(*id)?.and_then(|item| item.winning_place().map(|(_, place)| place.parent));
+            let parent_known = match parent {
+                Some(parent) => view::is_placed(self, parent)?,
+                None => true,
+            };
+            // A first place closes no cycle with what was placed before: that was fallen, for want of a parent.
+            let parent_moved = parent.is_some_and(|parent| update.placed.contains(&parent));
+            if was_placed || !parent_known || parent_moved || !before.is_empty() {
+                starts.insert(*id);
+            }
+        }
+        if starts.is_empty() {
+            return Ok(());
+        }
+        let after = view::fallen_from(self, &starts)?;
+        if after == before {
+            return Ok(());
+        }
+        for id in before.keys().chain(after.keys()) {
+            if before.get(id) != after.get(id) {
+                self.remember(update, *id)?;
+                update.pending.insert(*id);
+                update.touched.insert(*id);
+            }
+        }
+        self.changes.fallen = Some(after);
+        Ok(())
+    }
+
+    fn below_item_is_placed(&self, id: FileId) -> Result<bool, I::Error> {
+        Ok(id == view::lost_and_found(self.space()) || self.below.item(id)?.is_some_and(|item| !item.place.is_empty()))
+    }
+
+    /// Brings the table of present items up to date: an item comes or goes, and with it the directories above.
+    fn settle_seats(&mut self, update: &mut Update) -> Result<(), I::Error> {
+        for id in update.pending.clone() {
+            for pin in view::pins(self, id)?.into_iter().chain(update.pins.get(&id).cloned().unwrap_or_default()) {
+                self.remember(update, pin)?;
+                update.pending.insert(pin);
+            }
+        }
+        while let Some(id) = update.pending.pop_first() {
+            let old = match update.seats.get(&id) {
+                Some(seat) => *seat,
+                None => view::counted_seat(self, id)?,
+            };
+            let new = view::seat(self, id)?;
+            update.seats.insert(id, new);
+            if old == new {
+                continue;
+            }
+            update.touched.insert(id);
+            for (seat, is_present) in [(old, false), (new, true)] {
+                let Some(seat) = seat else { continue };
+                if let std::collections::btree_map::Entry::Vacant(entry) = update.seats.entry(seat.parent) {
+                    entry.insert(view::counted_seat(self, seat.parent)?);
+                }
+                self.changes.present.insert((seat, id), is_present);
+                update.contests.insert(seat);
+                if seat.parent != FileId::ROOT {
+                    update.pending.insert(seat.parent);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the table of contested items up to date, and marks those whose conflict name may differ.
+    fn settle_contests(&mut self, update: &mut Update) -> Result<(), I::Error> {
+        let mut directories: BTreeMap<FileId, BTreeSet<FileId>> = BTreeMap::new();
+        let mut members: BTreeSet<(FileId, FileId)> = BTreeSet::new();
+        for seat in &update.contests {
+            directories.entry(seat.parent).or_default();
+            members.extend(self.keyed(seat.parent, seat.name_key)?.into_iter().map(|id| (seat.parent, id)));
+        }
+        // An item that left a seat may have been contested there, and one whose losers changed is wherever it sits.
+        for id in update.touched.clone() {
+            if let Some(seat) = view::seat(self, id)? {
+                directories.entry(seat.parent).or_default();
+                members.insert((seat.parent, id));
+            }
+        }
+        for (parent, before) in &mut directories {
+            *before = self.contested(*parent)?;
+            members.extend(before.iter().filter(|id| update.touched.contains(id)).map(|id| (*parent, *id)));
+        }
+        let mut changed: BTreeSet<FileId> = update.contests.iter().map(|seat| seat.parent).collect();
+        for (parent, id) in members {
+            let was = directories.get(&parent).is_some_and(|before| before.contains(&id));
+            let is = match view::seat(self, id)? {
+                Some(seat) if seat.parent == parent => {
+                    view::has_losers(self, id)? || self.keyed(parent, seat.name_key)?.len() > 1
+                }
+                _ => false,
+            };
+            if is != was {
+                self.changes.contested.insert((parent, id), is);
+            }
+            if is || was {
+                changed.insert(parent);
+                update.touched.insert(id);
+            }
+        }
+        for (parent, before) in directories {
+            if changed.contains(&parent) {
+                update.touched.extend(before);
+                update.touched.extend(self.contested(parent)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The state of one [`Overlay::apply`].
+#[derive(Default)]
+struct Update {
+    /// How each item is counted in the table of present items so far.
+    seats: BTreeMap<FileId, Option<Seat>>,
+    /// The places of losers, as they were before.
+    pins: BTreeMap<FileId, Vec<FileId>>,
+    /// Items whose seat is to be looked at again.
+    pending: BTreeSet<FileId>,
+    /// Items that got a place operation.
+    placed: BTreeSet<FileId>,
+    /// Seats where an item came or went.
+    contests: BTreeSet<Seat>,
+    /// Items whose view may have changed.
+    touched: BTreeSet<FileId>,
+}
+
+impl<I: IndexRead> IndexRead for Overlay<'_, I> {
+    type Error = I::Error;
+
+    fn space(&self) -> SpaceId {
+        self.below.space()
+    }
+
+    fn item(&self, id: FileId) -> Result<Option<Item>, I::Error> {
+        if let Some(item) = self.changes.items.get(&id) {
+            return Ok(Some(item.clone()));
+        }
+        if let Some(item) = self.read.borrow().get(&id) {
+            return Ok(item.clone());
+        }
+        let item = self.below.item(id)?;
+        self.read.borrow_mut().insert(id, item.clone());
+        Ok(item)
+    }
+
+    fn children(&self, parent: FileId) -> Result<Vec<FileId>, I::Error> {
+        let mut children: BTreeSet<FileId> = self.below.children(parent)?.into_iter().collect();
+        let from = (Seat { parent, name_key: 0 }, FileId([0; 16]));
+        let to = (Seat { parent, name_key: u64::MAX }, FileId([0xff; 16]));
+        // An item may leave one seat and take another in the same directory: removals first.
+        for ((_, id), _) in self.changes.present.range(from..=to).filter(|(_, is)| !**is) {
+            children.remove(id);
+        }
+        children.extend(self.changes.present.range(from..=to).filter(|(_, is)| **is).map(|((_, id), _)| *id));
+        Ok(children.into_iter().collect())
+    }
+
+    fn keyed(&self, parent: FileId, name_key: u64) -> Result<Vec<FileId>, I::Error> {
+        let seat = Seat { parent, name_key };
+        let mut keyed: BTreeSet<FileId> = self.below.keyed(parent, name_key)?.into_iter().collect();
+        for ((_, id), is_present) in self.changes.present.range((seat, FileId([0; 16]))..=(seat, FileId([0xff; 16]))) {
+            if *is_present {
+                keyed.insert(*id);
+            } else {
+                keyed.remove(id);
+            }
+        }
+        Ok(keyed.into_iter().collect())
+    }
+
+    fn has_children(&self, parent: FileId) -> Result<bool, I::Error> {
+        let from = (Seat { parent, name_key: 0 }, FileId([0; 16]));
+        let to = (Seat { parent, name_key: u64::MAX }, FileId([0xff; 16]));
+        let mut removed = false;
+        for (_, is_present) in self.changes.present.range(from..=to) {
+            if *is_present {
+                return Ok(true);
+            }
+            removed = true;
+        }
+        if removed { Ok(!self.children(parent)?.is_empty()) } else { self.below.has_children(parent) }
+    }
+
+    fn contested(&self, parent: FileId) -> Result<BTreeSet<FileId>, I::Error> {
+        let mut contested = self.below.contested(parent)?;
+        for ((_, id), is) in self.changes.contested.range((parent, FileId([0; 16]))..=(parent, FileId([0xff; 16]))) {
+            if *is {
+                contested.insert(*id);
+            } else {
+                contested.remove(id);
+            }
+        }
+        Ok(contested)
+    }
+
+    fn fallen(&self) -> Result<BTreeMap<FileId, FileId>, I::Error> {
+        match &self.changes.fallen {
+            Some(fallen) => Ok(fallen.clone()),
+            None => self.below.fallen(),
+        }
+    }
+
+    fn loser_of(&self, virtual_id: FileId) -> Result<Option<FileId>, I::Error> {
+        match self.changes.losers.get(&virtual_id) {
+            Some(source) => Ok(Some(*source)),
+            None => self.below.loser_of(virtual_id),
+        }
+    }
+
+    fn losers(&self, item: FileId) -> Result<Vec<FileId>, I::Error> {
+        let mut losers: BTreeSet<FileId> = self.below.losers(item)?.into_iter().collect();
+        losers.extend(self.changes.losers.iter().filter(|(_, source)| **source == item).map(|(id, _)| *id));
+        Ok(losers.into_iter().collect())
+    }
+
+    fn label(&self, actor: ActorId) -> Result<Option<Name>, I::Error> {
+        match self.changes.labels.get(&actor) {
+            Some(label) => Ok(Some(label.clone())),
+            None => self.below.label(actor),
+        }
+    }
+
+    fn max_counter(&self) -> Result<u32, I::Error> {
+        match self.changes.max_counter {
+            Some(counter) => Ok(counter),
+            None => self.below.max_counter(),
+        }
+    }
+}
+
+/// An index in memory: for browsers, tests and the simulator's models.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryIndex {
+    space: SpaceId,
+    items: BTreeMap<FileId, Item>,
+    present: BTreeSet<(Seat, FileId)>,
+    contested: BTreeSet<(FileId, FileId)>,
+    fallen: BTreeMap<FileId, FileId>,
+    losers: BTreeMap<FileId, FileId>,
+    labels: BTreeMap<ActorId, Name>,
+    max_counter: u32,
+}
+
+impl MemoryIndex {
+    /// An empty index.
+    pub const fn new(space: SpaceId) -> Self {
+        Self {
+            space,
+            items: BTreeMap::new(),
+            present: BTreeSet::new(),
+            contested: BTreeSet::new(),
+            fallen: BTreeMap::new(),
+            losers: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            max_counter: 0,
+        }
+    }
+
+    /// Makes an overlay's changes part of the index.
+    pub fn commit(&mut self, changes: IndexChanges) {
+        self.items.extend(changes.items);
+        for (row, is_present) in changes.present {
+            if is_present {
+                self.present.insert(row)
+            } else {
+                self.present.remove(&row)
+            };
+        }
+        for (row, is) in changes.contested {
+            if is {
+                self.contested.insert(row)
+            } else {
+                self.contested.remove(&row)
+            };
+        }
+        self.fallen = changes.fallen.unwrap_or(std::mem::take(&mut self.fallen));
+        self.losers.extend(changes.losers);
+        self.labels.extend(changes.labels);
+        self.max_counter = changes.max_counter.unwrap_or(self.max_counter);
+    }
+
+    /// Applies operations, in order. Returns the items whose view may have changed.
+    pub fn apply<'o>(&mut self, ops: impl IntoIterator<Item = &'o Op>) -> BTreeSet<FileId> {
+        let mut overlay = Overlay::new(self);
+        let Ok(touched) = overlay.apply(ops);
+        let changes = overlay.into_changes();
+        self.commit(changes);
+        touched
+    }
+
+    /// All registers.
+    pub const fn items(&self) -> &BTreeMap<FileId, Item> {
+        &self.items
+    }
+
+    /// Every operation that is live in the register of `id` that holds places, contents or metas.
+    pub fn live(&self, id: FileId) -> BTreeSet<OpId> {
+        let Some(item) = self.items.get(&id) else { return BTreeSet::new() };
+        item.place.keys().chain(item.content.keys()).chain(item.meta.keys()).copied().collect()
+    }
+}
+
+impl IndexRead for MemoryIndex {
+    type Error = std::convert::Infallible;
+
+    fn space(&self) -> SpaceId {
+        self.space
+    }
+
+    fn item(&self, id: FileId) -> Result<Option<Item>, Self::Error> {
+        Ok(self.items.get(&id).cloned())
+    }
+
+    fn children(&self, parent: FileId) -> Result<Vec<FileId>, Self::Error> {
+        let from = (Seat { parent, name_key: 0 }, FileId([0; 16]));
+        let to = (Seat { parent, name_key: u64::MAX }, FileId([0xff; 16]));
+        Ok(self.present.range(from..=to).map(|(_, id)| *id).collect())
+    }
+
+    fn keyed(&self, parent: FileId, name_key: u64) -> Result<Vec<FileId>, Self::Error> {
+        let seat = Seat { parent, name_key };
+        Ok(self.present.range((seat, FileId([0; 16]))..=(seat, FileId([0xff; 16]))).map(|(_, id)| *id).collect())
+    }
+
+    fn has_children(&self, parent: FileId) -> Result<bool, Self::Error> {
+        Ok(!self.children(parent)?.is_empty())
+    }
+
+    fn contested(&self, parent: FileId) -> Result<BTreeSet<FileId>, Self::Error> {
+        let range = (parent, FileId([0; 16]))..=(parent, FileId([0xff; 16]));
+        Ok(self.contested.range(range).map(|(_, id)| *id).collect())
+    }
+
+    fn fallen(&self) -> Result<BTreeMap<FileId, FileId>, Self::Error> {
+        Ok(self.fallen.clone())
+    }
+
+    fn loser_of(&self, virtual_id: FileId) -> Result<Option<FileId>, Self::Error> {
+        Ok(self.losers.get(&virtual_id).copied())
+    }
+
+    fn losers(&self, item: FileId) -> Result<Vec<FileId>, Self::Error> {
+        Ok(self.losers.iter().filter(|(_, source)| **source == item).map(|(id, _)| *id).collect())
+    }
+
+    fn label(&self, actor: ActorId) -> Result<Option<Name>, Self::Error> {
+        Ok(self.labels.get(&actor).cloned())
+    }
+
+    fn max_counter(&self) -> Result<u32, Self::Error> {
+        Ok(self.max_counter)
+    }
+}

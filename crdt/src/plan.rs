@@ -1,0 +1,464 @@
+//! Plan: which file actions bring the tree to the view. Diff(view, base), nothing else.
+//!
+//! The plan names what is to be done next, one action for an item, in an order in which each can be done. Doing it,
+//! safely and durably, is the materialiser's work, and so is what happens when the disk is not as base has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::{BaseOverlay, BaseRead, BaseRow, Fingerprint, PARKED, RowKey};
+use crate::id::FileId;
+use crate::index::IndexRead;
+use crate::name::Name;
+use crate::register::{FileTime, Kind};
+use crate::view::{View, ViewEntry};
+
+/// One action on the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make what is not there: a directory, a link, or a file whose content is at hand.
+    Create {
+        /// Where.
+        key: RowKey,
+        /// What.
+        entry: ViewEntry,
+    },
+    /// Put other bytes in place of what base has there.
+    Replace {
+        /// Where.
+        key: RowKey,
+        /// What base has there.
+        old: BaseRow,
+        /// What comes.
+        entry: ViewEntry,
+    },
+    /// Set time and executable bit.
+    SetMeta {
+        /// Where.
+        key: RowKey,
+        /// What base has there.
+        old: BaseRow,
+        /// What comes.
+        entry: ViewEntry,
+    },
+    /// Give something another directory or name.
+    Move {
+        /// From where.
+        from: RowKey,
+        /// To where.
+        to: RowKey,
+        /// What base has there.
+        old: BaseRow,
+        /// The directory and name in the view.
+        at: (FileId, Name),
+    },
+    /// Put something under a temporary name, because others must take its place first.
+    Park {
+        /// From where.
+        from: RowKey,
+        /// What base has there.
+        old: BaseRow,
+    },
+    /// Take a file or link away, into the version store.
+    Delete {
+        /// Where.
+        key: RowKey,
+        /// What base has there.
+        old: BaseRow,
+    },
+    /// Take an empty directory away.
+    RemoveDirectory {
+        /// Where.
+        key: RowKey,
+        /// What base has there.
+        old: BaseRow,
+    },
+    /// Change the row alone: view and base differ in operation ids, the disk is right.
+    Note {
+        /// Where.
+        key: RowKey,
+        /// The row to put.
+        row: BaseRow,
+    },
+}
+
+impl Action {
+    /// The item or virtual id that the action is about.
+    pub const fn id(&self) -> FileId {
+        match self {
+            Self::Create { entry, .. } => entry.id,
+            Self::Replace { old, .. }
+            | Self::SetMeta { old, .. }
+            | Self::Move { old, .. }
+            | Self::Park { old, .. }
+            | Self::Delete { old, .. }
+            | Self::RemoveDirectory { old, .. } => old.id,
+            Self::Note { row, .. } => row.id,
+        }
+    }
+
+    /// The item in whose registers the content stands.
+    pub const fn source(&self) -> FileId {
+        match self {
+            Self::Create { entry, .. } => entry.source,
+            Self::Replace { old, .. }
+            | Self::SetMeta { old, .. }
+            | Self::Move { old, .. }
+            | Self::Park { old, .. }
+            | Self::Delete { old, .. }
+            | Self::RemoveDirectory { old, .. } => old.source,
+            Self::Note { row, .. } => row.source,
+        }
+    }
+}
+
+/// Why an item can't be acted on yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Its directory is not there yet, or under a temporary name.
+    Directory(FileId),
+    /// Something else has its path: the row with this id.
+    Occupied(FileId),
+    /// It is a directory that would go below itself: through this one.
+    BelowItself(FileId),
+    /// It is a directory that still has something in it.
+    NotEmpty,
+    /// The guard holds it, or it waits for what the guard holds.
+    Held,
+}
+
+/// What the planner is told about the world outside index and base.
+pub trait Situation {
+    /// Whether the bytes of a file are at hand, to be written at once.
+    fn has_content(&self, entry: &ViewEntry) -> bool;
+    /// Whether the guard holds this id, or the disk refused the last try and a scan must come first.
+    fn is_held(&self, id: FileId) -> bool;
+}
+
+/// What is to be done next.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// In an order in which they can be done; at most one for an id.
+    pub actions: Vec<Action>,
+    /// Files whose bytes must be had first.
+    pub wanted: Vec<ViewEntry>,
+    /// What can't be done yet, by source.
+    pub waiting: BTreeMap<FileId, Wait>,
+    /// Sources of which nothing is left to be done.
+    pub settled: BTreeSet<FileId>,
+}
+
+/// Plans actions for the items `sources`, at most `limit` of them.
+pub fn plan<I, B>(
+    index: &I,
+    base: &B,
+    sources: impl IntoIterator<Item = FileId>,
+    situation: &impl Situation,
+    limit: usize,
+) -> Result<Plan, I::Error>
+where
+    I: IndexRead,
+    B: BaseRead<Error = I::Error>,
+{
+    let view = View::new(index);
+    let mut planner = Planner { base: BaseOverlay::new(base), plan: Plan::default() };
+    let mut tasks = Vec::new();
+    for source in sources {
+        let before = tasks.len();
+        planner.tasks_of(&view, source, &mut tasks)?;
+        if tasks.len() == before {
+            planner.plan.settled.insert(source);
+        }
+    }
+    // An item and the one whose loser it was may both ask for the same file.
+    let mut ids = BTreeSet::new();
+    tasks.retain(|task| ids.insert(task.id()));
+    sort_by_depth(&view, &mut tasks)?;
+    loop {
+        let (count, mut rest) = (tasks.len(), Vec::new());
+        for task in tasks {
+            if planner.plan.actions.len() >= limit {
+                return Ok(planner.plan);
+            }
+            match planner.step(&task, situation)? {
+                Step::Done(action) => {
+                    planner.plan.waiting.remove(&task.source());
+                    planner.plan.actions.push(*action);
+                }
+                Step::Wanted => planner.plan.wanted.extend(task.entry),
+                Step::Wait(wait) => {
+                    planner.plan.waiting.insert(task.source(), wait);
+                    rest.push(task);
+                }
+            }
+        }
+        if rest.is_empty() || rest.len() == count {
+            return Ok(planner.plan);
+        }
+        tasks = rest;
+    }
+}
+
+/// What to put under temporary names when nothing else can be done: of each knot of items that wait for each other's
+/// paths one goes aside. `waiting` is all that waits.
+pub fn unstick<B: BaseRead>(base: &B, waiting: &BTreeMap<FileId, Wait>) -> Result<Vec<Action>, B::Error> {
+    let mut aside: BTreeSet<FileId> = BTreeSet::new();
+    for wait in waiting.values() {
+        match wait {
+            Wait::Occupied(by) | Wait::BelowItself(by) => drop(aside.insert(*by)),
+            Wait::Directory(_) | Wait::NotEmpty | Wait::Held => {}
+        }
+    }
+    let mut actions = Vec::new();
+    for id in aside {
+        // Only what itself waits to go elsewhere is moved aside, and nothing that is held.
+        let source = waiting.iter().find(|(source, wait)| **source == id && **wait != Wait::Held);
+        let Some(from) = base.find(id, id)?.filter(|from| source.is_some() && from.parent != PARKED) else { continue };
+        if let Some(old) = base.row(&from)? {
+            actions.push(Action::Park { from, old });
+        }
+    }
+    Ok(actions)
+}
+
+/// The name under which a parked thing stands.
+pub fn parked_name(id: FileId) -> Option<Name> {
+    Name::parse(format!("parked-{id}").as_bytes()).ok()
+}
+
+/// One entry of the view, and the row of the same id; not both missing.
+struct Task {
+    entry: Option<ViewEntry>,
+    row: Option<(RowKey, BaseRow)>,
+    depth: usize,
+}
+
+impl Task {
+    fn id(&self) -> FileId {
+        match (&self.entry, &self.row) {
+            (Some(entry), _) => entry.id,
+            (None, Some((_, row))) => row.id,
+            (None, None) => FileId::ROOT,
+        }
+    }
+
+    fn source(&self) -> FileId {
+        match (&self.entry, &self.row) {
+            (Some(entry), _) => entry.source,
+            (None, Some((_, row))) => row.source,
+            (None, None) => FileId::ROOT,
+        }
+    }
+}
+
+enum Step {
+    Done(Box<Action>),
+    Wanted,
+    Wait(Wait),
+}
+
+struct Planner<'a, B: BaseRead> {
+    base: BaseOverlay<'a, B>,
+    plan: Plan,
+}
+
+impl<B: BaseRead> Planner<'_, B> {
+    fn tasks_of<I>(&self, view: &View<'_, I>, source: FileId, tasks: &mut Vec<Task>) -> Result<(), B::Error>
+    where
+        I: IndexRead<Error = B::Error>,
+    {
+        let mut entries: BTreeMap<FileId, ViewEntry> =
+            view.entries(source)?.into_iter().map(|entry| (entry.id, entry)).collect();
+        for (id, key) in self.base.of_source(source)? {
+            let Some(row) = self.base.row(&key)? else { continue };
+            let entry = match entries.remove(&id) {
+                Some(entry) => Some(entry),
+                // A loser that became an item of its own, or the other way round, is the same file.
+                None => self.elsewhere(view, id, source)?,
+            };
+            if !entry.as_ref().is_some_and(|entry| is_settled(entry, &key, &row)) {
+                tasks.push(Task { entry, row: Some((key, row)), depth: 0 });
+            }
+        }
+        for (id, entry) in entries {
+            let row = match self.elsewhere_in_base(view, id, source)? {
+                Some(key) => self.base.row(&key)?.map(|row| (key, row)),
+                None => None,
+            };
+            if !row.as_ref().is_some_and(|(key, row)| is_settled(&entry, key, row)) {
+                tasks.push(Task { entry: Some(entry), row, depth: 0 });
+            }
+        }
+        Ok(())
+    }
+
+    /// The entry with this id that shows content of another item than `source`.
+    fn elsewhere<I>(&self, view: &View<'_, I>, id: FileId, source: FileId) -> Result<Option<ViewEntry>, B::Error>
+    where
+        I: IndexRead<Error = B::Error>,
+    {
+        if id != source {
+            return view.entry(id, id);
+        }
+        match view.index().loser_of(id)? {
+            Some(of) => view.entry(id, of),
+            None => Ok(None),
+        }
+    }
+
+    /// The row with this id that shows content of another item than `source`.
+    fn elsewhere_in_base<I>(&self, view: &View<'_, I>, id: FileId, source: FileId) -> Result<Option<RowKey>, B::Error>
+    where
+        I: IndexRead<Error = B::Error>,
+    {
+        if id != source {
+            return self.base.find(id, id);
+        }
+        match view.index().loser_of(id)? {
+            Some(of) => self.base.find(id, of),
+            None => Ok(None),
+        }
+    }
+
+    fn step(&mut self, task: &Task, situation: &impl Situation) -> Result<Step, B::Error> {
+        if situation.is_held(task.id()) {
+            return Ok(Step::Wait(Wait::Held));
+        }
+        match (&task.entry, task.row.as_ref()) {
+            (Some(entry), None) => self.create(entry, situation),
+            (Some(entry), Some((key, row))) => self.change(entry, key, row, situation),
+            (None, Some((key, row))) => self.remove(key, row),
+            (None, None) => Ok(Step::Wait(Wait::NotEmpty)),
+        }
+    }
+
+    fn create(&mut self, entry: &ViewEntry, situation: &impl Situation) -> Result<Step, B::Error> {
+        let key = RowKey { parent: entry.parent, local: entry.name.clone() };
+        if let Some(wait) = self.way_is_blocked(&key, situation)? {
+            return Ok(Step::Wait(wait));
+        }
+        if entry.kind == Kind::File && !situation.has_content(entry) {
+            return Ok(Step::Wanted);
+        }
+        self.base.put(key.clone(), BaseRow::of_entry(entry, NOT_YET_WRITTEN));
+        Ok(Step::Done(Box::new(Action::Create { key, entry: entry.clone() })))
+    }
+
+    fn change(
+        &mut self,
+        entry: &ViewEntry,
+        key: &RowKey,
+        old: &BaseRow,
+        situation: &impl Situation,
+    ) -> Result<Step, B::Error> {
+        let to = RowKey { parent: entry.parent, local: entry.name.clone() };
+        if to != *key {
+            if let Some(wait) = self.way_is_blocked(&to, situation)? {
+                return Ok(Step::Wait(wait));
+            }
+            if let Some(through) = self.is_below(entry.parent, old.id)? {
+                return Ok(Step::Wait(Wait::BelowItself(through)));
+            }
+            let at = (entry.parent, entry.name.clone());
+            let mut row = old.clone();
+            (row.view_parent, row.view_name) = at.clone();
+            self.base.remove(key.clone());
+            self.base.put(to.clone(), row);
+            return Ok(Step::Done(Box::new(Action::Move { from: key.clone(), to, old: old.clone(), at })));
+        }
+        let key = key.clone();
+        if entry.kind != Kind::Directory && (entry.hash != old.hash || entry.kind != old.kind) {
+            if entry.kind == Kind::File && !situation.has_content(entry) {
+                return Ok(Step::Wanted);
+            }
+            return Ok(Step::Done(Box::new(Action::Replace { key, old: old.clone(), entry: entry.clone() })));
+        }
+        if entry.kind == Kind::File && (entry.mtime, entry.executable) != (old.mtime, old.executable) {
+            return Ok(Step::Done(Box::new(Action::SetMeta { key, old: old.clone(), entry: entry.clone() })));
+        }
+        Ok(Step::Done(Box::new(Action::Note { key, row: BaseRow::of_entry(entry, old.print) })))
+    }
+
+    fn remove(&mut self, key: &RowKey, old: &BaseRow) -> Result<Step, B::Error> {
+        let (key, old) = (key.clone(), old.clone());
+        if old.kind == Kind::Directory {
+            if self.base.has_rows(old.id)? {
+                return Ok(Step::Wait(Wait::NotEmpty));
+            }
+            self.base.remove(key.clone());
+            return Ok(Step::Done(Box::new(Action::RemoveDirectory { key, old })));
+        }
+        self.base.remove(key.clone());
+        Ok(Step::Done(Box::new(Action::Delete { key, old })))
+    }
+
+    /// Whether the directory of `key` is not there, or something has the name.
+    fn way_is_blocked(&self, key: &RowKey, situation: &impl Situation) -> Result<Option<Wait>, B::Error> {
+        if key.parent != FileId::ROOT {
+            match self.base.find(key.parent, key.parent)? {
+                Some(at) if at.parent != PARKED => {}
+                _ => return Ok(Some(Wait::Directory(key.parent))),
+            }
+        }
+        Ok(match self.base.row(key)? {
+            Some(row) if situation.is_held(row.id) => Some(Wait::Held),
+            Some(row) => Some(Wait::Occupied(row.id)),
+            None => None,
+        })
+    }
+
+    /// If the directory `parent` is `id` or below it on disk: the one just below `id` on the way.
+    fn is_below(&self, parent: FileId, id: FileId) -> Result<Option<FileId>, B::Error> {
+        let (mut at, mut last, mut seen) = (parent, id, BTreeSet::new());
+        while at != FileId::ROOT && at != PARKED && seen.insert(at) {
+            if at == id {
+                return Ok(Some(last));
+            }
+            last = at;
+            match self.base.find(at, at)? {
+                Some(key) => at = key.parent,
+                None => break,
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Stands in the planner's own overlay for what the materialiser will find.
+const NOT_YET_WRITTEN: Fingerprint = Fingerprint {
+    inode: 0,
+    birth: None,
+    len: 0,
+    mtime: FileTime { secs: 0, nanos: 0 },
+    ctime: FileTime { secs: 0, nanos: 0 },
+    mode: 0,
+};
+
+/// Whether nothing is left to be done about an entry.
+pub fn is_settled(entry: &ViewEntry, key: &RowKey, row: &BaseRow) -> bool {
+    (key.parent, &key.local) == (entry.parent, &entry.name) && BaseRow::of_entry(entry, row.print) == *row
+}
+
+/// What leaves goes from the bottom up, and before what comes, which goes from the top down.
+fn sort_by_depth<I: IndexRead>(view: &View<'_, I>, tasks: &mut [Task]) -> Result<(), I::Error> {
+    let mut depths: BTreeMap<FileId, usize> = BTreeMap::from([(FileId::ROOT, 0)]);
+    for task in tasks.iter_mut() {
+        let (mut at, mut path) = (task.entry.as_ref().map_or(FileId::ROOT, |entry| entry.parent), Vec::new());
+        while !depths.contains_key(&at) {
+            path.push(at);
+            let parent = view.entry(at, at)?.map_or(FileId::ROOT, |entry| entry.parent);
+            at = if path.contains(&parent) { FileId::ROOT } else { parent };
+        }
+        let mut depth = depths.get(&at).copied().unwrap_or(0);
+        for id in path.into_iter().rev() {
+            depth += 1;
+            depths.insert(id, depth);
+        }
+        task.depth = depth;
+    }
+    tasks.sort_by_key(|task| match (&task.entry, &task.row) {
+        (None, Some((_, row))) if row.kind != Kind::Directory => (0, 0),
+        (None, _) => (1, 0),
+        (Some(_), _) => (2, task.depth),
+    });
+    Ok(())
+}

@@ -1,0 +1,294 @@
+//! The walk over a tree, without the tree: which directory to list next, and what the listings mean.
+//!
+//! Whoever owns the disk asks [`Walk::next_directory`] which directory to list and hands the listing back. A directory that may
+//! have moved is descended only when it is known which row it continues, because its entries are compared with that
+//! row's. Nothing here reads a file.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::identity::{identify, must_be_read};
+use super::{Findings, Parent, Seen, Sighting};
+use crate::base::{BaseRead, Fingerprint, PARKED, RowKey};
+use crate::id::FileId;
+use crate::limits::PATH_DEPTH_MAX;
+use crate::name::Name;
+use crate::register::Kind;
+
+/// One entry of a directory, as listed and looked at without following links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name on this disk.
+    pub local: Name,
+    /// What it is. Whatever is none of these is left out of the listing, and reported by the lister.
+    pub kind: Kind,
+    /// What the file system says of it.
+    pub print: Fingerprint,
+    /// Hard links to it.
+    pub links: u64,
+}
+
+/// A walk in progress.
+pub struct Walk<'a, B: BaseRead> {
+    base: &'a B,
+    findings: Findings,
+    queue: VecDeque<Parent>,
+    /// Directories that were asked for: none is listed twice.
+    asked: BTreeSet<Parent>,
+    /// Sightings of directories that were not descended yet.
+    deferred: VecDeque<usize>,
+    /// Rows that sightings continue.
+    claimed: BTreeSet<RowKey>,
+    /// How many sightings [`identify`] has looked at, and with how many rows gone.
+    looked_at: usize,
+    gone_count: usize,
+    /// Whether directories that are as base has them are descended.
+    is_full: bool,
+}
+
+impl<'a, B: BaseRead> Walk<'a, B> {
+    /// A walk over the whole tree.
+    pub fn full(base: &'a B) -> Self {
+        let mut walk = Self::of_directories(base, [FileId::ROOT, PARKED]);
+        walk.is_full = true;
+        walk
+    }
+
+    /// A walk over some directories that have rows, and over whatever in them is new or moved.
+    pub fn of_directories(base: &'a B, directories: impl IntoIterator<Item = FileId>) -> Self {
+        let mut walk = Self {
+            base,
+            findings: Findings::default(),
+            queue: VecDeque::new(),
+            asked: BTreeSet::new(),
+            deferred: VecDeque::new(),
+            claimed: BTreeSet::new(),
+            looked_at: 0,
+            gone_count: 0,
+            is_full: false,
+        };
+        directories.into_iter().for_each(|directory| walk.ask(Parent::Known(directory)));
+        walk
+    }
+
+    fn ask(&mut self, directory: Parent) {
+        if self.asked.insert(directory) {
+            self.queue.push_back(directory);
+        }
+    }
+
+    /// The directory to list next; `None` when the walk is over. Every directory that this returns is answered by
+    /// [`Walk::handle_listing`] or [`Walk::handle_unlisted`] before the next call.
+    pub fn next_directory(&mut self) -> Result<Option<Parent>, B::Error> {
+        loop {
+            if let Some(directory) = self.queue.pop_front() {
+                return Ok(Some(directory));
+            }
+            self.ask_for_origins()?;
+            if !self.queue.is_empty() {
+                continue;
+            }
+            // What was looked at with the same rows gone would be told the same again.
+            let first = if self.findings.gone.len() > self.gone_count { 0 } else { self.looked_at };
+            for from in identify(self.base, &mut self.findings, first)? {
+                self.claimed.insert(from);
+            }
+            self.looked_at = self.findings.sightings.len();
+            self.descend_identified()?;
+            self.gone_count = self.findings.gone.len();
+            if !self.queue.is_empty() {
+                continue;
+            }
+            // Every row that could move is gone by now: whatever is left is new.
+            while let Some(at) = self.deferred.pop_front() {
+                if self.depth(at) < PATH_DEPTH_MAX {
+                    self.ask(Parent::New(at));
+                }
+            }
+            if self.queue.is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes the complete listing of a directory.
+    pub fn handle_listing(&mut self, directory: Parent, listing: Vec<Listed>) -> Result<(), B::Error> {
+        let rows = match directory {
+            Parent::Known(id) => self.base.rows(id)?,
+            Parent::New(_) => Vec::new(),
+        };
+        let listed: BTreeSet<&Name> = listing.iter().map(|listed| &listed.local).collect();
+        if let Parent::Known(parent) = directory {
+            for (local, row) in rows.iter().filter(|(local, _)| !listed.contains(local)) {
+                let key = RowKey { parent, local: local.clone() };
+                self.add_gone(key, (row.kind == Kind::Directory).then_some(row.id))?;
+            }
+        }
+        for Listed { local, kind, print, links } in listing {
+            let row = rows.binary_search_by(|(name, _)| name.cmp(&local)).ok().and_then(|at| rows.get(at));
+            if let Some((_, row)) = row
+                && row.kind == kind
+                && row.print.is_unchanged(&print, kind)
+            {
+                if kind == Kind::Directory && self.is_full {
+                    self.ask(Parent::Known(row.id));
+                }
+                continue;
+            }
+            // What stands under a temporary name and has no row is none of the user's.
+            if directory == Parent::Known(PARKED) && row.is_none() {
+                continue;
+            }
+            if let Some((_, row)) = row
+                && row.kind == Kind::Directory
+                && kind != Kind::Directory
+            {
+                self.add_gone_below(row.id)?;
+            }
+            if kind == Kind::Directory {
+                self.deferred.push_back(self.findings.sightings.len());
+            }
+            let seen = Seen::AsBefore;
+            self.findings.sightings.push(Sighting { parent: directory, local, kind, print, links, from: None, seen });
+        }
+        Ok(())
+    }
+
+    /// Takes note that a directory could not be listed completely: nothing in it counts as gone.
+    pub fn handle_unlisted(&mut self, directory: Parent) -> Result<(), B::Error> {
+        let Parent::Known(id) = directory else { return Ok(()) };
+        self.findings.gone.retain(|key| key.parent != id);
+        Ok(())
+    }
+
+    /// The findings, and the indices of the sightings that must be read before they can be diffed.
+    pub fn finish(mut self) -> Result<(Findings, Vec<usize>), B::Error> {
+        let mut unread = Vec::new();
+        for (at, sighting) in self.findings.sightings.iter_mut().enumerate() {
+            let row = match &sighting.from {
+                Some(from) => self.base.row(from)?,
+                None => None,
+            };
+            if sighting.kind == Kind::Directory && row.is_none() {
+                sighting.seen = Seen::Directory;
+            } else if must_be_read(row.as_ref(), sighting.kind, &sighting.print, &sighting.seen) {
+                unread.push(at);
+            }
+        }
+        Ok((self.findings, unread))
+    }
+
+    /// The names from a known directory down to the one that is to be listed, for whoever opens it.
+    pub fn path(&self, directory: Parent) -> (FileId, Vec<Name>) {
+        let (mut at, mut names) = (directory, Vec::new());
+        loop {
+            match at {
+                Parent::Known(id) => {
+                    names.reverse();
+                    return (id, names);
+                }
+                Parent::New(index) => match self.findings.sightings.get(index) {
+                    Some(sighting) => {
+                        names.push(sighting.local.clone());
+                        at = sighting.parent;
+                    }
+                    None => at = Parent::Known(FileId::ROOT),
+                },
+            }
+        }
+    }
+
+    /// Where a known directory was found, if this walk found it elsewhere than base has it.
+    pub fn found(&self, id: FileId) -> Result<Option<(Parent, Name)>, B::Error> {
+        for sighting in &self.findings.sightings {
+            if sighting.kind == Kind::Directory
+                && let Some(from) = &sighting.from
+                && self.base.row(from)?.is_some_and(|row| row.id == id)
+            {
+                return Ok(Some((sighting.parent, sighting.local.clone())));
+            }
+        }
+        Ok(None)
+    }
+
+    fn depth(&self, at: usize) -> usize {
+        self.path(Parent::New(at)).1.len()
+    }
+
+    fn add_gone(&mut self, key: RowKey, directory: Option<FileId>) -> Result<(), B::Error> {
+        let is_claimed = self.claimed.contains(&key);
+        if !is_claimed {
+            self.findings.gone.insert(key);
+        }
+        if let Some(id) = directory.filter(|_| !is_claimed) {
+            self.add_gone_below(id)?;
+        }
+        Ok(())
+    }
+
+    /// With a directory goes what is in it, until it is found elsewhere.
+    fn add_gone_below(&mut self, directory: FileId) -> Result<(), B::Error> {
+        let mut below = vec![directory];
+        while let Some(parent) = below.pop() {
+            for (local, row) in self.base.rows(parent)? {
+                let key = RowKey { parent, local };
+                if self.claimed.contains(&key) {
+                    continue;
+                }
+                if row.kind == Kind::Directory {
+                    below.push(row.id);
+                }
+                self.findings.gone.insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory that is found again: what is in it is looked at there.
+    fn take_back_below(&mut self, directory: FileId) -> Result<(), B::Error> {
+        let mut below = vec![directory];
+        while let Some(parent) = below.pop() {
+            for (local, row) in self.base.rows(parent)? {
+                if row.kind == Kind::Directory {
+                    below.push(row.id);
+                }
+                self.findings.gone.remove(&RowKey { parent, local });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whatever has the inode of a row elsewhere may come from there: that directory is listed, too.
+    fn ask_for_origins(&mut self) -> Result<(), B::Error> {
+        if self.is_full {
+            return Ok(());
+        }
+        let mut origins = Vec::new();
+        for sighting in self.findings.sightings.iter().skip(self.looked_at) {
+            for key in self.base.of_inode(sighting.print.inode)? {
+                if !self.findings.gone.contains(&key) {
+                    origins.push(key.parent);
+                }
+            }
+        }
+        origins.into_iter().for_each(|origin| self.ask(Parent::Known(origin)));
+        Ok(())
+    }
+
+    fn descend_identified(&mut self) -> Result<(), B::Error> {
+        let mut left = VecDeque::new();
+        while let Some(at) = self.deferred.pop_front() {
+            let from = self.findings.sightings.get(at).and_then(|sighting| sighting.from.clone());
+            match from {
+                Some(from) => {
+                    if let Some(row) = self.base.row(&from)? {
+                        self.take_back_below(row.id)?;
+                        self.ask(Parent::Known(row.id));
+                    }
+                }
+                None => left.push_back(at),
+            }
+        }
+        self.deferred = left;
+        Ok(())
+    }
+}

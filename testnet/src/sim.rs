@@ -1,0 +1,4 @@
+//! The deterministic world: simulated twins of what a node touches.
+
+pub mod clock;
+pub mod volume;

@@ -1,0 +1,291 @@
+//! The simulated twin of a space's files: in memory, deterministic, with a clock that is handed in, a size, faults and
+//! a person who works behind the node's back.
+//!
+//! **Crashes.** A live image is what everyone sees; a durable one is what a power loss leaves. `sync_all` copies all,
+//! `sync` of a file its bytes (not its name), `sync` of a directory all names (not the bytes: a file never synced
+//! itself comes back as zeros, and if it was synced before, with its old bytes). After
+//! [`crash_after`](SimVolume::crash_after) the node's calls fail with `Crashed` until
+//! [`restart`](SimVolume::restart), which says what was lost; handles from before never work again.
+
+mod handles;
+mod image;
+mod person;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use zerocloud::clock::Clock;
+use zerocloud::volume::{
+    At, Control, FileTime, FilesystemId, FreeSpace, TMP, VERSIONS, Volume, VolumeDirectory, VolumeError,
+    VolumeErrorKind, check_name,
+};
+use zerocloud::watch::{Change, Hint};
+use zerocloud_crdt::name::CONTROL;
+
+use self::handles::SimDirectory;
+use self::image::{Image, Ino, ROOT};
+pub use self::person::{SimPerson, TreeEntry};
+
+/// A simulated disk with the root of one space on it. Clones are the same disk.
+#[derive(Clone)]
+pub struct SimVolume {
+    /// Shared with handles and the person. Held for one call.
+    disk: Arc<Mutex<Disk>>,
+    supports_exchange: bool,
+}
+
+/// What a stop of the simulated process takes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// The process was killed; the kernel goes on: nothing is lost.
+    Killed,
+    /// Power was lost: what was not synced is gone, the person's own work too.
+    PowerLoss,
+}
+
+struct Disk {
+    live: Image,
+    durable: Image,
+    clock: Arc<dyn Clock>,
+    last_time: FileTime,
+    /// Calls that still succeed; `None` for no end.
+    calls_left: Option<u64>,
+    call_count: u64,
+    /// Handles of an earlier process are void.
+    process: u64,
+    is_root_gone: bool,
+    changes: Vec<Change>,
+}
+
+const UMASK: u32 = 0o022;
+
+impl SimVolume {
+    /// An empty disk of `capacity` bytes.
+    pub fn new(clock: Arc<dyn Clock>, capacity: u64) -> Self {
+        let image = Image::new(FileTime::default(), capacity);
+        let disk = Disk {
+            live: image.clone(),
+            durable: image,
+            clock,
+            last_time: FileTime::default(),
+            calls_left: None,
+            call_count: 0,
+            process: 0,
+            is_root_gone: false,
+            changes: Vec::new(),
+        };
+        Self { disk: Arc::new(Mutex::new(disk)), supports_exchange: true }
+    }
+
+    /// The same disk through a file system that can neither exchange names nor, in one call, refuse to replace.
+    pub fn without_exchange(self) -> Self {
+        Self { supports_exchange: false, ..self }
+    }
+
+    /// Who works with these files.
+    pub fn person(&self) -> SimPerson {
+        SimPerson::new(self.disk.clone())
+    }
+
+    /// Lets `call_count` more calls of the node succeed; all after them fail with `Crashed`, without effect.
+    pub fn crash_after(&self, call_count: u64) {
+        self.lock().calls_left = Some(call_count);
+    }
+
+    /// How many calls the node has made: a scenario crashes a second run at each of them.
+    pub fn call_count(&self) -> u64 {
+        self.lock().call_count
+    }
+
+    /// Starts the process again. Handles from before stay dead.
+    pub fn restart(&self, crash: Crash) {
+        let mut disk = self.lock();
+        if crash == Crash::PowerLoss {
+            let last = disk.live.last_number();
+            disk.live = disk.durable.clone();
+            disk.live.skip_numbers(last);
+        }
+        disk.live.collect();
+        disk.calls_left = None;
+        disk.process += 1;
+        disk.changes.clear();
+    }
+
+    /// Changes how much fits on the disk, in bytes; what is there stays.
+    pub fn set_capacity(&self, capacity: u64) {
+        let mut disk = self.lock();
+        disk.live.capacity = capacity;
+        disk.durable.capacity = capacity;
+    }
+
+    /// Takes the root away as an unmounted disk does, or brings it back.
+    pub fn set_root_gone(&self, is_gone: bool) {
+        self.lock().is_root_gone = is_gone;
+    }
+
+    /// What a watcher would have told since the last call, in order. Nothing of our own directory.
+    pub fn take_changes(&self) -> Vec<Change> {
+        std::mem::take(&mut self.lock().changes)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Disk> {
+        lock(&self.disk)
+    }
+
+    fn own<'a>(&self, at: At<'a>, verb: &'static str) -> Result<&'a SimDirectory, VolumeError> {
+        check_name(verb, at.name)?;
+        let own = at.directory.as_any().downcast_ref::<SimDirectory>();
+        own.filter(|directory| directory.is_of(&self.disk))
+            .ok_or_else(|| VolumeError::new(VolumeErrorKind::CrossDevice, verb, at.name))
+    }
+
+    fn rename(&self, from: At<'_>, to: At<'_>, verb: &'static str) -> Result<(), VolumeError> {
+        let (source, target) = (self.own(from, verb)?, self.own(to, verb)?);
+        target.check_same_process(source, verb, to.name)?;
+        target.call(verb, to.name, |disk| {
+            let now = disk.tick();
+            let ino = disk.live.rename((source.ino(), from.name), (target.ino(), to.name), now)?;
+            disk.note_rename(source.ino(), from.name, target.ino(), to.name, ino);
+            Ok(())
+        })
+    }
+}
+
+fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
+    disk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Disk {
+    /// Counts one call of the node, and says whether its process still runs.
+    fn begin(&mut self, process: u64) -> Result<(), VolumeErrorKind> {
+        if process != self.process || self.calls_left == Some(0) {
+            return Err(VolumeErrorKind::Crashed);
+        }
+        if self.is_root_gone {
+            return Err(VolumeErrorKind::Gone);
+        }
+        self.call_count += 1;
+        self.calls_left = self.calls_left.map(|left| left - 1);
+        Ok(())
+    }
+
+    /// The time of a change: the clock's, and later than that of any other change.
+    fn tick(&mut self) -> FileTime {
+        let wall = self.clock.wall_time().0;
+        let seconds = wall.div_euclid(1_000_000_000);
+        let nanoseconds = u32::try_from(wall.rem_euclid(1_000_000_000)).unwrap_or(0);
+        let mut next = self.last_time;
+        next.nanoseconds += 1;
+        if next.nanoseconds == 1_000_000_000 {
+            next = FileTime { seconds: next.seconds + 1, nanoseconds: 0 };
+        }
+        self.last_time = next.max(FileTime { seconds, nanoseconds });
+        self.last_time
+    }
+
+    /// Notes for the watcher that something happened to `name` in `directory`.
+    fn note(&mut self, directory: Ino, name: &[u8], hint: Hint, is_directory: bool) {
+        let Some(mut path) = self.live.path(directory) else { return };
+        path.push(name.into());
+        if path.first().is_some_and(|first| &**first == CONTROL.as_bytes()) {
+            return;
+        }
+        self.changes.push(Change { path: path.join(&b'/').into(), hint, is_directory });
+    }
+
+    /// Notes for the watcher that something happened to an inode, if it still has a name.
+    fn note_inode(&mut self, ino: Ino, hint: Hint) {
+        let place = self.live.inode(ino).ok().and_then(|inode| inode.place.clone());
+        if let Some((directory, name)) = place {
+            self.note(directory, &name, hint, self.live.names(ino).is_ok());
+        }
+    }
+
+    fn note_rename(&mut self, source: Ino, from: &[u8], target: Ino, to: &[u8], ino: Ino) {
+        let is_directory = self.live.names(ino).is_ok();
+        self.note(source, from, Hint::RenamedAway, is_directory);
+        self.note(target, to, Hint::RenamedHere, is_directory);
+    }
+}
+
+impl Volume for SimVolume {
+    fn root(&self) -> Arc<dyn VolumeDirectory> {
+        Arc::new(SimDirectory::new(self.disk.clone(), self.lock().process, ROOT, false))
+    }
+
+    fn control(&self) -> Result<Control, VolumeError> {
+        let root = SimDirectory::new(self.disk.clone(), self.lock().process, ROOT, false);
+        let directory = root.make_control(CONTROL.as_bytes())?;
+        let tmp = directory.make_control(TMP)?;
+        let versions = directory.make_control(VERSIONS)?;
+        Ok(Control { directory: Arc::new(directory), tmp: Arc::new(tmp), versions: Arc::new(versions) })
+    }
+
+    fn check_root(&self) -> Result<(), VolumeError> {
+        let mut disk = self.lock();
+        let process = disk.process;
+        disk.begin(process).map_err(|kind| VolumeError::new(kind, "find the folder", b""))
+    }
+
+    fn supports_exchange(&self) -> Result<bool, VolumeError> {
+        Ok(self.supports_exchange)
+    }
+
+    fn exchange(&self, a: At<'_>, b: At<'_>) -> Result<(), VolumeError> {
+        let verb = "exchange";
+        let (first, second) = (self.own(a, verb)?, self.own(b, verb)?);
+        second.check_same_process(first, verb, b.name)?;
+        if !self.supports_exchange {
+            return Err(VolumeError::new(VolumeErrorKind::Unsupported, verb, b.name));
+        }
+        second.call(verb, b.name, |disk| {
+            let now = disk.tick();
+            disk.live.exchange((first.ino(), a.name), (second.ino(), b.name), now)?;
+            for (directory, name) in [(first.ino(), a.name), (second.ino(), b.name)] {
+                let is_directory = disk.live.child(directory, name).is_ok_and(|ino| disk.live.names(ino).is_ok());
+                disk.note(directory, name, Hint::RenamedHere, is_directory);
+            }
+            Ok(())
+        })
+    }
+
+    fn rename_noreplace(&self, from: At<'_>, to: At<'_>) -> Result<(), VolumeError> {
+        self.rename(from, to, "rename")
+    }
+
+    fn park(&self, from: At<'_>, to: At<'_>) -> Result<(), VolumeError> {
+        if !to.directory.is_in_control() {
+            return Err(VolumeError::new(VolumeErrorKind::NotInControl, "park", to.name));
+        }
+        self.rename(from, to, "park")
+    }
+
+    fn sync_all(&self) -> Result<(), VolumeError> {
+        let mut disk = self.lock();
+        let process = disk.process;
+        disk.begin(process).map_err(|kind| VolumeError::new(kind, "sync the folder", b""))?;
+        disk.durable = disk.live.clone();
+        disk.durable.collect();
+        Ok(())
+    }
+
+    fn free_space(&self) -> Result<FreeSpace, VolumeError> {
+        let mut disk = self.lock();
+        let process = disk.process;
+        disk.begin(process).map_err(|kind| VolumeError::new(kind, "measure the folder's disk", b""))?;
+        Ok(FreeSpace { bytes: disk.live.free(), inode_count: None })
+    }
+
+    fn filesystem_id(&self) -> Result<FilesystemId, VolumeError> {
+        Ok(FilesystemId { uuid: None, fsid: 42 })
+    }
+
+    fn umask(&self) -> u32 {
+        UMASK
+    }
+}
+
+/// A tree as a person sees it: paths with `/`, in order.
+pub type Tree = BTreeMap<Box<[u8]>, TreeEntry>;
