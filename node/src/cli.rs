@@ -1,6 +1,6 @@
 //! The command line: turns words into requests, answers into text, and failures into advice and an exit code.
 //!
-//! [`args`] is what can be typed, [`show`] what is printed; nothing here decides anything about files. Text that came
+//! `args` is what can be typed, `show` what is printed; nothing here decides anything about files. Text that came
 //! from peers or from disk is escaped before it reaches the terminal.
 
 use std::ffi::OsString;

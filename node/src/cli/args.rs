@@ -10,23 +10,25 @@ use clap::{Parser, Subcommand};
 
 use crate::api::types::{Decision, Role};
 
+const GLOBAL: &str = "Options of every command";
+
 /// Keeps folders the same on all your devices: end-to-end encrypted, no server needed.
 #[derive(Debug, Parser)]
 #[command(
     name = "zerocloud",
     version,
-    max_term_width = 100,
+    max_term_width = 80,
     arg_required_else_help = true,
-    after_help = "Examples:\n  zerocloud up ~/Photos               share a folder and print a ticket\n  \
-                  zerocloud join TICKET ~/Photos      on the other device, while `zerocloud start` runs there\n\n\
+    after_help = "Examples:\n  zerocloud up ~/Photos             share a folder and print a ticket\n  \
+                  zerocloud join TICKET ~/Photos    on the other device, beside `start`\n\n\
                   Exit codes: 0 done, 1 failed, 2 usage, 3 no node is running, 4 timed out."
 )]
 pub(super) struct Args {
     /// Directory of this device's keys, index and settings [default: the platform's data directory]
-    #[arg(long, global = true, value_name = "DIR", env = "ZEROCLOUD_HOME", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", env = "ZEROCLOUD_HOME", hide_env_values = true)]
     pub(super) home: Option<PathBuf>,
     /// Print answers as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(super) json: bool,
     #[command(subcommand)]
     pub(super) command: Command,
@@ -146,7 +148,7 @@ pub(super) enum Command {
     Held {
         /// The space: name, id or folder [default: all]
         space: Option<OsString>,
-        /// What becomes of them
+        /// Accepted, they happen here, too; rejected, they are undone everywhere
         decision: Option<Decision>,
     },
 }
@@ -236,8 +238,8 @@ impl clap::ValueEnum for Decision {
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
-            Self::Accept => PossibleValue::new("accept").help("let them happen here, too"),
-            Self::Reject => PossibleValue::new("reject").help("undo them everywhere"),
+            Self::Accept => PossibleValue::new("accept"),
+            Self::Reject => PossibleValue::new("reject"),
         })
     }
 }
@@ -273,7 +275,7 @@ mod tests {
                 Args::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));
                 examples_count += 1;
             }
-            assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+            assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         });
         assert!(examples_count >= 24, "{examples_count}");
     }
