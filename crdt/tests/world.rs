@@ -352,6 +352,7 @@ impl World {
             let Ok(outcome) = diff(&device.index, &device.base, device.actor, &part);
             count += outcome.ops.len();
             device.base.commit(outcome.base);
+            device.pending.extend(outcome.unsettled);
             created.extend(indices.into_iter().zip(outcome.ids));
             if !outcome.ops.is_empty() {
                 let touched = device.index.apply(&outcome.ops);
