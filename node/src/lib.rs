@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod duration;
+pub mod engine;
 pub mod home;
 pub mod link;
 pub mod volume;
