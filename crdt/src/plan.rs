@@ -148,7 +148,8 @@ pub trait Situation {
 /// What is to be done next.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// In an order in which they can be done; at most one for an id.
+    /// In an order in which they can be done; at most one for an id. Each is planned as if those before it were done:
+    /// whoever does them must leave out one whose path still has a row in base because one before it was blocked.
     pub actions: Vec<Action>,
     /// Files whose bytes must be had first.
     pub wanted: Vec<ViewEntry>,

@@ -413,6 +413,17 @@ impl World {
             mtime: entry.mtime.map_or(0, |time| time.secs),
             executable: entry.executable,
         };
+        // What should have left this path may have been blocked: then its row is still there.
+        let target = match &action {
+            Action::Create { key, .. } | Action::Move { to: key, .. } => Some(key),
+            _ => None,
+        };
+        if let Some(key) = target {
+            let Ok(row) = device.base.row(key);
+            if row.is_some() {
+                return false;
+            }
+        }
         let mut changes = BTreeMap::new();
         match action {
             Action::Note { key, row } => drop(changes.insert(key, Some(row))),
