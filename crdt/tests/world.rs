@@ -159,8 +159,10 @@ impl Device {
                     || path == ".tmp"
                     || self.disk.get(path).is_some_and(|node| node.kind == Kind::Directory)
             });
-            let listing = if is_directory { self.list(&path.unwrap()) } else { Vec::new() };
-            let Ok(()) = walk.handle_listing(directory, listing);
+            let Ok(()) = match path.filter(|_| is_directory) {
+                Some(path) => walk.handle_listing(directory, self.list(&path)),
+                None => walk.handle_missing(directory),
+            };
         }
         let Ok((mut findings, unread)) = walk.finish();
         for at in unread {

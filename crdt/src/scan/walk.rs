@@ -77,7 +77,7 @@ impl<'a, B: BaseRead> Walk<'a, B> {
     }
 
     /// The directory to list next; `None` when the walk is over. Every directory that this returns is answered by
-    /// [`Walk::handle_listing`] or [`Walk::handle_unlisted`] before the next call.
+    /// [`Walk::handle_listing`], [`Walk::handle_missing`] or [`Walk::handle_unlisted`] before the next call.
     pub fn next_directory(&mut self) -> Result<Option<Parent>, B::Error> {
         loop {
             if let Some(directory) = self.queue.pop_front() {
@@ -149,6 +149,17 @@ impl<'a, B: BaseRead> Walk<'a, B> {
             }
             let seen = Seen::AsBefore;
             self.findings.sightings.push(Sighting { parent: directory, local, kind, print, links, from: None, seen });
+        }
+        Ok(())
+    }
+
+    /// Takes note that a known directory is not where base has it. The directory above is listed; if this one is found
+    /// elsewhere it is asked for again, there.
+    pub fn handle_missing(&mut self, directory: Parent) -> Result<(), B::Error> {
+        let Parent::Known(id) = directory else { return Ok(()) };
+        self.asked.remove(&directory);
+        if let Some(key) = self.base.find(id, id)? {
+            self.ask(Parent::Known(key.parent));
         }
         Ok(())
     }
