@@ -4,5 +4,6 @@
 //! around it (and the simulator in their place) do what was decided. State that must survive is kept through
 //! [`shelf::Shelf`], whose implementation is the store.
 
+pub mod fetch;
 pub mod replica;
 pub mod shelf;

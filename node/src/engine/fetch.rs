@@ -1,0 +1,275 @@
+//! Which chunk to ask of whom next.
+//!
+//! A policy without a peer: jobs (files that are wanted, as lists of chunks) come in, requests for connected peers
+//! come out, answers are handed back. Small files go first, so that a tree fills up while a large file is on its way;
+//! several peers are asked at once, each within a window of bytes; what one peer lacks is asked of the others, and what
+//! was asked of a peer that left is asked again elsewhere. Opening, checking and writing chunks is the driver's.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use zerocloud_crdt::id::{ChunkId, DeviceId, EpochId};
+use zerocloud_crdt::limits::REQUEST_COUNT_MAX;
+use zerocloud_crdt::wire::{Ask, Request, What, Whereabouts};
+
+/// Bytes of plaintext that are asked of one peer and not yet here: a long path's worth (75 MiB/s at 200 ms).
+pub const WINDOW_LEN: u64 = 16 << 20;
+/// What a chunk counts for in the window beside its bytes: frames, tags, the look-up at the other side.
+const CHUNK_OVERHEAD_LEN: u64 = 1 << 10;
+/// Asks of one request, so that answers begin before a long list was read.
+const ASK_COUNT_MAX: usize = 128;
+const _: () = assert!(ASK_COUNT_MAX <= REQUEST_COUNT_MAX);
+
+/// Names a job: given by the caller, unique while the job lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// One chunk or page that a job wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// Chunk or manifest page.
+    pub what: What,
+    /// Under which epoch it is named and sealed.
+    pub epoch: EpochId,
+    /// Its address.
+    pub id: ChunkId,
+    /// Where members find the plaintext.
+    pub at: Whereabouts,
+}
+
+/// What became of an ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// What was asked for.
+    pub want: Want,
+    /// The jobs that want it.
+    pub jobs: Vec<JobId>,
+}
+
+/// A peer answered something that it was not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the peer answered what it was not asked")]
+pub struct NotAsked;
+
+/// What a thing is known by: the same chunk in two files is fetched once.
+type Key = (EpochId, ChunkId);
+
+/// The state of everything that is wanted.
+#[derive(Debug, Default)]
+pub struct Fetch {
+    wants: BTreeMap<Key, State>,
+    /// What is not asked of anybody, smallest job first: (bytes of the job, job, ordinal).
+    queue: BTreeMap<(u64, JobId, u64), Key>,
+    /// Of each job: its length, and what it still lacks.
+    jobs: BTreeMap<JobId, (u64, BTreeSet<Key>)>,
+    peers: BTreeMap<DeviceId, PeerState>,
+    /// Jobs of which something can't be had from anyone connected.
+    starved: BTreeSet<JobId>,
+}
+
+#[derive(Debug)]
+struct State {
+    want: Want,
+    jobs: BTreeSet<JobId>,
+    /// Its place in the queue; the queue no longer has it while it is asked of a peer.
+    rank: (u64, JobId, u64),
+    asked: Option<DeviceId>,
+    /// Peers that do not have it.
+    refused: BTreeSet<DeviceId>,
+}
+
+#[derive(Debug, Default)]
+struct PeerState {
+    next_ask: u64,
+    asked: BTreeMap<u64, Key>,
+    in_flight_len: u64,
+}
+
+impl Fetch {
+    /// Adds a job. What it wants and another job wants, too, is fetched once.
+    pub fn add_job(&mut self, job: JobId, wants: Vec<Want>) {
+        let len = wants.iter().map(|want| u64::from(want.at.len)).sum();
+        let keys = wants.iter().map(|want| (want.epoch, want.id)).collect();
+        self.jobs.insert(job, (len, keys));
+        for want in wants {
+            let key = (want.epoch, want.id);
+            let rank = (len, job, want.at.ordinal);
+            let state = self.wants.entry(key).or_insert_with(|| {
+                self.queue.insert(rank, key);
+                State { want, jobs: BTreeSet::new(), rank, asked: None, refused: BTreeSet::new() }
+            });
+            state.jobs.insert(job);
+        }
+    }
+
+    /// Takes a job out; what only it wanted is not asked for any more. Answers on their way are accepted.
+    pub fn remove_job(&mut self, job: JobId) {
+        let Some((_, keys)) = self.jobs.remove(&job) else { return };
+        self.starved.remove(&job);
+        for key in keys {
+            if let Some(state) = self.wants.get_mut(&key) {
+                state.jobs.remove(&job);
+                if state.jobs.is_empty() && state.asked.is_none() {
+                    self.queue.remove(&state.rank);
+                    self.wants.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// A peer that may have chunks is there.
+    pub fn connect(&mut self, peer: DeviceId) {
+        self.peers.entry(peer).or_default();
+        self.starved.clear();
+    }
+
+    /// A peer is gone: what it was asked is asked of others, and what it lacked it may have when it comes back.
+    pub fn disconnect(&mut self, peer: DeviceId) {
+        let asked: VecDeque<Key> =
+            self.peers.remove(&peer).map(|gone| gone.asked.into_values().collect()).unwrap_or_default();
+        asked.into_iter().for_each(|key| self.requeue(key));
+        for state in self.wants.values_mut() {
+            state.refused.remove(&peer);
+        }
+    }
+
+    /// A peer says that it has more than before: what it lacked is asked of it again.
+    pub fn forgive(&mut self, peer: DeviceId) {
+        for state in self.wants.values_mut() {
+            state.refused.remove(&peer);
+        }
+        self.starved.clear();
+    }
+
+    fn requeue(&mut self, key: Key) {
+        if let Some(state) = self.wants.get_mut(&key) {
+            state.asked = None;
+            if state.jobs.is_empty() {
+                self.wants.remove(&key);
+            } else {
+                self.queue.insert(state.rank, key);
+            }
+        }
+    }
+
+    /// The next request, and whom to ask.
+    pub fn poll_request(&mut self) -> Option<(DeviceId, Request)> {
+        let mut idlest: Vec<(u64, DeviceId)> = self
+            .peers
+            .iter()
+            .map(|(id, peer)| (peer.in_flight_len, *id))
+            .filter(|(len, _)| *len < WINDOW_LEN)
+            .collect();
+        idlest.sort_unstable();
+        idlest.into_iter().find_map(|(_, peer)| Some((peer, self.request_of(peer)?)))
+    }
+
+    fn request_of(&mut self, id: DeviceId) -> Option<Request> {
+        let peer = self.peers.get_mut(&id)?;
+        let first = peer.next_ask;
+        let mut asks = Vec::new();
+        let mut taken = Vec::new();
+        for (rank, key) in &self.queue {
+            let Some(state) = self.wants.get_mut(key).filter(|state| !state.refused.contains(&id)) else { continue };
+            state.asked = Some(id);
+            taken.push(*rank);
+            peer.asked.insert(peer.next_ask, *key);
+            peer.next_ask += 1;
+            peer.in_flight_len += u64::from(state.want.at.len) + CHUNK_OVERHEAD_LEN;
+            let Want { what, epoch, id, at } = state.want;
+            asks.push(Ask { what, epoch, id, at: Some(at) });
+            if asks.len() == ASK_COUNT_MAX || peer.in_flight_len >= WINDOW_LEN {
+                break;
+            }
+        }
+        for rank in &taken {
+            self.queue.remove(rank);
+        }
+        (!asks.is_empty()).then_some(Request { first, asks })
+    }
+
+    /// What an ask of a peer was for, without ending it: the driver opens and checks the answer first.
+    ///
+    /// # Errors
+    /// [`NotAsked`] if the peer was not asked this, or answered already.
+    pub fn asked(&self, peer: DeviceId, ask: u64) -> Result<Want, NotAsked> {
+        let key = self.peers.get(&peer).and_then(|peer| peer.asked.get(&ask)).ok_or(NotAsked)?;
+        self.wants.get(key).map(|state| state.want).ok_or(NotAsked)
+    }
+
+    /// A peer's answer was opened and is what was asked for.
+    ///
+    /// # Errors
+    /// [`NotAsked`] if the peer was not asked this, or answered already.
+    pub fn handle_chunk(&mut self, peer: DeviceId, ask: u64) -> Result<Answered, NotAsked> {
+        let key = self.end(peer, ask)?;
+        let state = self.wants.remove(&key).ok_or(NotAsked)?;
+        for job in &state.jobs {
+            if let Some((_, lacks)) = self.jobs.get_mut(job) {
+                lacks.remove(&key);
+            }
+        }
+        Ok(Answered { want: state.want, jobs: state.jobs.into_iter().collect() })
+    }
+
+    /// A peer does not have it, or its answer did not open: it is asked of others.
+    ///
+    /// # Errors
+    /// [`NotAsked`] if the peer was not asked this, or answered already.
+    pub fn handle_missing(&mut self, peer: DeviceId, ask: u64) -> Result<(), NotAsked> {
+        let key = self.end(peer, ask)?;
+        if let Some(state) = self.wants.get_mut(&key) {
+            state.refused.insert(peer);
+            let is_starved = self.peers.keys().all(|peer| state.refused.contains(peer));
+            if is_starved {
+                self.starved.extend(&state.jobs);
+            }
+        }
+        self.requeue(key);
+        Ok(())
+    }
+
+    fn end(&mut self, peer: DeviceId, ask: u64) -> Result<Key, NotAsked> {
+        let peer = self.peers.get_mut(&peer).ok_or(NotAsked)?;
+        let key = peer.asked.remove(&ask).ok_or(NotAsked)?;
+        if let Some(state) = self.wants.get(&key) {
+            let len = u64::from(state.want.at.len) + CHUNK_OVERHEAD_LEN;
+            peer.in_flight_len = peer.in_flight_len.saturating_sub(len);
+        }
+        Ok(key)
+    }
+
+    /// A chunk that came by itself, or was found on this disk: the jobs that want it.
+    pub fn handle_found(&mut self, epoch: EpochId, id: ChunkId) -> Option<Answered> {
+        let state = self.wants.get_mut(&(epoch, id))?;
+        let jobs: Vec<JobId> = std::mem::take(&mut state.jobs).into_iter().collect();
+        let want = state.want;
+        for job in &jobs {
+            if let Some((_, lacks)) = self.jobs.get_mut(job) {
+                lacks.remove(&(epoch, id));
+            }
+        }
+        if state.asked.is_none() {
+            self.queue.remove(&state.rank);
+            self.wants.remove(&(epoch, id));
+        }
+        (!jobs.is_empty()).then_some(Answered { want, jobs })
+    }
+
+    /// Whether a job lacks nothing any more.
+    pub fn is_complete(&self, job: JobId) -> bool {
+        self.jobs.get(&job).is_some_and(|(_, lacks)| lacks.is_empty())
+    }
+
+    /// Jobs of which nobody who is connected has something.
+    pub const fn starved(&self) -> &BTreeSet<JobId> {
+        &self.starved
+    }
+
+    /// How many chunks and pages are still to come.
+    pub fn missing_count(&self) -> usize {
+        self.wants.values().filter(|state| !state.jobs.is_empty()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests;
