@@ -149,7 +149,7 @@ pub trait Situation {
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// In an order in which they can be done; at most one for an id. Each is planned as if those before it were done:
-    /// whoever does them must leave out one whose path still has a row in base because one before it was blocked.
+    /// whoever does them asks [`is_possible`] before each, with what those before it made of base.
     pub actions: Vec<Action>,
     /// Files whose bytes must be had first.
     pub wanted: Vec<ViewEntry>,
@@ -208,6 +208,26 @@ where
             return Ok(planner.plan);
         }
         tasks = rest;
+    }
+}
+
+/// Whether base allows an action when its turn comes. One that was blocked before it may have left its row at the path
+/// that this one takes, or in the directory that this one removes; doing it all the same would lose that row.
+pub fn is_possible<B: BaseRead>(base: &B, action: &Action) -> Result<bool, B::Error> {
+    match action {
+        Action::Create { key, .. } | Action::Move { to: key, .. } => {
+            let parent_stands = match key.parent {
+                FileId::ROOT => true,
+                parent => base.find(parent, parent)?.is_some_and(|at| at.parent != PARKED),
+            };
+            Ok(parent_stands && base.row(key)?.is_none())
+        }
+        Action::RemoveDirectory { old, .. } => Ok(!base.has_rows(old.id)?),
+        Action::Replace { .. }
+        | Action::SetMeta { .. }
+        | Action::Park { .. }
+        | Action::Delete { .. }
+        | Action::Note { .. } => Ok(true),
     }
 }
 

@@ -15,7 +15,7 @@ use zerocloud_crdt::id::{ActorId, ContentHash, EpochId, FileId, SpaceId};
 use zerocloud_crdt::index::{IndexRead, MemoryIndex, Overlay};
 use zerocloud_crdt::manifest::{Body, Class, Manifest, Profile};
 use zerocloud_crdt::name::Name;
-use zerocloud_crdt::plan::{Action, Situation, plan, unstick};
+use zerocloud_crdt::plan::{Action, Situation, is_possible, plan, unstick};
 use zerocloud_crdt::register::{FileTime, Kind, Op};
 use zerocloud_crdt::scan::{Findings, Listed, Parent, Seen, Walk, batches, diff};
 use zerocloud_crdt::view::{View, ViewEntry};
@@ -415,17 +415,7 @@ impl World {
             mtime: entry.mtime.map_or(0, |time| time.secs),
             executable: entry.executable,
         };
-        // What should have left this path may have been blocked: then its row is still there.
-        let target = match &action {
-            Action::Create { key, .. } | Action::Move { to: key, .. } => Some(key),
-            _ => None,
-        };
-        if let Some(key) = target {
-            let Ok(row) = device.base.row(key);
-            if row.is_some() {
-                return false;
-            }
-        }
+        let Ok(true) = is_possible(&device.base, &action) else { return false };
         let mut changes = BTreeMap::new();
         match action {
             Action::Note { key, row } => drop(changes.insert(key, Some(row))),
