@@ -100,6 +100,11 @@ impl<'a, I: IndexRead> Overlay<'a, I> {
         Self { below, changes: IndexChanges::default(), read: RefCell::default() }
     }
 
+    /// What is below.
+    pub const fn below(&self) -> &'a I {
+        self.below
+    }
+
     /// What was changed so far.
     pub const fn changes(&self) -> &IndexChanges {
         &self.changes

@@ -36,6 +36,7 @@ pub mod seal;
 pub mod sign;
 pub mod ticket;
 pub mod view;
+pub mod wire;
 pub mod words;
 
 /// Version of every format that this crate writes. It is the first byte of each stored or sent object, and part of

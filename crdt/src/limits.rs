@@ -122,3 +122,11 @@ pub const PAIRING_FRONTIER_LEN_MAX: usize = 1 << 20;
 pub const PAIRING_GRANT_COUNT_MAX: usize = 64;
 /// Spaces that one peer names in its hello.
 pub const HELLO_SPACE_COUNT_MAX: usize = 256;
+/// A frame of a log stream: one entry of the largest size and what is packed beside it.
+pub const LOG_FRAME_LEN_MAX: usize = ENTRY_LEN_MAX + (256 << 10);
+/// Heads of a space's records: one for each device that adds at the same time.
+pub const RECORD_HEADS_COUNT_MAX: usize = 256;
+/// What a peer calls its program.
+pub const AGENT_LEN_MAX: usize = 64;
+/// New chunks that follow their entry unasked, in bytes.
+pub const UNASKED_CHUNKS_LEN_MAX: usize = 64 << 10;

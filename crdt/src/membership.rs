@@ -11,6 +11,7 @@ mod genesis;
 mod past;
 mod record;
 mod records;
+mod rights;
 mod row;
 mod table;
 #[cfg(test)]

@@ -126,6 +126,17 @@ pub enum Wait {
     Held,
 }
 
+/// Something that can't be acted on yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The item in whose registers its content stands.
+    pub source: FileId,
+    /// Where it is now, if it is on disk.
+    pub at: Option<RowKey>,
+    /// For what it waits.
+    pub wait: Wait,
+}
+
 /// What the planner is told about the world outside index and base.
 pub trait Situation {
     /// Whether the bytes of a file are at hand, to be written at once.
@@ -137,12 +148,13 @@ pub trait Situation {
 /// What is to be done next.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// In an order in which they can be done; at most one for an id.
+    /// In an order in which they can be done; at most one for an id. Each is planned as if those before it were done:
+    /// whoever does them must leave out one whose path still has a row in base because one before it was blocked.
     pub actions: Vec<Action>,
     /// Files whose bytes must be had first.
     pub wanted: Vec<ViewEntry>,
-    /// What can't be done yet, by source.
-    pub waiting: BTreeMap<FileId, Wait>,
+    /// What can't be done yet, by id.
+    pub waiting: BTreeMap<FileId, Waiting>,
     /// Sources of which nothing is left to be done.
     pub settled: BTreeSet<FileId>,
 }
@@ -181,12 +193,13 @@ where
             }
             match planner.step(&task, situation)? {
                 Step::Done(action) => {
-                    planner.plan.waiting.remove(&task.source());
+                    planner.plan.waiting.remove(&task.id());
                     planner.plan.actions.push(*action);
                 }
                 Step::Wanted => planner.plan.wanted.extend(task.entry),
                 Step::Wait(wait) => {
-                    planner.plan.waiting.insert(task.source(), wait);
+                    let at = task.row.as_ref().map(|(key, _)| key.clone());
+                    planner.plan.waiting.insert(task.id(), Waiting { source: task.source(), at, wait });
                     rest.push(task);
                 }
             }
@@ -200,21 +213,23 @@ where
 
 /// What to put under temporary names when nothing else can be done: of each knot of items that wait for each other's
 /// paths one goes aside. `waiting` is all that waits.
-pub fn unstick<B: BaseRead>(base: &B, waiting: &BTreeMap<FileId, Wait>) -> Result<Vec<Action>, B::Error> {
+pub fn unstick<B: BaseRead>(base: &B, waiting: &BTreeMap<FileId, Waiting>) -> Result<Vec<Action>, B::Error> {
     let mut aside: BTreeSet<FileId> = BTreeSet::new();
-    for wait in waiting.values() {
-        match wait {
-            Wait::Occupied(by) | Wait::BelowItself(by) => drop(aside.insert(*by)),
+    for waiting in waiting.values() {
+        match waiting.wait {
+            Wait::Occupied(by) | Wait::BelowItself(by) => drop(aside.insert(by)),
             Wait::Directory(_) | Wait::NotEmpty | Wait::Held => {}
         }
     }
     let mut actions = Vec::new();
     for id in aside {
         // Only what itself waits to go elsewhere is moved aside, and nothing that is held.
-        let source = waiting.iter().find(|(source, wait)| **source == id && **wait != Wait::Held);
-        let Some(from) = base.find(id, id)?.filter(|from| source.is_some() && from.parent != PARKED) else { continue };
-        if let Some(old) = base.row(&from)? {
-            actions.push(Action::Park { from, old });
+        let Some(Waiting { at: Some(from), wait, .. }) = waiting.get(&id) else { continue };
+        if *wait == Wait::Held || from.parent == PARKED {
+            continue;
+        }
+        if let Some(old) = base.row(from)? {
+            actions.push(Action::Park { from: from.clone(), old });
         }
     }
     Ok(actions)

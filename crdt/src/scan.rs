@@ -99,6 +99,9 @@ pub struct ScanOutcome {
     pub base: BaseChanges,
     /// The id of each sighting, in their order.
     pub ids: Vec<FileId>,
+    /// Items that must be planned again although no operation touches them: a row is gone that showed nothing of its
+    /// own, but the view still has the entry.
+    pub unsettled: BTreeSet<FileId>,
 }
 
 /// Turns findings into operations and rows.
@@ -128,7 +131,7 @@ where
     let ids = scan.run(&findings.sightings)?;
     scan.join_virtual_twins()?;
     scan.move_nothing_else()?;
-    Ok(scan.finish(ids))
+    scan.finish(ids)
 }
 
 struct Scan<'a, I, B> {
@@ -506,13 +509,19 @@ impl<I: IndexRead, B: BaseRead<Error = I::Error>> Scan<'_, I, B> {
         Ok(())
     }
 
-    fn finish(self, ids: Vec<FileId>) -> ScanOutcome {
+    fn finish(self, ids: Vec<FileId>) -> Result<ScanOutcome, I::Error> {
+        let mut unsettled = BTreeSet::new();
+        for key in self.gone {
+            if let Some(row) = self.base.row(key)? {
+                unsettled.extend([row.id, row.source]);
+            }
+        }
         // Old keys first: a swap takes each other's.
         let old = self.gone.iter().chain(self.rows.keys());
         let mut base: BaseChanges = old.map(|key| (key.clone(), None)).collect();
         let new = self.rows.into_values().chain(self.created);
         base.extend(new.map(|(key, row)| (key, Some(row))));
-        ScanOutcome { ops: self.ops, base, ids }
+        Ok(ScanOutcome { ops: self.ops, base, ids, unsettled })
     }
 }
 

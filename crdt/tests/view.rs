@@ -1,5 +1,7 @@
 //! The shipping view against the slow model, under random concurrent histories and every order of delivery.
 
+#![expect(clippy::unwrap_used, reason = "a test's own mistakes may end it")]
+
 mod model {
     pub(crate) mod view;
 }
@@ -32,7 +34,7 @@ fn pick<T: Clone>(rng: &mut ChaCha8Rng, of: &[T]) -> T {
 fn file(seed: u32) -> Content {
     Content::File(FileContent {
         mtime: FileTime { secs: i64::from(seed) * 7_000, nanos: 0 },
-        executable: seed % 3 == 0,
+        executable: seed.is_multiple_of(3),
         hash: ContentHash::of(&(seed % 5).to_be_bytes()),
         manifest: Manifest {
             profile: Profile { chunker: 1, class: Class::Single, epoch: EpochId([0; 32]) },

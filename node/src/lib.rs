@@ -1,7 +1,14 @@
 //! The ZeroCloud node: keeps spaces on this device the same as on its peers.
 #![deny(unsafe_code)]
 
+pub mod api;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod duration;
+pub mod engine;
+pub mod home;
 pub mod link;
 pub mod volume;
 pub mod watch;

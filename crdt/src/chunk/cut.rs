@@ -28,21 +28,22 @@ impl std::fmt::Debug for Gear {
 }
 
 impl Gear {
-    /// Expands the table of an epoch: two microseconds, to be spent once for each epoch and not for each file.
+    /// Expands the table of an epoch: some microseconds, to be spent once for each epoch and not for each file.
     pub fn of_epoch(secret: &EpochSecret) -> Self {
         let mut hasher = blake3::Hasher::new_keyed(secret.key(Purpose::Chunking).expose());
         hasher.update(b"zerocloud/0 gear");
         let mut output = hasher.finalize_xof();
         hasher.zeroize();
-        let mut table = Self { words: Box::new([0; 256]), shifted: Box::new([0; 256]) };
-        for (word, shifted) in table.words.iter_mut().zip(table.shifted.iter_mut()) {
-            let mut bytes = [0; 8];
-            output.fill(&mut bytes);
-            *word = u64::from_le_bytes(bytes);
-            *shifted = *word << 1;
-            bytes.zeroize();
-        }
+        let mut bytes = Box::new([0; 256 * 8]);
+        output.fill(bytes.as_mut_slice());
         output.zeroize();
+        let mut table = Self { words: Box::new([0; 256]), shifted: Box::new([0; 256]) };
+        let (words, _) = bytes.as_chunks::<8>();
+        for ((word, shifted), bytes) in table.words.iter_mut().zip(table.shifted.iter_mut()).zip(words) {
+            *word = u64::from_le_bytes(*bytes);
+            *shifted = *word << 1;
+        }
+        bytes.as_mut_slice().zeroize();
         table
     }
 

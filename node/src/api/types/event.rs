@@ -1,0 +1,100 @@
+//! Events: what happens in a node, as it happens.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BytePath, Change, State};
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub time_ms: i64,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened. Spaces by name. New kinds may come, so readers skip what they don't know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum What {
+    /// A space's state is another.
+    State {
+        /// Which space.
+        space: String,
+        /// What goes on in it.
+        state: State,
+    },
+    /// A path on this device's disk changed, by the user or by a peer.
+    Path {
+        /// In which space.
+        space: String,
+        /// Below its root.
+        path: BytePath,
+        /// How.
+        change: Change,
+        /// Who made the change, by the name that it calls itself; null for this device.
+        device_name: Option<String>,
+    },
+    /// A conflict copy was made.
+    Conflict {
+        /// In which space.
+        space: String,
+        /// The copy, below its root.
+        copy: BytePath,
+    },
+    /// A path could not be brought to the view's state.
+    Problem {
+        /// In which space.
+        space: String,
+        /// Below its root.
+        path: BytePath,
+        /// Why.
+        reason: String,
+    },
+    /// A connection begins or ends.
+    Peer {
+        /// The device's id.
+        device: String,
+        /// What it calls itself.
+        name: String,
+        /// Which of the two.
+        connected: bool,
+    },
+    /// A device is joining with a ticket for a device of one's own.
+    Pairing {
+        /// Into which space.
+        space: String,
+        /// The device's id.
+        device: String,
+        /// What it calls itself.
+        name: String,
+        /// Six words that must be the same on its screen.
+        words: Vec<String>,
+        /// Whether it waits for [`super::ConfirmPairing`].
+        needs_confirmation: bool,
+    },
+    /// A device has joined.
+    Joined {
+        /// Into which space.
+        space: String,
+        /// The device's id.
+        device: String,
+        /// What it calls itself.
+        name: String,
+    },
+    /// Something that the user should know.
+    Warning {
+        /// In words.
+        text: String,
+    },
+    /// The reader was too slow for this many events.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+    /// An event of a newer version.
+    #[serde(other)]
+    Unknown,
+}

@@ -1,0 +1,113 @@
+//! Answers that are lists.
+
+use super::{bytes, change_word, count, counted, escaped, short, table};
+use crate::api::types::*;
+use crate::cli::time::show_ms;
+
+pub(in crate::cli) fn spaces(list: &SpaceList) -> String {
+    if list.spaces.is_empty() {
+        return "No spaces. `zerocloud space add DIR` makes one, `zerocloud join TICKET` joins one.".to_owned();
+    }
+    let mut rows = vec![["NAME", "ID", "ROLE", "FOLDER"].map(str::to_owned)];
+    for space in &list.spaces {
+        let paused = if space.paused { "  (paused)" } else { "" };
+        rows.push([
+            escaped(&space.name),
+            short(&space.id).to_owned(),
+            space.role.as_str().to_owned(),
+            format!("{}{paused}", space.dir),
+        ]);
+    }
+    table(&rows)
+}
+
+pub(in crate::cli) fn members(list: &MemberList) -> String {
+    let mut rows = vec![["DEVICE", "NAME", "PERSON", "ROLE", "RANK"].map(str::to_owned)];
+    for member in &list.members {
+        let name = match member {
+            Member { is_recovery: true, .. } => "(recovery words)".to_owned(),
+            Member { is_this_device: true, name, .. } => format!("{} (this device)", escaped(name)),
+            Member { name, .. } => escaped(name),
+        };
+        let [device, person] = [&member.device, &member.person].map(|id| short(id).to_owned());
+        rows.push([device, name, person, member.role.as_str().to_owned(), member.rank.to_string()]);
+    }
+    table(&rows)
+}
+
+pub(in crate::cli) fn listing(listing: &Listing) -> String {
+    let mut rows = Vec::new();
+    for entry in &listing.entries {
+        let (size, mark) = match entry.kind {
+            ItemKind::File => (bytes(entry.size), ""),
+            ItemKind::Directory => (String::new(), "/"),
+            ItemKind::Link => ("link".to_owned(), ""),
+        };
+        let here = if entry.is_here { "" } else { "  (not here yet)" };
+        let conflict = if entry.is_conflict { "  (conflict copy)" } else { "" };
+        rows.push([
+            format!("{size:>10}"),
+            entry.modified_ms.map(show_ms).unwrap_or_default(),
+            format!("{}{mark}{conflict}{here}", entry.name),
+        ]);
+    }
+    table(&rows)
+}
+
+pub(in crate::cli) fn versions(list: &VersionList) -> String {
+    if list.versions.is_empty() {
+        return "No versions are known.".to_owned();
+    }
+    let mut rows = vec![["TIME", "SIZE", "BY", "WHERE"].map(str::to_owned)];
+    for version in &list.versions {
+        let mut places: Vec<_> = version.others.iter().map(|name| escaped(name)).collect();
+        if version.is_here {
+            places.insert(0, "here".to_owned());
+        }
+        let current = if version.is_current { "  (current)" } else { "" };
+        rows.push([
+            show_ms(version.time_ms),
+            version.size.map_or_else(|| "deleted".to_owned(), bytes),
+            escaped(&version.device_name),
+            format!("{}{current}", if places.is_empty() { "nowhere".to_owned() } else { places.join(", ") }),
+        ]);
+    }
+    table(&rows)
+}
+
+pub(in crate::cli) fn restored(restored: &Restored) -> String {
+    let files = counted(restored.files, "file", "files");
+    format!("{} is as it was at {} ({files}).", restored.path, show_ms(restored.time_ms))
+}
+
+pub(in crate::cli) fn conflicts(list: &ConflictList) -> String {
+    if list.conflicts.is_empty() {
+        return "No conflict copies.".to_owned();
+    }
+    let mut out = String::new();
+    for conflict in &list.conflicts {
+        out.push_str(&format!("{}: {}\n", escaped(&conflict.space), conflict.copy));
+        let (by, time) = (escaped(&conflict.device_name), show_ms(conflict.time_ms));
+        out.push_str(&format!("  beside {}, by {by} at {time}, {}\n", conflict.path, bytes(conflict.size)));
+    }
+    out.push_str("\nKeep what you want and delete or rename the rest: that settles it on all devices.\n");
+    out
+}
+
+pub(in crate::cli) fn held(list: &HeldList, decision: Option<Decision>) -> String {
+    let changes = counted(list.held.len() as u64, "change", "changes");
+    match decision {
+        Some(Decision::Accept) => return format!("Accepted: {changes}."),
+        Some(Decision::Reject) => return format!("Rejected: {changes}; your other devices follow."),
+        None if list.held.is_empty() => return "Nothing is held.".to_owned(),
+        None => {}
+    }
+    let mut out = String::new();
+    for change in &list.held {
+        let (space, by) = (escaped(&change.space), escaped(&change.device_name));
+        out.push_str(&format!("{space}: {} {} by {by}\n", change_word(change.change), change.path));
+    }
+    let held = count(list.held.len() as u64);
+    out.push_str(&format!("\n{held} held. `zerocloud held SPACE accept` or `zerocloud held SPACE reject` decides.\n"));
+    out
+}

@@ -1,0 +1,364 @@
+//! One device's copy of a space: its log and index, and what it says to each peer about them.
+//!
+//! Feed it with `connect`, `handle_message`, `append` and `disconnect`; after each call drain
+//! [`Replica::poll_action`]. Here lives the exchange of records, frontiers and entries; chunks, scanning and
+//! materialising are other machines'.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use zerocloud_crdt::id::{DeviceId, EpochId, LogId, SpaceId};
+use zerocloud_crdt::keys::{DeviceKeys, EpochSecret};
+use zerocloud_crdt::log::frontier::SignedFrontierError;
+use zerocloud_crdt::log::{Draft, DraftOp, EntryError, Fork, Frontier, LogRead, Start, WaitingPool};
+use zerocloud_crdt::membership::{InsertError, Records};
+use zerocloud_crdt::scan::ScanOutcome;
+use zerocloud_crdt::wire;
+
+use super::shelf::{Shelf, Transaction};
+
+/// Bytes of entries that are on their way to one peer before the driver has sent any of them.
+const SENDING_LEN_MAX: usize = 8 << 20;
+/// Room that one frame leaves for what stands around its entries.
+const FRAME_RESERVE_LEN: usize = 4 << 10;
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send a message on the log stream of this space to a peer; tell [`Replica::handle_sent`] when it left.
+    Send {
+        /// To whom.
+        peer: DeviceId,
+        /// What.
+        message: wire::Log,
+    },
+    /// Close the stream to a peer: it is no member.
+    Refuse {
+        /// Whom.
+        peer: DeviceId,
+    },
+    /// The index changed: plan again.
+    Plan,
+    /// The space stopped; what it has stays as it is.
+    Stopped,
+}
+
+/// A peer broke the rules: close the connection and say so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// A message of one kind before it may come.
+    #[error("the peer spoke out of turn")]
+    OutOfTurn,
+    /// A record that no honest device sends.
+    #[error("the peer sent a record that is not valid: {0}")]
+    Record(#[from] InsertError),
+    /// A frontier that is not the peer's own, signed word.
+    #[error("the peer sent a frontier that is not valid: {0}")]
+    Frontier(#[from] SignedFrontierError),
+    /// A frontier of somebody else.
+    #[error("the peer sent the frontier of another device")]
+    ForeignFrontier,
+    /// An entry that no honest device sends.
+    #[error("the peer sent a log entry that is not valid: {0}")]
+    Entry(#[from] EntryError),
+    /// More entries without their past than are kept.
+    #[error("the peer sent too many log entries without their past")]
+    TooManyWaiting,
+}
+
+/// Why a space stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Stop {
+    /// Something was written by a newer version.
+    #[error("this space needs a newer version of ZeroCloud: update this device; what it has stays as it is")]
+    NeedsNewerVersion,
+    /// Two histories of one device.
+    #[error("{0}; this space needs a newer version of ZeroCloud: update this device")]
+    Fork(#[from] Fork),
+    /// A peer has entries of this device's own log that are not here.
+    #[error(
+        "a peer has changes of this device that are not here: its store was restored from an older copy; this space \
+         needs a newer version of ZeroCloud to go on"
+    )]
+    OlderStore,
+}
+
+/// Why an event could not be handled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplicaError<E> {
+    /// The peer's fault.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// The store's; try again.
+    #[error("the space's store failed: {0}")]
+    Store(E),
+    /// Nothing is written any more.
+    #[error(transparent)]
+    Stopped(Stop),
+    /// Our own: an entry could not be written.
+    #[error("a log entry could not be written: {0}")]
+    Write(String),
+}
+
+/// What a replica is made of.
+pub struct Identity {
+    /// The device.
+    pub keys: DeviceKeys,
+    /// The log that it writes here.
+    pub log: LogId,
+    /// How the log begins, if it has not yet.
+    pub start: Start,
+    /// The secrets of the epochs that it may read.
+    pub secrets: BTreeMap<EpochId, EpochSecret>,
+}
+
+/// One device's copy of a space. See the module.
+pub struct Replica<S: Shelf> {
+    shelf: S,
+    records: Records,
+    identity: Identity,
+    peers: BTreeMap<DeviceId, Peer>,
+    actions: VecDeque<Action>,
+    stop: Option<Stop>,
+    /// BLAKE3 of the frontier that the tree shows.
+    materialised: Option<[u8; 32]>,
+}
+
+/// What is known of a connected peer.
+#[derive(Default)]
+struct Peer {
+    /// What it has: as it said, and what was sent to it or came from it since. `None` until it said so: before that no
+    /// entry is sent.
+    frontier: Option<Frontier>,
+    /// Whether our frontier was told to it.
+    is_told: bool,
+    /// The frontier (its BLAKE3) that its tree shows.
+    materialised: Option<[u8; 32]>,
+    /// What it sent before its past.
+    waiting: WaitingPool,
+    /// Bytes of entries that the driver has not sent yet.
+    sending_len: usize,
+}
+
+impl<S: Shelf> Replica<S> {
+    /// A replica over what `shelf` has. Writes the beginning of the device's log if it has none.
+    ///
+    /// # Errors
+    /// Those of the store, and [`ReplicaError::Write`] if the device may not write.
+    pub fn open(
+        shelf: S,
+        records: Records,
+        identity: Identity,
+        rng: &mut impl rand_core::CryptoRng,
+    ) -> Result<Self, ReplicaError<S::Error>> {
+        let mut replica = Self {
+            shelf,
+            records,
+            identity,
+            peers: BTreeMap::new(),
+            actions: VecDeque::new(),
+            stop: None,
+            materialised: None,
+        };
+        let transaction = replica.shelf.begin().map_err(ReplicaError::Store)?;
+        let is_begun = LogRead::frontier(&transaction).map_err(ReplicaError::Store)?.position(replica.identity.log);
+        drop(transaction);
+        if is_begun.is_none() && replica.may_write() {
+            let start = Draft::Start(replica.identity.start.clone());
+            replica.write(start, ScanOutcome::default(), rng)?;
+        }
+        Ok(replica)
+    }
+
+    /// The space.
+    pub fn space(&self) -> SpaceId {
+        self.records.space()
+    }
+
+    /// Where state is kept.
+    pub const fn shelf(&self) -> &S {
+        &self.shelf
+    }
+
+    /// Who belongs to the space.
+    pub const fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// The log that this device writes.
+    pub const fn log(&self) -> LogId {
+        self.identity.log
+    }
+
+    /// Why the space stopped, if it did.
+    pub const fn stop(&self) -> Option<&Stop> {
+        self.stop.as_ref()
+    }
+
+    /// The connected peers.
+    pub fn peers(&self) -> BTreeSet<DeviceId> {
+        self.peers.keys().copied().collect()
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Whether a peer and this device have the same entries, and the peer's tree shows them.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn is_in_sync(&self, peer: DeviceId) -> Result<bool, ReplicaError<S::Error>> {
+        let ours = self.frontier()?;
+        Ok(self.peers.get(&peer).is_some_and(|peer| {
+            peer.frontier.as_ref() == Some(&ours) && peer.materialised.is_some() && peer.materialised == digest(&ours)
+        }))
+    }
+
+    /// A peer is there. Records are shown first: a device that was newly added is no member to the other side before.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn connect(&mut self, peer: DeviceId) -> Result<(), ReplicaError<S::Error>> {
+        self.peers.insert(peer, Peer::default());
+        if self.is_member(peer) {
+            self.show_records(peer, &[]);
+            self.tell_frontier(peer)?;
+        }
+        Ok(())
+    }
+
+    /// A peer is gone.
+    pub fn disconnect(&mut self, peer: DeviceId) {
+        self.peers.remove(&peer);
+    }
+
+    /// A message came from a peer.
+    ///
+    /// # Errors
+    /// [`ReplicaError::Violation`] if the peer broke the rules; those of the store.
+    pub fn handle_message(&mut self, peer: DeviceId, message: wire::Log) -> Result<(), ReplicaError<S::Error>> {
+        if self.stop.is_some() || !self.peers.contains_key(&peer) {
+            return Ok(());
+        }
+        if let wire::Log::Records { records, .. } = &message {
+            return self.take_records(peer, records);
+        }
+        if !self.is_member(peer) {
+            return Err(Violation::OutOfTurn.into());
+        }
+        match message {
+            wire::Log::Records { .. } | wire::Log::Chunks(_) => Ok(()),
+            wire::Log::Frontier(bytes) => self.take_frontier(peer, &bytes),
+            wire::Log::Entries(entries) => self.take_entries(peer, entries),
+            wire::Log::Materialised(digest) => {
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.materialised = Some(digest);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The driver has sent a message of this many bytes of entries.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn handle_sent(&mut self, peer: DeviceId, message: &wire::Log) -> Result<(), ReplicaError<S::Error>> {
+        let wire::Log::Entries(entries) = message else { return Ok(()) };
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.sending_len -= entries.iter().map(|entry| entry.len()).sum::<usize>().min(peer.sending_len);
+        }
+        self.send_lacking(peer)
+    }
+
+    /// Writes what a scan found as one entry, with its rows of base, and sends it on.
+    ///
+    /// # Errors
+    /// Those of the store; [`ReplicaError::Stopped`] and [`ReplicaError::Write`].
+    pub fn append(
+        &mut self,
+        outcome: ScanOutcome,
+        rng: &mut impl rand_core::CryptoRng,
+    ) -> Result<(), ReplicaError<S::Error>> {
+        if let Some(stop) = &self.stop {
+            return Err(ReplicaError::Stopped(stop.clone()));
+        }
+        if outcome.ops.is_empty() {
+            let mut transaction = self.shelf.begin().map_err(ReplicaError::Store)?;
+            transaction.put_base(outcome.base).map_err(ReplicaError::Store)?;
+            transaction.put_unsettled(outcome.unsettled).map_err(ReplicaError::Store)?;
+            transaction.commit().map_err(ReplicaError::Store)?;
+            self.actions.push_back(Action::Plan);
+            return Ok(());
+        }
+        let ops = outcome.ops.iter();
+        let ops = ops.map(|op| DraftOp { item: op.item, write: op.write.clone(), pred: op.pred.clone() }).collect();
+        self.write(Draft::Index(ops), outcome, rng)?;
+        self.send_lacking_to_all()
+    }
+
+    /// Another device was added by this one: its record is kept, and shown to everyone.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn add_record(&mut self, bytes: &[u8]) -> Result<(), ReplicaError<S::Error>> {
+        let kept = self.insert_record(bytes)?;
+        self.announce_records(None, &kept)
+    }
+
+    /// The tree shows everything up to the current frontier (or not any more).
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn set_materialised(&mut self, is_settled: bool) -> Result<(), ReplicaError<S::Error>> {
+        let shown = if is_settled { digest(&self.frontier()?) } else { None };
+        if shown == self.materialised {
+            return Ok(());
+        }
+        self.materialised = shown;
+        if let Some(shown) = shown {
+            let told: Vec<DeviceId> = self.peers.iter().filter(|(_, peer)| peer.is_told).map(|(id, _)| *id).collect();
+            for peer in told {
+                self.send(peer, wire::Log::Materialised(shown));
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, peer: DeviceId, message: wire::Log) {
+        self.actions.push_back(Action::Send { peer, message });
+    }
+
+    fn stop_for(&mut self, stop: Stop) {
+        self.stop = Some(stop);
+        self.actions.push_back(Action::Stopped);
+    }
+
+    fn frontier(&self) -> Result<Frontier, ReplicaError<S::Error>> {
+        let transaction = self.shelf.begin().map_err(ReplicaError::Store)?;
+        LogRead::frontier(&transaction).map_err(ReplicaError::Store)
+    }
+
+    fn is_member(&self, peer: DeviceId) -> bool {
+        matches!(self.records.role_at(&self.records.heads(), peer), Ok(Some(role)) if role.can_read())
+    }
+
+    fn may_write(&self) -> bool {
+        let author = self.identity.log.author;
+        matches!(self.records.role_at(&self.records.heads(), author), Ok(Some(role)) if role.can_write())
+    }
+}
+
+/// BLAKE3 of a frontier's bytes; `None` for one that nobody would read.
+fn digest(frontier: &Frontier) -> Option<[u8; 32]> {
+    frontier.encode().ok().map(|bytes| zerocloud_crdt::id::ContentHash::of(&bytes).0)
+}
+
+mod entries;
+mod records;
+#[cfg(test)]
+mod tests;

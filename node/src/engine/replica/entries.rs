@@ -1,0 +1,253 @@
+//! Telling frontiers, sending what a peer lacks, checking and applying what it sends, writing one's own.
+
+use std::collections::VecDeque;
+
+use serde_bytes::ByteBuf;
+use zerocloud_crdt::codec::DecodeError;
+use zerocloud_crdt::id::{ActorId, DeviceId};
+use zerocloud_crdt::index::{IndexRead, Overlay};
+use zerocloud_crdt::limits::LOG_FRAME_LEN_MAX;
+use zerocloud_crdt::log::check::{CheckError, check, current_heads};
+use zerocloud_crdt::log::writer::WriteError;
+use zerocloud_crdt::log::{
+    Body, Checked, Draft, Entry, EntryError, EntryPoint, Lacking, LogRead, LogWriter, Outcome, Position, Setting,
+    SignedFrontier, Verdict,
+};
+use zerocloud_crdt::scan::ScanOutcome;
+use zerocloud_crdt::wire;
+
+use super::{Action, FRAME_RESERVE_LEN, Peer, Replica, ReplicaError, SENDING_LEN_MAX, Stop, Violation};
+use crate::engine::shelf::{Shelf, Transaction};
+
+impl<S: Shelf> Replica<S> {
+    pub(super) fn tell_frontier(&mut self, peer: DeviceId) -> Result<(), ReplicaError<S::Error>> {
+        if self.peers.get(&peer).is_none_or(|peer| peer.is_told) {
+            return Ok(());
+        }
+        self.say_frontier(peer)?;
+        if let Some(shown) = self.materialised {
+            self.send(peer, wire::Log::Materialised(shown));
+        }
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.is_told = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn say_frontier(&mut self, peer: DeviceId) -> Result<(), ReplicaError<S::Error>> {
+        let frontier = self.frontier()?;
+        let signed = SignedFrontier::sign(&self.identity.keys.signing_key(), self.space(), frontier)
+            .map_err(|error: DecodeError| ReplicaError::Write(error.to_string()))?;
+        self.send(peer, wire::Log::Frontier(ByteBuf::from(signed.as_bytes())));
+        Ok(())
+    }
+
+    pub(super) fn take_frontier(&mut self, peer: DeviceId, bytes: &[u8]) -> Result<(), ReplicaError<S::Error>> {
+        let signed = SignedFrontier::decode(self.space(), bytes).map_err(Violation::Frontier)?;
+        if signed.device != peer {
+            return Err(Violation::ForeignFrontier.into());
+        }
+        let mut transaction = self.shelf.begin().map_err(ReplicaError::Store)?;
+        let fork = signed.frontier.find_fork_with(&transaction).map_err(ReplicaError::Store)?;
+        let own = LogRead::frontier(&transaction).map_err(ReplicaError::Store)?.number(self.identity.log);
+        transaction.put_peer_frontier(peer, bytes).map_err(ReplicaError::Store)?;
+        transaction.commit().map_err(ReplicaError::Store)?;
+        if let Err(fork) = fork {
+            self.stop_for(Stop::Fork(fork));
+            return Ok(());
+        }
+        if signed.frontier.number(self.identity.log) > own {
+            self.stop_for(Stop::OlderStore);
+            return Ok(());
+        }
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            match &mut peer.frontier {
+                // What was sent since it spoke is on its way.
+                Some(known) => known.merge(&signed.frontier).map_err(Stop::Fork).map_err(ReplicaError::Stopped)?,
+                None => peer.frontier = Some(signed.frontier),
+            }
+        }
+        self.send_lacking(peer)
+    }
+
+    pub(super) fn send_lacking_to_all(&mut self) -> Result<(), ReplicaError<S::Error>> {
+        for peer in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.send_lacking(peer)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a peer what it lacks, in causal order, as much as may be on its way.
+    pub(super) fn send_lacking(&mut self, to: DeviceId) -> Result<(), ReplicaError<S::Error>> {
+        if self.stop.is_some() || !self.is_member(to) {
+            return Ok(());
+        }
+        let Some(peer) = self.peers.get_mut(&to) else { return Ok(()) };
+        let Some(theirs) = &mut peer.frontier else { return Ok(()) };
+        let transaction = self.shelf.begin().map_err(ReplicaError::Store)?;
+        let mut lacking = Lacking::new(&transaction, theirs).map_err(ReplicaError::Store)?;
+        let (mut frames, mut frame, mut len) = (Vec::new(), Vec::new(), 0);
+        while peer.sending_len < SENDING_LEN_MAX {
+            let Some(point) = lacking.next_point().map_err(ReplicaError::Store)? else { break };
+            let bytes = transaction.entry_bytes(point).map_err(ReplicaError::Store)?;
+            let meta = LogRead::entry(&transaction, point).map_err(ReplicaError::Store)?;
+            let (Some(bytes), Some(meta)) = (bytes, meta) else { break };
+            if len + bytes.len() > LOG_FRAME_LEN_MAX - FRAME_RESERVE_LEN {
+                frames.push(std::mem::take(&mut frame));
+                len = 0;
+            }
+            len += bytes.len() + 8;
+            peer.sending_len += bytes.len();
+            theirs.advance(point.log, Position { number: point.number, hash: meta.hash });
+            frame.push(ByteBuf::from(bytes));
+        }
+        drop(transaction);
+        if !frame.is_empty() {
+            frames.push(frame);
+        }
+        for entries in frames {
+            self.send(to, wire::Log::Entries(entries));
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_entries(&mut self, peer: DeviceId, entries: Vec<ByteBuf>) -> Result<(), ReplicaError<S::Error>> {
+        let space = self.space();
+        let mut decoded = Vec::with_capacity(entries.len());
+        for bytes in entries {
+            match Entry::decode(space, bytes.into_vec()) {
+                Ok(entry) => decoded.push(entry),
+                // Signed by a member: a newer version wrote it. An unknown format byte alone could be anybody's.
+                Err(EntryError::UnknownKind { .. }) => {
+                    self.stop_for(Stop::NeedsNewerVersion);
+                    return Ok(());
+                }
+                Err(error) => return Err(Violation::Entry(error).into()),
+            }
+        }
+        self.receive(peer, decoded)
+    }
+
+    /// Checks and applies entries, all in one transaction, and then what waited for them.
+    pub(super) fn receive(&mut self, from: DeviceId, entries: Vec<Entry>) -> Result<(), ReplicaError<S::Error>> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut queue: VecDeque<Entry> = entries.into();
+        let mut applied: Vec<(EntryPoint, Position)> = Vec::new();
+        let mut stop = None;
+        let mut transaction = self.shelf.begin().map_err(ReplicaError::Store)?;
+        while let Some(entry) = queue.pop_front() {
+            let (point, hash) = (entry.point(), entry.hash());
+            let secrets = &self.identity.secrets;
+            let outcome = match check(&entry, &transaction, &self.records, |epoch| secrets.get(&epoch)) {
+                Ok(outcome) => outcome,
+                Err(CheckError::Store(error)) => return Err(ReplicaError::Store(error)),
+                Err(_) => {
+                    stop = Some(Stop::NeedsNewerVersion);
+                    break;
+                }
+            };
+            match outcome {
+                Outcome::Known => applied.push((point, Position { number: point.number, hash })),
+                Outcome::Fork(fork) => {
+                    stop = Some(Stop::Fork(fork));
+                    break;
+                }
+                Outcome::Waits(missing) => {
+                    if let Some(peer) = self.peers.get_mut(&from) {
+                        peer.waiting.insert(entry, missing).map_err(|_| Violation::TooManyWaiting)?;
+                    }
+                }
+                Outcome::Checked(checked) => {
+                    apply(&mut transaction, &entry, &checked).map_err(ReplicaError::Store)?;
+                    applied.push((point, Position { number: point.number, hash }));
+                    for peer in self.peers.values_mut() {
+                        queue.extend(peer.waiting.take_after_entry(hash));
+                    }
+                }
+            }
+        }
+        transaction.commit().map_err(ReplicaError::Store)?;
+        if let Some(stop) = stop {
+            self.stop_for(stop);
+            return Ok(());
+        }
+        if applied.is_empty() {
+            return Ok(());
+        }
+        if let Some(Peer { frontier: Some(theirs), .. }) = self.peers.get_mut(&from) {
+            for (point, position) in &applied {
+                if theirs.number(point.log) < point.number {
+                    theirs.advance(point.log, *position);
+                }
+            }
+        }
+        self.materialised = None;
+        self.actions.push_back(Action::Plan);
+        for peer in self.peers.iter().filter(|(_, peer)| peer.is_told).map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.say_frontier(peer)?;
+        }
+        self.send_lacking_to_all()
+    }
+
+    /// Writes the next entry of the own log, with the rows of base that belong to it, in one transaction.
+    pub(super) fn write(
+        &mut self,
+        draft: Draft,
+        outcome: ScanOutcome,
+        rng: &mut impl rand_core::CryptoRng,
+    ) -> Result<(), ReplicaError<S::Error>> {
+        let wrong = |error: &dyn std::fmt::Display| ReplicaError::Write(error.to_string());
+        let epoch = self.records.epoch().map_err(|_| ReplicaError::Stopped(Stop::NeedsNewerVersion))?;
+        let Some(secret) = self.identity.secrets.get(&epoch) else {
+            return Err(wrong(&"the secret of the current epoch is not here"));
+        };
+        let mut transaction = self.shelf.begin().map_err(ReplicaError::Store)?;
+        let heads = current_heads(&transaction, self.identity.log).map_err(ReplicaError::Store)?;
+        let key = self.identity.keys.signing_key();
+        let writer = LogWriter::new(&key, self.records.space(), self.identity.log.incarnation);
+        let membership = self.records.heads();
+        let setting = Setting { heads: &heads, membership: &membership, secret };
+        let written = match writer.write(&transaction, &self.records, &setting, draft, rng) {
+            Ok(written) => written,
+            Err(WriteError::Store(error)) => return Err(ReplicaError::Store(error)),
+            Err(error) => return Err(ReplicaError::Write(error.to_string())),
+        };
+        let is_as_drafted = match &written.checked.verdict {
+            Verdict::Applies(Body::Index(change, _)) => change.ops == outcome.ops,
+            Verdict::Applies(_) => true,
+            Verdict::Void(_) => false,
+        };
+        if !is_as_drafted {
+            return Err(wrong(&"the entry does not say what the scan found; scan again"));
+        }
+        apply(&mut transaction, &written.entry, &written.checked).map_err(ReplicaError::Store)?;
+        transaction.put_base(outcome.base).map_err(ReplicaError::Store)?;
+        transaction.put_unsettled(outcome.unsettled).map_err(ReplicaError::Store)?;
+        transaction.commit().map_err(ReplicaError::Store)?;
+        self.materialised = None;
+        self.actions.push_back(Action::Plan);
+        Ok(())
+    }
+}
+
+/// Keeps a checked entry, and what it does to the index.
+fn apply<T: Transaction>(
+    transaction: &mut T,
+    entry: &Entry,
+    checked: &Checked,
+) -> Result<(), <T as Transaction>::Error> {
+    transaction.put_entry(entry, checked)?;
+    let mut overlay = Overlay::new(transaction);
+    match &checked.verdict {
+        Verdict::Applies(Body::Index(change, _)) => drop(overlay.apply(&change.ops)?),
+        Verdict::Applies(Body::Start(start)) => {
+            let actor = ActorId::of_log(IndexRead::space(overlay.below()), entry.point().log);
+            overlay.put_label(actor, start.label.clone());
+        }
+        Verdict::Applies(Body::Seen) | Verdict::Void(_) => return Ok(()),
+    }
+    let changes = overlay.into_changes();
+    transaction.put_index(changes)
+}

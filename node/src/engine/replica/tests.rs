@@ -1,0 +1,360 @@
+//! Replicas that talk over queues which a seed delays and cuts.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use serde_bytes::ByteBuf;
+use zerocloud_crdt::id::{DeviceId, FileId, Incarnation, LogId, OpId, PersonId, SpaceId};
+use zerocloud_crdt::index::{IndexRead, MemoryIndex};
+use zerocloud_crdt::keys::{DeviceKeys, EpochSecret, Secret};
+use zerocloud_crdt::log::{Frontier, SignedFrontier, Start};
+use zerocloud_crdt::membership::{Genesis, Given, Identity as PublicIdentity, Introduction, Records, Role, Row};
+use zerocloud_crdt::name::Name;
+use zerocloud_crdt::register::{Content, Op, Place, Write};
+use zerocloud_crdt::scan::ScanOutcome;
+use zerocloud_crdt::view::file_id;
+use zerocloud_crdt::wire::{self, Message};
+
+use super::{Action, Identity, Replica, ReplicaError, Stop, Violation};
+use crate::engine::shelf::{MemoryShelf, Shelf, Transaction};
+
+type Sim = Replica<MemoryShelf>;
+
+/// A space, and the records of it that each device begins with.
+struct Founding {
+    space: SpaceId,
+    secret: EpochSecret,
+    genesis: Genesis,
+    keys: Vec<DeviceKeys>,
+    records: Records,
+    rng: ChaCha20Rng,
+}
+
+fn founding(count: u8, seed: u64) -> Founding {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let keys: Vec<DeviceKeys> = (0..count).map(|n| DeviceKeys::from_seed(Secret::new([n + 1; 32]))).collect();
+    let recovery = PublicIdentity::of(&DeviceKeys::from_seed(Secret::new([0xee; 32])));
+    let secret = Secret::draw(&mut rng);
+    let genesis = Genesis::make(&keys[0], recovery, &secret, &mut rng);
+    let space = genesis.space();
+    let mut records = Records::begin(genesis.clone());
+    for (n, keys_of) in keys.iter().enumerate().skip(1) {
+        let given = Given { person: PersonId([n as u8; 16]), rank: 2, role: Role::Editor };
+        let introduction = Introduction::make(keys_of, keys[0].id(), space);
+        records.add(&keys[0].signing_key(), Row { introduction, given }).unwrap();
+    }
+    Founding { space, secret: EpochSecret::new(space, space.first_epoch(), secret), genesis, keys, records, rng }
+}
+
+impl Founding {
+    fn device(&mut self, n: usize, records: Records) -> Sim {
+        let keys = self.keys[n].clone();
+        let log = LogId { author: keys.id(), incarnation: Incarnation([n as u8; 8]) };
+        let start = Start { label: Name::parse(format!("device{n}").as_bytes()).unwrap(), earlier: Vec::new() };
+        let secrets = BTreeMap::from([(self.secret.epoch, self.secret.clone())]);
+        let identity = Identity { keys, log, start, secrets };
+        Replica::open(MemoryShelf::new(self.space), records, identity, &mut self.rng).unwrap()
+    }
+}
+
+/// Some devices and the messages between them.
+struct Net {
+    founding: Founding,
+    devices: Vec<Sim>,
+    ids: Vec<DeviceId>,
+    queues: BTreeMap<(usize, usize), VecDeque<wire::Log>>,
+    links: BTreeSet<(usize, usize)>,
+    refused: usize,
+    entries_sent: usize,
+}
+
+impl Net {
+    fn new(count: u8, seed: u64) -> Self {
+        let mut founding = founding(count, seed);
+        let devices = (0..count as usize)
+            .map(|n| {
+                let records = founding.records.clone();
+                founding.device(n, records)
+            })
+            .collect();
+        Self::of(founding, devices)
+    }
+
+    fn of(founding: Founding, devices: Vec<Sim>) -> Self {
+        let ids = founding.keys.iter().map(DeviceKeys::id).collect();
+        Self { founding, devices, ids, queues: BTreeMap::new(), links: BTreeSet::new(), refused: 0, entries_sent: 0 }
+    }
+
+    fn link(&mut self, a: usize, b: usize) {
+        if self.links.insert((a.min(b), a.max(b))) {
+            self.devices[a].connect(self.ids[b]).unwrap();
+            self.devices[b].connect(self.ids[a]).unwrap();
+            self.collect(a);
+            self.collect(b);
+        }
+    }
+
+    fn cut(&mut self, a: usize, b: usize) {
+        if self.links.remove(&(a.min(b), a.max(b))) {
+            self.devices[a].disconnect(self.ids[b]);
+            self.devices[b].disconnect(self.ids[a]);
+            self.queues.remove(&(a, b));
+            self.queues.remove(&(b, a));
+        }
+    }
+
+    /// Puts what a device wants to say into the queues.
+    fn collect(&mut self, from: usize) {
+        while let Some(action) = self.devices[from].poll_action() {
+            match action {
+                Action::Send { peer, message } => {
+                    let to = self.ids.iter().position(|id| *id == peer).unwrap();
+                    let message = wire::Log::from_bytes(&message.to_bytes()).unwrap();
+                    self.devices[from].handle_sent(peer, &message).unwrap();
+                    if let wire::Log::Entries(entries) = &message {
+                        self.entries_sent += entries.len();
+                    }
+                    self.queues.entry((from, to)).or_default().push_back(message);
+                }
+                Action::Refuse { .. } => self.refused += 1,
+                Action::Plan | Action::Stopped => {}
+            }
+        }
+    }
+
+    fn deliver(&mut self, from: usize, to: usize) {
+        if let Some(message) = self.queues.get_mut(&(from, to)).and_then(VecDeque::pop_front) {
+            self.devices[to].handle_message(self.ids[from], message).unwrap();
+            self.collect(to);
+        }
+    }
+
+    fn settle(&mut self) {
+        while let Some((pair, _)) = self.queues.iter().find(|(_, queue)| !queue.is_empty()) {
+            let (from, to) = *pair;
+            self.deliver(from, to);
+        }
+    }
+
+    /// A user's new directory on a device.
+    fn make(&mut self, at: usize, text: &str) {
+        let outcome = creation(&self.devices[at], text);
+        self.devices[at].append(outcome, &mut self.founding.rng).unwrap();
+        self.collect(at);
+    }
+
+    fn index(&self, at: usize) -> MemoryIndex {
+        self.devices[at].shelf().state().index
+    }
+
+    fn frontier(&self, at: usize) -> Frontier {
+        self.devices[at].frontier().unwrap()
+    }
+}
+
+fn creation(device: &Sim, text: &str) -> ScanOutcome {
+    let index = device.shelf().state().index;
+    let Ok(counter) = index.max_counter();
+    let actor = zerocloud_crdt::id::ActorId::of_log(device.space(), device.log());
+    let item = file_id(device.space(), FileId::ROOT, true, 0, text.as_bytes());
+    let name = Name::parse(text.as_bytes()).unwrap();
+    let place = Place { parent: FileId::ROOT, name, previous: None, loser_of: None };
+    let op = |n, write| Op { id: OpId { counter: counter + n, actor }, item, write, pred: Vec::new() };
+    let ops = vec![op(1, Write::Place(place)), op(2, Write::Content(Some(Content::Directory)))];
+    ScanOutcome { ops, ..ScanOutcome::default() }
+}
+
+fn names(index: &MemoryIndex) -> BTreeSet<Name> {
+    index.items().values().filter_map(|item| item.winning_place()).map(|(_, place)| place.name.clone()).collect()
+}
+
+#[test]
+fn two_devices_exchange_what_each_made_before_they_met() {
+    let mut net = Net::new(2, 1);
+    net.make(0, "a");
+    net.make(1, "b");
+    net.link(0, 1);
+    net.settle();
+    assert_eq!(names(&net.index(0)).len(), 2);
+    assert_eq!(net.index(0), net.index(1));
+    assert_eq!(net.entries_sent, 4, "each sends its start and its creation, once");
+}
+
+#[test]
+fn devices_converge_however_links_are_cut_and_messages_delayed() {
+    for seed in 0..40 {
+        let mut net = Net::new(4, seed);
+        let mut rng = ChaCha20Rng::seed_from_u64(seed ^ 0x5eed);
+        let mut below = |n: u32| (rng.next_u32() % n) as usize;
+        for step in 0..150 {
+            let (a, b) = (below(4), below(4));
+            match below(8) {
+                0 | 1 if a != b => net.link(a, b),
+                2 if a != b => net.cut(a, b),
+                3 => net.make(a, &format!("{step}-{a}")),
+                _ if a != b => net.deliver(a, b),
+                _ => {}
+            }
+        }
+        for a in 0..4 {
+            for b in a + 1..4 {
+                net.link(a, b);
+            }
+        }
+        net.settle();
+        for device in 1..4 {
+            assert_eq!(net.index(0), net.index(device), "seed {seed}");
+            assert_eq!(net.frontier(0), net.frontier(device), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn peers_are_in_sync_when_frontiers_are_equal_and_both_trees_show_them() {
+    let mut net = Net::new(2, 2);
+    net.make(0, "a");
+    net.link(0, 1);
+    net.settle();
+    assert!(!net.devices[0].is_in_sync(net.ids[1]).unwrap());
+    for at in 0..2 {
+        net.devices[at].set_materialised(true).unwrap();
+        net.collect(at);
+    }
+    net.settle();
+    assert!(net.devices[0].is_in_sync(net.ids[1]).unwrap() && net.devices[1].is_in_sync(net.ids[0]).unwrap());
+    net.make(1, "b");
+    net.settle();
+    assert!(!net.devices[0].is_in_sync(net.ids[1]).unwrap(), "the peer's tree shows less");
+}
+
+#[test]
+fn a_device_that_one_member_added_is_accepted_by_the_others() {
+    let mut founding = founding(3, 3);
+    let all = founding.records.clone();
+    // Device 1 was added first; it has not heard of device 2.
+    let mut early = Records::begin(founding.genesis.clone());
+    let first = all.lacked_by(&early.heads()).next().unwrap().to_vec();
+    early.insert(&first).unwrap();
+    let device0 = founding.device(0, all.clone());
+    let device1 = founding.device(1, early);
+    let device2 = founding.device(2, all);
+    let mut net = Net::of(founding, vec![device0, device1, device2]);
+    net.make(1, "b");
+    net.make(2, "c");
+    net.link(1, 2);
+    net.settle();
+    assert_eq!(net.refused, 0);
+    assert_eq!(net.index(1), net.index(2));
+}
+
+#[test]
+fn threat_31_a_stranger_is_refused_and_told_nothing() {
+    let mut net = Net::new(2, 4);
+    net.make(0, "secret");
+    let stranger = DeviceKeys::from_seed(Secret::new([0x77; 32])).id();
+    net.devices[0].connect(stranger).unwrap();
+    assert_eq!(net.devices[0].poll_action(), None, "not even records");
+    let frontier = SignedFrontier::sign(&net.founding.keys[1].signing_key(), net.founding.space, Frontier::default());
+    let message = wire::Log::Frontier(ByteBuf::from(frontier.unwrap().as_bytes()));
+    let answer = net.devices[0].handle_message(stranger, message);
+    assert!(matches!(answer, Err(ReplicaError::Violation(Violation::OutOfTurn))));
+    let records = wire::Log::Records { heads: Vec::new(), records: Vec::new() };
+    net.devices[0].handle_message(stranger, records).unwrap();
+    assert_eq!(net.devices[0].poll_action(), Some(Action::Refuse { peer: stranger }));
+    assert_eq!(net.devices[0].poll_action(), None);
+}
+
+#[test]
+fn a_frontier_that_another_device_signed_is_refused() {
+    let mut net = Net::new(3, 5);
+    net.link(0, 1);
+    net.settle();
+    let foreign = SignedFrontier::sign(&net.founding.keys[2].signing_key(), net.founding.space, Frontier::default());
+    let message = wire::Log::Frontier(ByteBuf::from(foreign.unwrap().as_bytes()));
+    let answer = net.devices[0].handle_message(net.ids[1], message);
+    assert!(matches!(answer, Err(ReplicaError::Violation(Violation::ForeignFrontier))));
+}
+
+#[test]
+fn threat_10_an_entry_with_a_flipped_bit_is_refused_and_changes_nothing() {
+    let mut net = Net::new(2, 6);
+    net.make(1, "b");
+    let state = net.devices[1].shelf().begin().unwrap();
+    let point = zerocloud_crdt::log::EntryPoint { log: net.devices[1].log(), number: 1 };
+    let bytes = state.entry_bytes(point).unwrap().unwrap();
+    net.link(0, 1);
+    let before = net.frontier(0);
+    for at in (0..bytes.len()).step_by(7) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << (at % 8);
+        let message = wire::Log::Entries(vec![ByteBuf::from(flipped)]);
+        let answer = net.devices[0].handle_message(net.ids[1], message);
+        assert!(matches!(answer, Err(ReplicaError::Violation(Violation::Entry(_)))), "byte {at}");
+    }
+    assert_eq!(net.frontier(0), before);
+    assert_eq!(net.devices[0].stop(), None);
+}
+
+#[test]
+fn threat_44_entries_without_their_past_wait_within_bounds_and_are_applied_when_it_comes() {
+    let mut net = Net::new(2, 7);
+    for n in 0..5 {
+        net.make(1, &format!("{n}"));
+    }
+    net.link(0, 1);
+    let log = net.devices[1].log();
+    let shelf = net.devices[1].shelf().begin().unwrap();
+    let entry =
+        |number| ByteBuf::from(shelf.entry_bytes(zerocloud_crdt::log::EntryPoint { log, number }).unwrap().unwrap());
+    let backwards: Vec<ByteBuf> = (1..=6).rev().map(entry).collect();
+    net.devices[0].handle_message(net.ids[1], wire::Log::Entries(backwards)).unwrap();
+    assert_eq!(net.frontier(0).number(log), 6);
+}
+
+#[test]
+fn a_peer_that_knows_more_of_ones_own_log_stops_the_space() {
+    let mut net = Net::new(2, 8);
+    net.link(0, 1);
+    net.make(0, "a");
+    net.settle();
+    // The store of device 0 is put back to before it made anything.
+    let records = net.founding.records.clone();
+    net.cut(0, 1);
+    let keys = net.founding.keys[0].clone();
+    net.devices[0] = {
+        let log = LogId { author: keys.id(), incarnation: Incarnation([0; 8]) };
+        let start = Start { label: Name::parse(b"device0").unwrap(), earlier: Vec::new() };
+        let secrets = BTreeMap::from([(net.founding.secret.epoch, net.founding.secret.clone())]);
+        let shelf = MemoryShelf::new(net.founding.space);
+        Replica::open(shelf, records, Identity { keys, log, start, secrets }, &mut net.founding.rng).unwrap()
+    };
+    net.link(0, 1);
+    net.settle();
+    let stop = net.devices[0].stop().cloned();
+    assert!(matches!(stop, Some(Stop::OlderStore | Stop::Fork(_))), "{stop:?}");
+    let outcome = creation(&net.devices[0], "x");
+    let answer = net.devices[0].append(outcome, &mut net.founding.rng);
+    assert!(matches!(answer, Err(ReplicaError::Stopped(_))));
+    assert!(names(&net.index(1)).len() == 1, "what the other has stays as it is");
+}
+
+#[test]
+fn what_is_sent_to_a_slow_peer_is_bounded() {
+    let mut net = Net::new(2, 9);
+    for n in 0..30 {
+        net.make(0, &format!("{n}"));
+    }
+    let id = net.ids[1];
+    net.devices[0].connect(id).unwrap();
+    let frontier = SignedFrontier::sign(&net.founding.keys[1].signing_key(), net.founding.space, Frontier::default());
+    let message = wire::Log::Frontier(ByteBuf::from(frontier.unwrap().as_bytes()));
+    net.devices[0].handle_message(id, message).unwrap();
+    let mut sent = 0;
+    while let Some(action) = net.devices[0].poll_action() {
+        if let Action::Send { message: wire::Log::Entries(entries), .. } = action {
+            sent += entries.len();
+        }
+    }
+    assert_eq!(sent, 31, "what fits the window goes at once");
+}
