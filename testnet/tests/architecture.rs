@@ -29,7 +29,7 @@ const EFFECTS: [(&str, &[&str]); 5] = [
     ("clocks and terminals", &["chrono", "clap", "indicatif", "jiff", "time", "tracing-subscriber"]),
 ];
 
-/// What `crdt` may not name itself. Below Automerge they exist, and are not called where we decode and encode changes.
+/// What `crdt` may not name itself: what it draws comes from a generator that is handed in. Below Automerge they exist.
 const GLOBAL_RANDOMNESS: [&str; 2] = ["getrandom", "rand"];
 
 /// Crates by name; for each, the names of what it depends on.
@@ -52,18 +52,18 @@ fn read_tree() -> Tree {
     let answer = cargo(&["metadata", "--offline", "--locked", "--format-version=1", "--filter-platform", host]);
     let answer: Value = serde_json::from_str(&answer).unwrap();
 
-    let strings = |value: &Value| value.as_str().unwrap().to_owned();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
     let names: BTreeMap<String, String> = answer["packages"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|package| (strings(&package["id"]), strings(&package["name"])))
+        .map(|package| (text(&package["id"]), text(&package["name"])))
         .collect();
-    let ours: BTreeSet<String> = answer["workspace_members"].as_array().unwrap().iter().map(strings).collect();
+    let ours: BTreeSet<String> = answer["workspace_members"].as_array().unwrap().iter().map(text).collect();
 
     let mut tree = Tree { members: Graph::new(), built: Graph::new() };
     for node in answer["resolve"]["nodes"].as_array().unwrap() {
-        let id = strings(&node["id"]);
+        let id = text(&node["id"]);
         for dependency in node["deps"].as_array().unwrap() {
             let name = &names[dependency["pkg"].as_str().unwrap()];
             if ours.contains(&id) {
