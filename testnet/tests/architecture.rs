@@ -1,0 +1,177 @@
+//! The arrows between our crates, and what may never stand below the pure one, as ARCHITECTURE.md draws them.
+//!
+//! What the compiler can hold by itself is elsewhere: `crdt/clippy.toml` bans calls, `deny.toml` bans crates for all.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail as the test does")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Each crate of the workspace, and the crates of the workspace that it may name, whether for the build or for tests.
+const ARROWS: [(&str, &[&str]); 6] = [
+    ("zerocloud-crdt", &[]),
+    ("zerocloud", &["zerocloud-crdt"]),
+    ("zerocloud-web", &["zerocloud-crdt"]),
+    ("zerocloud-relay", &["zerocloud", "zerocloud-crdt", "zerocloud-web"]),
+    ("zerocloud-ffi", &["zerocloud", "zerocloud-crdt"]),
+    ("zerocloud-testnet", &["zerocloud", "zerocloud-crdt", "zerocloud-ffi", "zerocloud-relay", "zerocloud-web"]),
+];
+
+/// What `crdt` may not even have below a dependency: each is there for an effect.
+const EFFECTS: [(&str, &[&str]); 5] = [
+    ("asynchronous runtimes", &["async-io", "async-std", "mio", "smol", "tokio", "tokio-util"]),
+    ("sockets", &["axum", "hyper", "iroh", "libp2p", "noq", "quinn", "reqwest", "rustls", "socket2"]),
+    ("files", &["fjall", "ignore", "inotify", "memmap2", "nix", "notify", "redb", "rusqlite", "rustix", "walkdir"]),
+    ("threads", &["crossbeam-channel", "rayon", "threadpool"]),
+    ("clocks and terminals", &["chrono", "clap", "indicatif", "jiff", "time", "tracing-subscriber"]),
+];
+
+/// What `crdt` may not name itself: what it draws comes from a generator that is handed in. Below Automerge they exist.
+const GLOBAL_RANDOMNESS: [&str; 2] = ["getrandom", "rand"];
+
+/// Crates by name; for each, the names of what it depends on.
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+/// The crates of the workspace with all that they name, and all crates with what they need to be built.
+struct Tree {
+    members: Graph,
+    built: Graph,
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// Asks cargo, for this platform alone: these crates are on the disk, or this test would not have been built.
+fn read_tree() -> Tree {
+    let version = cargo(&["-vV"]);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let answer = cargo(&["metadata", "--offline", "--locked", "--format-version=1", "--filter-platform", host]);
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let names: BTreeMap<String, String> = answer["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| (text(&package["id"]), text(&package["name"])))
+        .collect();
+    let ours: BTreeSet<String> = answer["workspace_members"].as_array().unwrap().iter().map(text).collect();
+
+    let mut tree = Tree { members: Graph::new(), built: Graph::new() };
+    for node in answer["resolve"]["nodes"].as_array().unwrap() {
+        let id = text(&node["id"]);
+        for dependency in node["deps"].as_array().unwrap() {
+            let name = &names[dependency["pkg"].as_str().unwrap()];
+            if ours.contains(&id) {
+                tree.members.entry(names[&id].clone()).or_default().insert(name.clone());
+            }
+            if dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"] != "dev") {
+                tree.built.entry(names[&id].clone()).or_default().insert(name.clone());
+            }
+        }
+    }
+    assert_eq!(tree.members.len(), ours.len(), "each of our crates has dependencies");
+    tree
+}
+
+fn cargo(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO")).args(arguments).current_dir(workspace()).output().unwrap();
+    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Arrows that the table does not have.
+fn wrong_arrows(members: &Graph) -> Vec<String> {
+    let allowed = BTreeMap::from(ARROWS);
+    let mut wrong = Vec::new();
+    for (from, dependencies) in members {
+        let Some(allowed) = allowed.get(from.as_str()) else {
+            wrong.push(format!("{from} is not in the table"));
+            continue;
+        };
+        let inside = dependencies.iter().filter(|to| members.contains_key(*to));
+        wrong.extend(inside.filter(|to| !allowed.contains(&to.as_str())).map(|to| format!("{from} -> {to}")));
+    }
+    wrong
+}
+
+/// A shortest way from `from` to a crate that is there for an effect, for each such crate.
+fn effects_below(built: &Graph, from: &str) -> Vec<String> {
+    let mut way = BTreeMap::from([(from.to_owned(), from.to_owned())]);
+    let mut layer = vec![from.to_owned()];
+    while !layer.is_empty() {
+        let mut next = Vec::new();
+        for name in layer {
+            for dependency in built.get(&name).into_iter().flatten() {
+                if !way.contains_key(dependency) {
+                    way.insert(dependency.clone(), format!("{} -> {dependency}", way[&name]));
+                    next.push(dependency.clone());
+                }
+            }
+        }
+        layer = next;
+    }
+    let banned = EFFECTS.iter().flat_map(|(kind, names)| names.iter().map(move |name| (kind, *name)));
+    banned.filter_map(|(kind, name)| way.get(name).map(|way| format!("{kind}: {way}"))).collect()
+}
+
+fn graph(edges: &[(&str, &str)]) -> Graph {
+    let mut graph = Graph::new();
+    for (from, to) in edges {
+        graph.entry((*from).to_owned()).or_default().insert((*to).to_owned());
+    }
+    graph
+}
+
+#[test]
+fn arrows_between_our_crates_go_one_way() {
+    assert_eq!(wrong_arrows(&read_tree().members), Vec::<String>::new());
+}
+
+#[test]
+fn the_pure_crate_stands_on_nothing_that_has_an_effect() {
+    let tree = read_tree();
+    assert!(tree.built["zerocloud-crdt"].contains("automerge"), "the graph was read");
+    assert_eq!(effects_below(&tree.built, "zerocloud-crdt"), Vec::<String>::new());
+
+    let named = &tree.built["zerocloud-crdt"];
+    assert!(GLOBAL_RANDOMNESS.iter().all(|name| !named.contains(*name)), "randomness is handed in: {named:?}");
+}
+
+#[test]
+fn the_check_of_arrows_sees_a_wrong_one_and_an_unknown_crate() {
+    let members = graph(&[
+        ("zerocloud-crdt", "zerocloud"),
+        ("zerocloud", "zerocloud-crdt"),
+        ("zerocloud-testnet", "zerocloud"),
+        ("zerocloud-extra", "serde"),
+    ]);
+    assert_eq!(wrong_arrows(&members), ["zerocloud-crdt -> zerocloud", "zerocloud-extra is not in the table"]);
+}
+
+#[test]
+fn the_check_of_effects_sees_them_however_deep() {
+    let tree = read_tree();
+    let below_node = effects_below(&tree.built, "zerocloud");
+    assert!(below_node.iter().any(|found| found == "asynchronous runtimes: zerocloud -> tokio"), "{below_node:?}");
+
+    let built = graph(&[("zerocloud-crdt", "a"), ("a", "b"), ("b", "redb")]);
+    assert_eq!(effects_below(&built, "zerocloud-crdt"), ["files: zerocloud-crdt -> a -> b -> redb"]);
+}
+
+#[test]
+fn architecture_md_has_a_paragraph_for_each_folder() {
+    let text = std::fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap();
+    let manifest = std::fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = [")).unwrap();
+    for folder in members.trim_end_matches(']').split(',').map(|folder| folder.trim().trim_matches('"')) {
+        let heading = format!("### `{folder}/`");
+        let paragraph = text.split_once(&heading).unwrap_or_else(|| panic!("no {heading} in ARCHITECTURE.md")).1;
+        let paragraph = paragraph.split("\n##").next().unwrap();
+        assert!(paragraph.contains("**Invariants**"), "{heading} ends without its invariants");
+    }
+}
