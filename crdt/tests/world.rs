@@ -160,7 +160,10 @@ impl Device {
                     || self.disk.get(path).is_some_and(|node| node.kind == Kind::Directory)
             });
             let Ok(()) = match path.filter(|_| is_directory) {
-                Some(path) => walk.handle_listing(directory, self.list(&path)),
+                Some(path) => {
+                    let inode = self.disk.get(&path).map_or(0, |node| node.inode);
+                    walk.handle_listing(directory, inode, self.list(&path))
+                }
                 None => walk.handle_missing(directory),
             };
         }

@@ -110,8 +110,12 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         }
     }
 
-    /// Takes the complete listing of a directory.
-    pub fn handle_listing(&mut self, directory: Parent, listing: Vec<Listed>) -> Result<(), B::Error> {
+    /// Takes the complete listing of a directory. `inode` is that of the directory that was listed: another than base
+    /// has, where this walk did not yet find out why, may be another directory.
+    pub fn handle_listing(&mut self, directory: Parent, inode: u64, listing: Vec<Listed>) -> Result<(), B::Error> {
+        if self.is_another(directory, inode)? {
+            return self.handle_missing(directory);
+        }
         let rows = match directory {
             Parent::Known(id) => self.base.rows(id)?,
             Parent::New(_) => Vec::new(),
@@ -151,6 +155,12 @@ impl<'a, B: BaseRead> Walk<'a, B> {
             self.findings.sightings.push(Sighting { parent: directory, local, kind, print, links, from: None, seen });
         }
         Ok(())
+    }
+
+    fn is_another(&self, directory: Parent, inode: u64) -> Result<bool, B::Error> {
+        let Parent::Known(id) = directory else { return Ok(false) };
+        let Some(key) = self.base.find(id, id)?.filter(|key| !self.claimed.contains(key)) else { return Ok(false) };
+        Ok(self.base.row(&key)?.is_some_and(|row| row.print.inode != inode))
     }
 
     /// Takes note that a known directory is not where base has it. The directory above is listed; if this one is found
