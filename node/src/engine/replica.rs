@@ -14,7 +14,7 @@ use zerocloud_crdt::membership::{InsertError, Records};
 use zerocloud_crdt::scan::ScanOutcome;
 use zerocloud_crdt::wire;
 
-use super::shelf::{Shelf, Transaction};
+use super::shelf::{Shelf, ShelfWrite};
 
 /// Bytes of entries that are on their way to one peer before the driver has sent any of them.
 const SENDING_LEN_MAX: usize = 8 << 20;
@@ -162,9 +162,7 @@ impl<S: Shelf> Replica<S> {
             stop: None,
             materialised: None,
         };
-        let transaction = replica.shelf.begin().map_err(ReplicaError::Store)?;
-        let is_begun = LogRead::frontier(&transaction).map_err(ReplicaError::Store)?.position(replica.identity.log);
-        drop(transaction);
+        let is_begun = replica.frontier()?.position(replica.identity.log);
         if is_begun.is_none() && replica.may_write() {
             let start = Draft::Start(replica.identity.start.clone());
             replica.write(start, ScanOutcome::default(), rng)?;
@@ -288,10 +286,10 @@ impl<S: Shelf> Replica<S> {
             return Err(ReplicaError::Stopped(stop.clone()));
         }
         if outcome.ops.is_empty() {
-            let mut transaction = self.shelf.begin().map_err(ReplicaError::Store)?;
-            transaction.put_base(outcome.base).map_err(ReplicaError::Store)?;
-            transaction.put_unsettled(outcome.unsettled).map_err(ReplicaError::Store)?;
-            transaction.commit().map_err(ReplicaError::Store)?;
+            self.shelf.write(ReplicaError::Store, |write| {
+                write.put_base(outcome.base).map_err(ReplicaError::Store)?;
+                write.put_unsettled(outcome.unsettled).map_err(ReplicaError::Store)
+            })?;
             self.actions.push_back(Action::Plan);
             return Ok(());
         }
@@ -339,8 +337,8 @@ impl<S: Shelf> Replica<S> {
     }
 
     fn frontier(&self) -> Result<Frontier, ReplicaError<S::Error>> {
-        let transaction = self.shelf.begin().map_err(ReplicaError::Store)?;
-        LogRead::frontier(&transaction).map_err(ReplicaError::Store)
+        let snapshot = self.shelf.snapshot().map_err(ReplicaError::Store)?;
+        LogRead::frontier(&snapshot).map_err(ReplicaError::Store)
     }
 
     fn is_member(&self, peer: DeviceId) -> bool {

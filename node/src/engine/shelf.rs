@@ -19,72 +19,80 @@ use zerocloud_crdt::register::Item;
 pub trait Shelf {
     /// Why reading or writing failed.
     type Error: std::error::Error + 'static;
-    /// A transaction: sees its own writes, and nothing of it stays unless it is committed.
-    type Transaction<'a>: Transaction<Error = Self::Error>
-    where
-        Self: 'a;
+    /// One state, in which all reads agree.
+    type Snapshot: ShelfRead<Fault = Self::Error>;
+    /// A transaction: it reads its own writes.
+    type Write<'t>: ShelfWrite<Fault = Self::Error>;
 
-    /// Begins a transaction. There is one at a time.
+    /// What is kept now.
     ///
     /// # Errors
     /// Those of the store.
-    fn begin(&self) -> Result<Self::Transaction<'_>, Self::Error>;
+    fn snapshot(&self) -> Result<Self::Snapshot, Self::Error>;
+
+    /// Runs `body` in one transaction. What it wrote is durable when this returns; if it fails, nothing of it is kept.
+    /// `fail` makes an error of the store one of the caller's.
+    ///
+    /// # Errors
+    /// Those of `body`, and those of the store.
+    fn write<V, X>(
+        &self,
+        fail: impl Fn(Self::Error) -> X,
+        body: impl FnOnce(&mut Self::Write<'_>) -> Result<V, X>,
+    ) -> Result<V, X>;
 }
 
-/// Reads and writes of one transaction.
-pub trait Transaction:
-    LogRead<Error = <Self as Transaction>::Error>
-    + IndexRead<Error = <Self as Transaction>::Error>
-    + BaseRead<Error = <Self as Transaction>::Error>
+/// What the engine reads.
+pub trait ShelfRead:
+    LogRead<Error = Self::Fault> + IndexRead<Error = Self::Fault> + BaseRead<Error = Self::Fault>
 {
-    /// Why reading or writing failed.
-    type Error;
+    /// Why reading or writing failed: the one error of all that is read here.
+    type Fault;
 
-    /// Keeps an entry that was checked against this very transaction.
-    ///
-    /// # Errors
-    /// Those of the store.
-    fn put_entry(&mut self, entry: &Entry, checked: &Checked) -> Result<(), <Self as Transaction>::Error>;
     /// The bytes of an entry, as received.
     ///
     /// # Errors
     /// Those of the store.
-    fn entry_bytes(&self, point: EntryPoint) -> Result<Option<Vec<u8>>, <Self as Transaction>::Error>;
-    /// Keeps what an overlay changed; the items that it touched wait to be planned.
-    ///
-    /// # Errors
-    /// Those of the store.
-    fn put_index(&mut self, changes: IndexChanges) -> Result<(), <Self as Transaction>::Error>;
-    /// Keeps new and removed rows of base.
-    ///
-    /// # Errors
-    /// Those of the store.
-    fn put_base(&mut self, changes: BaseChanges) -> Result<(), <Self as Transaction>::Error>;
-    /// Adds items to those that wait to be planned.
-    ///
-    /// # Errors
-    /// Those of the store.
-    fn put_unsettled(&mut self, items: BTreeSet<FileId>) -> Result<(), <Self as Transaction>::Error>;
-    /// Keeps a record's bytes, as received.
-    ///
-    /// # Errors
-    /// Those of the store.
-    fn put_record(&mut self, hash: RecordHash, bytes: &[u8]) -> Result<(), <Self as Transaction>::Error>;
+    fn entry_bytes(&self, point: EntryPoint) -> Result<Option<Vec<u8>>, Self::Fault>;
     /// The last frontier that a peer signed.
     ///
     /// # Errors
     /// Those of the store.
-    fn peer_frontier(&self, peer: DeviceId) -> Result<Option<Vec<u8>>, <Self as Transaction>::Error>;
+    fn peer_frontier(&self, peer: DeviceId) -> Result<Option<Vec<u8>>, Self::Fault>;
+}
+
+/// What the engine writes.
+pub trait ShelfWrite: ShelfRead {
+    /// Keeps an entry that was checked against this very transaction.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn put_entry(&mut self, entry: &Entry, checked: &Checked) -> Result<(), Self::Fault>;
+    /// Keeps what an overlay changed; the items that it touched wait to be planned.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn put_index(&mut self, changes: IndexChanges) -> Result<(), Self::Fault>;
+    /// Keeps new and removed rows of base.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn put_base(&mut self, changes: BaseChanges) -> Result<(), Self::Fault>;
+    /// Adds items to those that wait to be planned.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn put_unsettled(&mut self, items: BTreeSet<FileId>) -> Result<(), Self::Fault>;
+    /// Keeps a record's bytes, as received.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn put_record(&mut self, hash: RecordHash, bytes: &[u8]) -> Result<(), Self::Fault>;
     /// Keeps the last frontier that a peer signed.
     ///
     /// # Errors
     /// Those of the store.
-    fn put_peer_frontier(&mut self, peer: DeviceId, bytes: &[u8]) -> Result<(), <Self as Transaction>::Error>;
-    /// Makes all of it durable.
-    ///
-    /// # Errors
-    /// Those of the store; then nothing of it was kept.
-    fn commit(self) -> Result<(), <Self as Transaction>::Error>;
+    fn put_peer_frontier(&mut self, peer: DeviceId, bytes: &[u8]) -> Result<(), Self::Fault>;
 }
 
 /// A shelf in memory.
@@ -132,156 +140,158 @@ impl MemoryShelf {
 
 impl Shelf for MemoryShelf {
     type Error = Infallible;
-    type Transaction<'a> = MemoryTransaction<'a>;
+    type Snapshot = MemoryState;
+    type Write<'t> = MemoryState;
 
-    fn begin(&self) -> Result<MemoryTransaction<'_>, Infallible> {
-        Ok(MemoryTransaction { shelf: self, state: self.state() })
+    fn snapshot(&self) -> Result<MemoryState, Infallible> {
+        Ok(self.state())
+    }
+
+    fn write<V, X>(
+        &self,
+        _: impl Fn(Infallible) -> X,
+        body: impl FnOnce(&mut MemoryState) -> Result<V, X>,
+    ) -> Result<V, X> {
+        let mut state = self.state();
+        let value = body(&mut state)?;
+        *self.state.borrow_mut() = state;
+        Ok(value)
     }
 }
 
-/// A transaction on a [`MemoryShelf`].
-#[derive(Debug)]
-pub struct MemoryTransaction<'a> {
-    shelf: &'a MemoryShelf,
-    state: MemoryState,
+impl ShelfRead for MemoryState {
+    type Fault = Infallible;
+
+    fn entry_bytes(&self, point: EntryPoint) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.log.stored(point).map(|entry| entry.as_bytes().to_vec()))
+    }
+
+    fn peer_frontier(&self, peer: DeviceId) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.frontiers.get(&peer).cloned())
+    }
 }
 
-impl Transaction for MemoryTransaction<'_> {
-    type Error = Infallible;
-
+impl ShelfWrite for MemoryState {
     fn put_entry(&mut self, entry: &Entry, checked: &Checked) -> Result<(), Infallible> {
-        self.state.log.apply(entry.clone(), checked);
+        self.log.apply(entry.clone(), checked);
         Ok(())
     }
 
-    fn entry_bytes(&self, point: EntryPoint) -> Result<Option<Vec<u8>>, Infallible> {
-        Ok(self.state.log.stored(point).map(|entry| entry.as_bytes().to_vec()))
-    }
-
     fn put_index(&mut self, changes: IndexChanges) -> Result<(), Infallible> {
-        self.state.unsettled.extend(&changes.touched);
-        self.state.index.commit(changes);
+        self.unsettled.extend(&changes.touched);
+        self.index.commit(changes);
         Ok(())
     }
 
     fn put_base(&mut self, changes: BaseChanges) -> Result<(), Infallible> {
-        self.state.base.commit(changes);
+        self.base.commit(changes);
         Ok(())
     }
 
     fn put_unsettled(&mut self, items: BTreeSet<FileId>) -> Result<(), Infallible> {
-        self.state.unsettled.extend(items);
+        self.unsettled.extend(items);
         Ok(())
     }
 
     fn put_record(&mut self, hash: RecordHash, bytes: &[u8]) -> Result<(), Infallible> {
-        self.state.records.insert(hash, bytes.to_vec());
+        self.records.insert(hash, bytes.to_vec());
         Ok(())
-    }
-
-    fn peer_frontier(&self, peer: DeviceId) -> Result<Option<Vec<u8>>, Infallible> {
-        Ok(self.state.frontiers.get(&peer).cloned())
     }
 
     fn put_peer_frontier(&mut self, peer: DeviceId, bytes: &[u8]) -> Result<(), Infallible> {
-        self.state.frontiers.insert(peer, bytes.to_vec());
-        Ok(())
-    }
-
-    fn commit(self) -> Result<(), Infallible> {
-        *self.shelf.state.borrow_mut() = self.state;
+        self.frontiers.insert(peer, bytes.to_vec());
         Ok(())
     }
 }
 
-impl LogRead for MemoryTransaction<'_> {
+impl LogRead for MemoryState {
     type Error = Infallible;
 
     fn entry(&self, point: EntryPoint) -> Result<Option<EntryMeta>, Infallible> {
-        self.state.log.entry(point)
+        self.log.entry(point)
     }
 
     fn maker(&self, id: OpId) -> Result<Option<EntryPoint>, Infallible> {
-        self.state.log.maker(id)
+        self.log.maker(id)
     }
 
     fn is_on(&self, maker: EntryPoint, id: OpId, key: Key) -> Result<bool, Infallible> {
-        self.state.log.is_on(maker, id, key)
+        self.log.is_on(maker, id, key)
     }
 
     fn frontier(&self) -> Result<Frontier, Infallible> {
-        self.state.log.frontier()
+        self.log.frontier()
     }
 }
 
-impl IndexRead for MemoryTransaction<'_> {
+impl IndexRead for MemoryState {
     type Error = Infallible;
 
     fn space(&self) -> SpaceId {
-        self.state.index.space()
+        self.index.space()
     }
 
     fn item(&self, id: FileId) -> Result<Option<Item>, Infallible> {
-        self.state.index.item(id)
+        self.index.item(id)
     }
 
     fn children(&self, parent: FileId) -> Result<Vec<FileId>, Infallible> {
-        self.state.index.children(parent)
+        self.index.children(parent)
     }
 
     fn keyed(&self, parent: FileId, name_key: u64) -> Result<Vec<FileId>, Infallible> {
-        self.state.index.keyed(parent, name_key)
+        self.index.keyed(parent, name_key)
     }
 
     fn has_children(&self, parent: FileId) -> Result<bool, Infallible> {
-        self.state.index.has_children(parent)
+        self.index.has_children(parent)
     }
 
     fn contested(&self, parent: FileId) -> Result<BTreeSet<FileId>, Infallible> {
-        self.state.index.contested(parent)
+        self.index.contested(parent)
     }
 
     fn fallen(&self) -> Result<BTreeMap<FileId, FileId>, Infallible> {
-        self.state.index.fallen()
+        self.index.fallen()
     }
 
     fn loser_of(&self, virtual_id: FileId) -> Result<Option<FileId>, Infallible> {
-        self.state.index.loser_of(virtual_id)
+        self.index.loser_of(virtual_id)
     }
 
     fn losers(&self, item: FileId) -> Result<Vec<FileId>, Infallible> {
-        self.state.index.losers(item)
+        self.index.losers(item)
     }
 
     fn label(&self, actor: ActorId) -> Result<Option<Name>, Infallible> {
-        self.state.index.label(actor)
+        self.index.label(actor)
     }
 
     fn max_counter(&self) -> Result<u32, Infallible> {
-        self.state.index.max_counter()
+        self.index.max_counter()
     }
 }
 
-impl BaseRead for MemoryTransaction<'_> {
+impl BaseRead for MemoryState {
     type Error = Infallible;
 
     fn row(&self, key: &RowKey) -> Result<Option<BaseRow>, Infallible> {
-        self.state.base.row(key)
+        self.base.row(key)
     }
 
     fn rows(&self, parent: FileId) -> Result<Vec<(Name, BaseRow)>, Infallible> {
-        self.state.base.rows(parent)
+        self.base.rows(parent)
     }
 
     fn has_rows(&self, parent: FileId) -> Result<bool, Infallible> {
-        self.state.base.has_rows(parent)
+        self.base.has_rows(parent)
     }
 
     fn of_source(&self, source: FileId) -> Result<Vec<(FileId, RowKey)>, Infallible> {
-        self.state.base.of_source(source)
+        self.base.of_source(source)
     }
 
     fn of_inode(&self, inode: u64) -> Result<Vec<RowKey>, Infallible> {
-        self.state.base.of_inode(inode)
+        self.base.of_inode(inode)
     }
 }

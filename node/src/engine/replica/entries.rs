@@ -17,7 +17,7 @@ use zerocloud_crdt::scan::ScanOutcome;
 use zerocloud_crdt::wire;
 
 use super::{Action, FRAME_RESERVE_LEN, Peer, Replica, ReplicaError, SENDING_LEN_MAX, Stop, Violation};
-use crate::engine::shelf::{Shelf, Transaction};
+use crate::engine::shelf::{Shelf, ShelfRead, ShelfWrite};
 
 impl<S: Shelf> Replica<S> {
     pub(super) fn tell_frontier(&mut self, peer: DeviceId) -> Result<(), ReplicaError<S::Error>> {
@@ -47,11 +47,13 @@ impl<S: Shelf> Replica<S> {
         if signed.device != peer {
             return Err(Violation::ForeignFrontier.into());
         }
-        let mut transaction = self.shelf.begin().map_err(ReplicaError::Store)?;
-        let fork = signed.frontier.find_fork_with(&transaction).map_err(ReplicaError::Store)?;
-        let own = LogRead::frontier(&transaction).map_err(ReplicaError::Store)?.number(self.identity.log);
-        transaction.put_peer_frontier(peer, bytes).map_err(ReplicaError::Store)?;
-        transaction.commit().map_err(ReplicaError::Store)?;
+        let log = self.identity.log;
+        let (fork, own) = self.shelf.write(ReplicaError::Store, |write| {
+            let fork = signed.frontier.find_fork_with(write).map_err(ReplicaError::Store)?;
+            let own = LogRead::frontier(write).map_err(ReplicaError::Store)?.number(log);
+            write.put_peer_frontier(peer, bytes).map_err(ReplicaError::Store)?;
+            Ok((fork, own))
+        })?;
         if let Err(fork) = fork {
             self.stop_for(Stop::Fork(fork));
             return Ok(());
@@ -84,13 +86,13 @@ impl<S: Shelf> Replica<S> {
         }
         let Some(peer) = self.peers.get_mut(&to) else { return Ok(()) };
         let Some(theirs) = &mut peer.frontier else { return Ok(()) };
-        let transaction = self.shelf.begin().map_err(ReplicaError::Store)?;
-        let mut lacking = Lacking::new(&transaction, theirs).map_err(ReplicaError::Store)?;
+        let snapshot = self.shelf.snapshot().map_err(ReplicaError::Store)?;
+        let mut lacking = Lacking::new(&snapshot, theirs).map_err(ReplicaError::Store)?;
         let (mut frames, mut frame, mut len) = (Vec::new(), Vec::new(), 0);
         while peer.sending_len < SENDING_LEN_MAX {
             let Some(point) = lacking.next_point().map_err(ReplicaError::Store)? else { break };
-            let bytes = transaction.entry_bytes(point).map_err(ReplicaError::Store)?;
-            let meta = LogRead::entry(&transaction, point).map_err(ReplicaError::Store)?;
+            let bytes = snapshot.entry_bytes(point).map_err(ReplicaError::Store)?;
+            let meta = LogRead::entry(&snapshot, point).map_err(ReplicaError::Store)?;
             let (Some(bytes), Some(meta)) = (bytes, meta) else { break };
             if len + bytes.len() > LOG_FRAME_LEN_MAX - FRAME_RESERVE_LEN {
                 frames.push(std::mem::take(&mut frame));
@@ -101,7 +103,6 @@ impl<S: Shelf> Replica<S> {
             theirs.advance(point.log, Position { number: point.number, hash: meta.hash });
             frame.push(ByteBuf::from(bytes));
         }
-        drop(transaction);
         if !frame.is_empty() {
             frames.push(frame);
         }
@@ -133,42 +134,7 @@ impl<S: Shelf> Replica<S> {
         if entries.is_empty() {
             return Ok(());
         }
-        let mut queue: VecDeque<Entry> = entries.into();
-        let mut applied: Vec<(EntryPoint, Position)> = Vec::new();
-        let mut stop = None;
-        let mut transaction = self.shelf.begin().map_err(ReplicaError::Store)?;
-        while let Some(entry) = queue.pop_front() {
-            let (point, hash) = (entry.point(), entry.hash());
-            let secrets = &self.identity.secrets;
-            let outcome = match check(&entry, &transaction, &self.records, |epoch| secrets.get(&epoch)) {
-                Ok(outcome) => outcome,
-                Err(CheckError::Store(error)) => return Err(ReplicaError::Store(error)),
-                Err(_) => {
-                    stop = Some(Stop::NeedsNewerVersion);
-                    break;
-                }
-            };
-            match outcome {
-                Outcome::Known => applied.push((point, Position { number: point.number, hash })),
-                Outcome::Fork(fork) => {
-                    stop = Some(Stop::Fork(fork));
-                    break;
-                }
-                Outcome::Waits(missing) => {
-                    if let Some(peer) = self.peers.get_mut(&from) {
-                        peer.waiting.insert(entry, missing).map_err(|_| Violation::TooManyWaiting)?;
-                    }
-                }
-                Outcome::Checked(checked) => {
-                    apply(&mut transaction, &entry, &checked).map_err(ReplicaError::Store)?;
-                    applied.push((point, Position { number: point.number, hash }));
-                    for peer in self.peers.values_mut() {
-                        queue.extend(peer.waiting.take_after_entry(hash));
-                    }
-                }
-            }
-        }
-        transaction.commit().map_err(ReplicaError::Store)?;
+        let Received { applied, stop } = self.check_and_apply(from, entries.into())?;
         if let Some(stop) = stop {
             self.stop_for(stop);
             return Ok(());
@@ -191,6 +157,48 @@ impl<S: Shelf> Replica<S> {
         self.send_lacking_to_all()
     }
 
+    fn check_and_apply(
+        &mut self,
+        from: DeviceId,
+        mut queue: VecDeque<Entry>,
+    ) -> Result<Received, ReplicaError<S::Error>> {
+        let Self { shelf, records, identity, peers, .. } = self;
+        shelf.write(ReplicaError::Store, |write| {
+            let mut received = Received { applied: Vec::new(), stop: None };
+            while let Some(entry) = queue.pop_front() {
+                let (point, hash) = (entry.point(), entry.hash());
+                let outcome = match check(&entry, write, records, |epoch| identity.secrets.get(&epoch)) {
+                    Ok(outcome) => outcome,
+                    Err(CheckError::Store(error)) => return Err(ReplicaError::Store(error)),
+                    Err(_) => {
+                        received.stop = Some(Stop::NeedsNewerVersion);
+                        break;
+                    }
+                };
+                match outcome {
+                    Outcome::Known => received.applied.push((point, Position { number: point.number, hash })),
+                    Outcome::Fork(fork) => {
+                        received.stop = Some(Stop::Fork(fork));
+                        break;
+                    }
+                    Outcome::Waits(missing) => {
+                        if let Some(peer) = peers.get_mut(&from) {
+                            peer.waiting.insert(entry, missing).map_err(|_| Violation::TooManyWaiting)?;
+                        }
+                    }
+                    Outcome::Checked(checked) => {
+                        apply(write, &entry, &checked).map_err(ReplicaError::Store)?;
+                        received.applied.push((point, Position { number: point.number, hash }));
+                        for peer in peers.values_mut() {
+                            queue.extend(peer.waiting.take_after_entry(hash));
+                        }
+                    }
+                }
+            }
+            Ok(received)
+        })
+    }
+
     /// Writes the next entry of the own log, with the rows of base that belong to it, in one transaction.
     pub(super) fn write(
         &mut self,
@@ -203,29 +211,30 @@ impl<S: Shelf> Replica<S> {
         let Some(secret) = self.identity.secrets.get(&epoch) else {
             return Err(wrong(&"the secret of the current epoch is not here"));
         };
-        let mut transaction = self.shelf.begin().map_err(ReplicaError::Store)?;
-        let heads = current_heads(&transaction, self.identity.log).map_err(ReplicaError::Store)?;
+        let log = self.identity.log;
         let key = self.identity.keys.signing_key();
-        let writer = LogWriter::new(&key, self.records.space(), self.identity.log.incarnation);
+        let writer = LogWriter::new(&key, self.records.space(), log.incarnation);
         let membership = self.records.heads();
-        let setting = Setting { heads: &heads, membership: &membership, secret };
-        let written = match writer.write(&transaction, &self.records, &setting, draft, rng) {
-            Ok(written) => written,
-            Err(WriteError::Store(error)) => return Err(ReplicaError::Store(error)),
-            Err(error) => return Err(ReplicaError::Write(error.to_string())),
-        };
-        let is_as_drafted = match &written.checked.verdict {
-            Verdict::Applies(Body::Index(change, _)) => change.ops == outcome.ops,
-            Verdict::Applies(_) => true,
-            Verdict::Void(_) => false,
-        };
-        if !is_as_drafted {
-            return Err(wrong(&"the entry does not say what the scan found; scan again"));
-        }
-        apply(&mut transaction, &written.entry, &written.checked).map_err(ReplicaError::Store)?;
-        transaction.put_base(outcome.base).map_err(ReplicaError::Store)?;
-        transaction.put_unsettled(outcome.unsettled).map_err(ReplicaError::Store)?;
-        transaction.commit().map_err(ReplicaError::Store)?;
+        self.shelf.write(ReplicaError::Store, |write| {
+            let heads = current_heads(write, log).map_err(ReplicaError::Store)?;
+            let setting = Setting { heads: &heads, membership: &membership, secret };
+            let written = match writer.write(write, &self.records, &setting, draft, rng) {
+                Ok(written) => written,
+                Err(WriteError::Store(error)) => return Err(ReplicaError::Store(error)),
+                Err(error) => return Err(ReplicaError::Write(error.to_string())),
+            };
+            let is_as_drafted = match &written.checked.verdict {
+                Verdict::Applies(Body::Index(change, _)) => change.ops == outcome.ops,
+                Verdict::Applies(_) => true,
+                Verdict::Void(_) => false,
+            };
+            if !is_as_drafted {
+                return Err(wrong(&"the entry does not say what the scan found; scan again"));
+            }
+            apply(write, &written.entry, &written.checked).map_err(ReplicaError::Store)?;
+            write.put_base(outcome.base).map_err(ReplicaError::Store)?;
+            write.put_unsettled(outcome.unsettled).map_err(ReplicaError::Store)
+        })?;
         self.materialised = None;
         self.actions.push_back(Action::Plan);
         Ok(())
@@ -233,13 +242,9 @@ impl<S: Shelf> Replica<S> {
 }
 
 /// Keeps a checked entry, and what it does to the index.
-fn apply<T: Transaction>(
-    transaction: &mut T,
-    entry: &Entry,
-    checked: &Checked,
-) -> Result<(), <T as Transaction>::Error> {
-    transaction.put_entry(entry, checked)?;
-    let mut overlay = Overlay::new(transaction);
+fn apply<W: ShelfWrite>(write: &mut W, entry: &Entry, checked: &Checked) -> Result<(), W::Fault> {
+    write.put_entry(entry, checked)?;
+    let mut overlay = Overlay::new(write);
     match &checked.verdict {
         Verdict::Applies(Body::Index(change, _)) => drop(overlay.apply(&change.ops)?),
         Verdict::Applies(Body::Start(start)) => {
@@ -249,5 +254,13 @@ fn apply<T: Transaction>(
         Verdict::Applies(Body::Seen) | Verdict::Void(_) => return Ok(()),
     }
     let changes = overlay.into_changes();
-    transaction.put_index(changes)
+    write.put_index(changes)
+}
+
+/// What became of some entries.
+struct Received {
+    /// Which are here now, new or known before.
+    applied: Vec<(EntryPoint, Position)>,
+    /// Why the space stops.
+    stop: Option<Stop>,
 }

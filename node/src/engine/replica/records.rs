@@ -7,7 +7,7 @@ use zerocloud_crdt::membership::{InsertError, Inserted};
 use zerocloud_crdt::wire;
 
 use super::{Action, FRAME_RESERVE_LEN, Replica, ReplicaError, Stop, Violation};
-use crate::engine::shelf::{Shelf, Transaction};
+use crate::engine::shelf::{Shelf, ShelfWrite};
 
 impl<S: Shelf> Replica<S> {
     /// Shows the records that whoever has `known` lacks.
@@ -40,13 +40,14 @@ impl<S: Shelf> Replica<S> {
             }
             Err(error) => return Err(Violation::Record(error).into()),
         };
-        let mut transaction = self.shelf.begin().map_err(ReplicaError::Store)?;
-        for hash in &kept {
-            if let Some(bytes) = self.records.bytes(*hash) {
-                transaction.put_record(*hash, bytes).map_err(ReplicaError::Store)?;
+        self.shelf.write(ReplicaError::Store, |write| {
+            for hash in &kept {
+                if let Some(bytes) = self.records.bytes(*hash) {
+                    write.put_record(*hash, bytes).map_err(ReplicaError::Store)?;
+                }
             }
-        }
-        transaction.commit().map_err(ReplicaError::Store)?;
+            Ok(())
+        })?;
         if self.records.table().is_err() {
             self.stop_for(Stop::NeedsNewerVersion);
         }

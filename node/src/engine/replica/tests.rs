@@ -17,7 +17,7 @@ use zerocloud_crdt::view::file_id;
 use zerocloud_crdt::wire::{self, Message};
 
 use super::{Action, Identity, Replica, ReplicaError, Stop, Violation};
-use crate::engine::shelf::{MemoryShelf, Shelf, Transaction};
+use crate::engine::shelf::{MemoryShelf, ShelfRead};
 
 type Sim = Replica<MemoryShelf>;
 
@@ -280,7 +280,7 @@ fn a_frontier_that_another_device_signed_is_refused() {
 fn threat_10_an_entry_with_a_flipped_bit_is_refused_and_changes_nothing() {
     let mut net = Net::new(2, 6);
     net.make(1, "b");
-    let state = net.devices[1].shelf().begin().unwrap();
+    let state = net.devices[1].shelf().state();
     let point = zerocloud_crdt::log::EntryPoint { log: net.devices[1].log(), number: 1 };
     let bytes = state.entry_bytes(point).unwrap().unwrap();
     net.link(0, 1);
@@ -304,7 +304,7 @@ fn threat_44_entries_without_their_past_wait_within_bounds_and_are_applied_when_
     }
     net.link(0, 1);
     let log = net.devices[1].log();
-    let shelf = net.devices[1].shelf().begin().unwrap();
+    let shelf = net.devices[1].shelf().state();
     let entry =
         |number| ByteBuf::from(shelf.entry_bytes(zerocloud_crdt::log::EntryPoint { log, number }).unwrap().unwrap());
     let backwards: Vec<ByteBuf> = (1..=6).rev().map(entry).collect();
