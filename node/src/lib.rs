@@ -10,6 +10,7 @@ pub mod duration;
 pub mod engine;
 pub mod home;
 pub mod link;
+pub mod store;
 pub mod volume;
 pub mod watch;
 pub mod wire;

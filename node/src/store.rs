@@ -1,0 +1,249 @@
+//! The store of one space: its log, registers, base, peers and versions in one redb file.
+//!
+//! Here live the file, its transactions and what each table holds. Nothing here decides: what an entry means, what
+//! the view shows and what is to be done about it are in `zerocloud_crdt` and in the engine. Only this module touches
+//! the database. It runs over redb's own [`StorageBackend`], so that the simulator can hand in a disk that fails.
+//!
+//! A [`Snapshot`] reads one committed state for as long as it lives; a [`Write`] reads what it has written so far.
+//! Both answer [`IndexRead`](zerocloud_crdt::index::IndexRead), [`BaseRead`](zerocloud_crdt::base::BaseRead) and
+//! [`LogRead`](zerocloud_crdt::log::LogRead), so that an entry is checked and applied within one transaction.
+//!
+//! # Format
+//! All keys are fixed ids and big-endian numbers side by side, so that rows stand together that are read together;
+//! all values are [`codec`](zerocloud_crdt::codec) unless drawn here. *row* = parent:16 ‖ local name.
+//!
+//! ```text
+//! table          key                                           value
+//! values         number of the value:1                         by the value; 0 = format version, u32
+//! entries        log:40 ‖ number:8 ‖ piece:4                   the entry's bytes, in pieces of 1,300
+//! metas          log:40 ‖ number:8                             EntryMeta
+//! logs           log:40                                        Position of the last entry
+//! makers         actor:16 ‖ start_op:4                         log:40 ‖ number:8
+//! starts         log:40                                        Start
+//! operations     item:16 ‖ register:1 ‖ counter:4 ‖ actor:16   put:1
+//! once-placed    parent:16 ‖ name key:8 ‖ item:16              –        all but creations
+//! records        position:8                                    hash:32 ‖ the record's bytes
+//! record-places  hash:32                                       position:8
+//! items          item:16                                       Item
+//! present        parent:16 ‖ name key:8 ‖ item:16              –
+//! contested      parent:16 ‖ item:16                           –
+//! fallen         item:16                                       effective parent:16
+//! losers         virtual id:16                                 item:16
+//! labels         actor:16                                      Name
+//! pending        item:16                                       –
+//! base           row                                           BaseRow
+//! base-sources   source:16 ‖ id:16 ‖ row                       –
+//! base-inodes    inode:8 ‖ row                                 –
+//! base-hashes    content hash, first 16 ‖ row                  –        regular files alone
+//! chunk-lists    content hash:32 ‖ piece:4                     (epochs, [(chunk, index of epoch, len)]), in pieces
+//! chunk-places   chunk, first 8 ‖ content hash:32              (offset, len)
+//! pages          chunk:32 ‖ piece:4                            a manifest page's plaintext, in pieces
+//! versions       file:16 ‖ when:8 ‖ stored name                VersionRow
+//! version-names  stored name                                   file:16 ‖ when:8
+//! version-ends   expires:8 ‖ stored name                       –
+//! version-hashes content hash, first 16 ‖ stored name          –
+//! peers          device:32                                     PeerRow
+//! intents        position:8                                    bytes
+//! held           item:16                                       HeldRow
+//! problems       (path, kind)                                  ProblemRow
+//! ```
+//!
+//! redb gives a value above a page a power of two of pages, which wastes up to half; pieces of 1,300 bytes stand
+//! three to a page of 4 KiB.
+
+mod base;
+mod cache;
+mod content;
+mod error;
+mod index;
+mod log;
+mod notes;
+mod tables;
+pub mod values;
+mod versions;
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, ReadableDatabase, StorageBackend};
+use zerocloud_crdt::id::SpaceId;
+
+use cache::{Cache, Caches};
+use tables::{ReadTables, Table, Tables, WriteTables};
+
+pub use base::BaseCounts;
+pub use content::ChunkPlace;
+pub use error::StoreError;
+pub use notes::{HeldRow, PeerRow, ProblemRow};
+pub use values::Value;
+pub use versions::{VersionReason, VersionRow};
+
+/// The version of this format. A store of a higher one is refused.
+pub const STORE_FORMAT: u32 = 1;
+/// What redb may keep of the file in memory, in bytes: at a million files, 8 MiB cost a third more CPU than 64 MiB.
+const CACHE_LEN: usize = 24 << 20;
+/// How often a snapshot is begun again when commits come between, before it loads its cache from the file.
+const SNAPSHOT_TRY_COUNT: usize = 4;
+
+/// The store of one space.
+#[derive(Debug)]
+pub struct SpaceStore {
+    database: Database,
+    /// Held by the one who writes, from before the transaction until its cache is in place.
+    writer: Mutex<()>,
+    caches: Mutex<Caches>,
+    space: SpaceId,
+}
+
+/// One state of a space's store, in which all reads agree with each other.
+#[derive(Debug)]
+pub struct Transaction<T> {
+    tables: T,
+    cache: Cache,
+    space: SpaceId,
+}
+
+/// What was committed when the snapshot was taken. Later commits don't show. Old pages of the file stay in use while
+/// it lives: let it go after minutes, not hours.
+pub type Snapshot = Transaction<ReadTables>;
+
+/// What is being written; it reads its own changes.
+pub type Write<'t> = Transaction<WriteTables<'t>>;
+
+impl SpaceStore {
+    /// Opens the store of `space` at `path`, or makes an empty one if nothing is there. The file is readable by its
+    /// owner alone.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] if another process has it open, [`StoreError::NewerVersion`], [`StoreError::WrongSpace`],
+    /// and those of the disk.
+    pub fn open(path: &Path, space: SpaceId) -> Result<Self, StoreError> {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(path).map_err(StoreError::of_io)?;
+        let backend = FileBackend::new(file).map_err(StoreError::of_redb)?;
+        Self::with_backend(backend, space)
+    }
+
+    /// Opens the store of `space` on a storage of any kind, or makes an empty one if the storage is empty.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn with_backend(backend: impl StorageBackend, space: SpaceId) -> Result<Self, StoreError> {
+        let mut builder = Builder::new();
+        builder.set_cache_size(CACHE_LEN);
+        let database = builder.create_with_backend(backend).map_err(StoreError::of_redb)?;
+        let mut store = Self { database, writer: Mutex::default(), caches: Mutex::default(), space };
+        store.begin()?;
+        Ok(store)
+    }
+
+    /// The space.
+    pub const fn space(&self) -> SpaceId {
+        self.space
+    }
+
+    /// What is committed now.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        for _ in 0..SNAPSHOT_TRY_COUNT {
+            let tables = self.read_tables()?;
+            let generation = cache::generation(&tables)?;
+            let caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(cache) = caches.of(generation) {
+                return Ok(Transaction { tables, cache, space: self.space });
+            }
+        }
+        let tables = self.read_tables()?;
+        let cache = Cache::load(&tables)?;
+        Ok(Transaction { tables, cache, space: self.space })
+    }
+
+    /// Runs `body` in one transaction and commits what it wrote; it is durable when this returns. If `body` fails,
+    /// nothing of it is kept. Writers take turns: a `body` that writes to the same store would wait for itself.
+    ///
+    /// # Errors
+    /// Those of `body`, and those of the disk.
+    pub fn write<V, E: From<StoreError>>(&self, body: impl FnOnce(&mut Write<'_>) -> Result<V, E>) -> Result<V, E> {
+        let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut transaction = self.database.begin_write().map_err(StoreError::of_redb)?;
+        transaction.set_quick_repair(true);
+        let cache = self.caches.lock().unwrap_or_else(PoisonError::into_inner).current();
+        let (value, cache) = {
+            let mut write = Transaction { tables: WriteTables::new(&transaction), cache, space: self.space };
+            let value = body(&mut write)?;
+            if write.tables.is_changed() {
+                write.cache.generation += 1;
+                cache::put_generation(&mut write.tables, write.cache.generation)?;
+                (value, Some(write.cache))
+            } else {
+                (value, None)
+            }
+        };
+        let Some(cache) = cache else {
+            transaction.abort().map_err(StoreError::of_redb)?;
+            return Ok(value);
+        };
+        // A snapshot may see the commit before this thread runs again: it finds its cache among the two.
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner).prepare(cache);
+        transaction.commit().map_err(StoreError::of_redb)?;
+        self.caches.lock().unwrap_or_else(PoisonError::into_inner).promote();
+        Ok(value)
+    }
+
+    fn read_tables(&self) -> Result<ReadTables, StoreError> {
+        Ok(ReadTables::new(self.database.begin_read().map_err(StoreError::of_redb)?))
+    }
+
+    /// Checks the format of what is there, or makes the tables of an empty store.
+    fn begin(&mut self) -> Result<(), StoreError> {
+        let is_empty = {
+            let transaction = self.database.begin_read().map_err(StoreError::of_redb)?;
+            transaction.list_tables().map_err(StoreError::of_redb)?.next().is_none()
+        };
+        if is_empty {
+            let space = self.space;
+            self.write(|write| {
+                for table in Table::ALL {
+                    write.tables.create(table)?;
+                }
+                write.set(values::FORMAT, &STORE_FORMAT)?;
+                write.set(values::SPACE, &space)
+            })?;
+        }
+        let tables = self.read_tables()?;
+        let read = Transaction { tables, cache: Cache::default(), space: self.space };
+        match read.value(values::FORMAT)? {
+            Some(STORE_FORMAT) => {}
+            Some(found) if found > STORE_FORMAT => return Err(StoreError::NewerVersion { found }),
+            _ => return Err(StoreError::Damaged { table: Table::Values.name() }),
+        }
+        match read.value(values::SPACE)? {
+            Some(space) if space == self.space => {}
+            Some(found) => return Err(StoreError::WrongSpace { found }),
+            None => return Err(StoreError::Damaged { table: Table::Values.name() }),
+        }
+        let caches = self.caches.get_mut().unwrap_or_else(PoisonError::into_inner);
+        *caches = Caches::new(Cache::load(&read.tables)?);
+        Ok(())
+    }
+}
+
+impl<T: Tables> Transaction<T> {
+    /// Reads and decodes the value at `key`.
+    fn load<V: serde::Serialize + serde::de::DeserializeOwned>(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<V>, StoreError> {
+        tables::load(&self.tables, table, key)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! What the engine notes beside index and base: peers, intents, holds and problems.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use zerocloud_crdt::address::AddressHint;
+use zerocloud_crdt::id::{DeviceId, FileId};
+use zerocloud_crdt::name::Name;
+
+use super::tables::{self, Table, Tables};
+use super::{StoreError, Transaction, Write};
+use crate::clock::WallTime;
+
+/// What is known of another device of the space.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRow {
+    /// What people call it.
+    pub name: Option<Name>,
+    /// Where it was reached, or says that it can be, best first.
+    pub hints: Vec<AddressHint>,
+    /// When it was last connected.
+    pub last_seen: Option<WallTime>,
+    /// The last frontier that it signed, as it came; empty if it never did.
+    pub frontier: Vec<u8>,
+}
+
+/// An item that the mass-change guard holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldRow {
+    /// Since when.
+    pub since: WallTime,
+}
+
+/// Something that keeps a path from being the same everywhere; the user is told.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProblemRow {
+    /// Where, from the root down.
+    pub path: Vec<Name>,
+    /// Which problem, for programs.
+    pub kind: String,
+    /// What happened and what to do about it, for people.
+    pub text: String,
+    /// Since when.
+    pub since: WallTime,
+}
+
+fn problem_key(path: &[Name], kind: &str) -> Vec<u8> {
+    zerocloud_crdt::codec::encode(&(path, kind))
+}
+
+impl<T: Tables> Transaction<T> {
+    /// What is known of a device.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn peer(&self, device: DeviceId) -> Result<Option<PeerRow>, StoreError> {
+        self.load(Table::Peers, device.as_bytes())
+    }
+
+    /// Every device of which something is known.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn peers(&self) -> Result<BTreeMap<DeviceId, PeerRow>, StoreError> {
+        let peers = tables::collect(&self.tables, Table::Peers, &[], |device, row| {
+            Ok((DeviceId(tables::exactly(Table::Peers, device)?), tables::decode(Table::Peers, row)?))
+        })?;
+        Ok(peers.into_iter().collect())
+    }
+
+    /// The intents that were noted and not cleared, in the order in which they were noted.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn intents(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        tables::collect(&self.tables, Table::Intents, &[], |_, bytes| Ok(bytes.to_vec()))
+    }
+
+    /// The items that are held.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn held(&self) -> Result<BTreeMap<FileId, HeldRow>, StoreError> {
+        let held = tables::collect(&self.tables, Table::Held, &[], |id, row| {
+            Ok((FileId(tables::exactly(Table::Held, id)?), tables::decode(Table::Held, row)?))
+        })?;
+        Ok(held.into_iter().collect())
+    }
+
+    /// Whether an item is held.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn is_held(&self, id: FileId) -> Result<bool, StoreError> {
+        Ok(self.tables.read(Table::Held, id.as_bytes(), |_| ())?.is_some())
+    }
+
+    /// How many items are held.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn held_count(&self) -> Result<u64, StoreError> {
+        self.tables.count(Table::Held)
+    }
+
+    /// The problems of the space, ascending by path.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn problems(&self) -> Result<Vec<ProblemRow>, StoreError> {
+        let mut problems: Vec<ProblemRow> =
+            tables::collect(&self.tables, Table::Problems, &[], |_, row| tables::decode(Table::Problems, row))?;
+        problems.sort_unstable();
+        Ok(problems)
+    }
+}
+
+impl Write<'_> {
+    /// Notes what is known of a device, in place of what was.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn put_peer(&mut self, device: DeviceId, row: &PeerRow) -> Result<(), StoreError> {
+        self.tables.store(Table::Peers, device.as_bytes(), row)
+    }
+
+    /// Forgets a device.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn remove_peer(&mut self, device: DeviceId) -> Result<(), StoreError> {
+        self.tables.remove(Table::Peers, device.as_bytes()).map(|_| ())
+    }
+
+    /// Notes intents, in order, after those that are noted.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn put_intents<'i>(&mut self, intents: impl IntoIterator<Item = &'i [u8]>) -> Result<(), StoreError> {
+        for intent in intents {
+            let position = self.next_position(Table::Intents)?;
+            self.tables.put(Table::Intents, &position, intent)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets all intents: base says what came of them.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn clear_intents(&mut self) -> Result<(), StoreError> {
+        self.tables.clear(Table::Intents, &[])
+    }
+
+    /// Holds an item.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn put_held(&mut self, id: FileId, row: HeldRow) -> Result<(), StoreError> {
+        self.tables.store(Table::Held, id.as_bytes(), &row)
+    }
+
+    /// Holds an item no longer; returns whether it was held.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn remove_held(&mut self, id: FileId) -> Result<bool, StoreError> {
+        self.tables.remove(Table::Held, id.as_bytes())
+    }
+
+    /// Notes a problem; one of the same path and kind stays since when it was noted first.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn put_problem(&mut self, row: &ProblemRow) -> Result<(), StoreError> {
+        let key = problem_key(&row.path, &row.kind);
+        let since = self.load::<ProblemRow>(Table::Problems, &key)?.map_or(row.since, |before| before.since);
+        self.tables.store(Table::Problems, &key, &ProblemRow { since, ..row.clone() })
+    }
+
+    /// The problem is gone; returns whether it was noted.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn remove_problem(&mut self, path: &[Name], kind: &str) -> Result<bool, StoreError> {
+        self.tables.remove(Table::Problems, &problem_key(path, kind))
+    }
+}

@@ -1,0 +1,107 @@
+//! Single values of a space, each under a number and with a type of its own. A number is never given to another
+//! value: add at the end.
+
+use std::marker::PhantomData;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use zerocloud_crdt::id::{DeviceId, Incarnation, SpaceId};
+use zerocloud_crdt::log::Frontier;
+use zerocloud_crdt::name::Name;
+
+use super::tables::{Table, Tables};
+use super::{BaseCounts, StoreError, Transaction, Write};
+use crate::clock::WallTime;
+
+/// The name of a single value that has the type `V`.
+pub struct Value<V> {
+    number: u8,
+    of: PhantomData<fn() -> V>,
+}
+
+impl<V> Clone for Value<V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V> Copy for Value<V> {}
+
+impl<V> std::fmt::Debug for Value<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Value({})", self.number)
+    }
+}
+
+impl<V> Value<V> {
+    const fn new(number: u8) -> Self {
+        Self { number, of: PhantomData }
+    }
+
+    pub(super) const fn key(self) -> [u8; 1] {
+        [self.number]
+    }
+}
+
+pub(super) const FORMAT: Value<u32> = Value::new(0);
+pub(super) const SPACE: Value<SpaceId> = Value::new(1);
+pub(super) const GENERATION: Value<u64> = Value::new(2);
+pub(super) const MAX_COUNTER: Value<u32> = Value::new(3);
+pub(super) const BASE_COUNTS: Value<BaseCounts> = Value::new(4);
+
+/// The marker's counter as it was when this store last wrote it (DESIGN.md §8).
+pub const MARKER_COUNTER: Value<u64> = Value::new(16);
+/// Which start of this device's history is written now.
+pub const INCARNATION: Value<Incarnation> = Value::new(17);
+/// This device's label, as the start of its log has it.
+pub const LABEL: Value<Name> = Value::new(18);
+/// The system's boot id at the last start.
+pub const BOOT_ID: Value<Vec<u8>> = Value::new(19);
+/// The file system of the root (UUID or f_fsid), by its bytes.
+pub const FILE_SYSTEM: Value<Vec<u8>> = Value::new(20);
+/// The machine's id, by its bytes.
+pub const MACHINE_ID: Value<Vec<u8>> = Value::new(21);
+/// Inode of the home when it was last opened.
+pub const HOME_INODE: Value<u64> = Value::new(22);
+/// File system of the home, by its bytes.
+pub const HOME_FILE_SYSTEM: Value<Vec<u8>> = Value::new(23);
+/// Inode of the directory of temporary files.
+pub const TEMPORARY_INODE: Value<u64> = Value::new(24);
+/// When everything written before was last made durable.
+pub const LAST_SYNC: Value<WallTime> = Value::new(25);
+/// Whether the last stop was a clean one.
+pub const CLEAN_STOP: Value<bool> = Value::new(26);
+/// When a walk over the whole tree last ended.
+pub const LAST_WALK: Value<WallTime> = Value::new(27);
+/// Whether nothing is scanned or materialised before a member's index was read: the member whose it is, if known.
+pub const AWAITS_INDEX: Value<Option<DeviceId>> = Value::new(28);
+/// What this device last published of its own frontier.
+pub const PUBLISHED: Value<Frontier> = Value::new(29);
+
+impl<T: Tables> Transaction<T> {
+    /// A single value; `None` if it was never set.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn value<V: Serialize + DeserializeOwned>(&self, value: Value<V>) -> Result<Option<V>, StoreError> {
+        self.load(Table::Values, &value.key())
+    }
+}
+
+impl Write<'_> {
+    /// Sets a single value.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn set<V: Serialize>(&mut self, value: Value<V>, to: &V) -> Result<(), StoreError> {
+        self.tables.store(Table::Values, &value.key(), to)
+    }
+
+    /// Forgets a single value.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn unset<V>(&mut self, value: Value<V>) -> Result<(), StoreError> {
+        self.tables.remove(Table::Values, &value.key()).map(|_| ())
+    }
+}
