@@ -58,6 +58,7 @@ mod error;
 mod index;
 mod log;
 mod notes;
+mod shelf;
 mod tables;
 pub mod values;
 mod versions;

@@ -8,7 +8,7 @@ use serde_bytes::ByteBuf;
 use zerocloud_crdt::id::{DeviceId, FileId, Incarnation, LogId, OpId, PersonId, SpaceId};
 use zerocloud_crdt::index::{IndexRead, MemoryIndex};
 use zerocloud_crdt::keys::{DeviceKeys, EpochSecret, Secret};
-use zerocloud_crdt::log::{Frontier, SignedFrontier, Start};
+use zerocloud_crdt::log::{Frontier, LogRead, SignedFrontier, Start};
 use zerocloud_crdt::membership::{Genesis, Given, Identity as PublicIdentity, Introduction, Records, Role, Row};
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::{Content, Op, Place, Write};
@@ -18,6 +18,7 @@ use zerocloud_crdt::wire::{self, Message};
 
 use super::{Action, Identity, Replica, ReplicaError, Stop, Violation};
 use crate::engine::shelf::{MemoryShelf, ShelfRead};
+use crate::store::SpaceStore;
 
 type Sim = Replica<MemoryShelf>;
 
@@ -208,6 +209,54 @@ fn devices_converge_however_links_are_cut_and_messages_delayed() {
             assert_eq!(net.frontier(0), net.frontier(device), "seed {seed}");
         }
     }
+}
+
+#[test]
+fn the_store_on_redb_keeps_what_the_memory_shelf_keeps() {
+    let mut founding = founding(2, 11);
+    let records = founding.records.clone();
+    let mut memory = founding.device(0, records.clone());
+    let keys = founding.keys[1].clone();
+    let log = LogId { author: keys.id(), incarnation: Incarnation([1; 8]) };
+    let start = Start { label: Name::parse(b"device1").unwrap(), earlier: Vec::new() };
+    let secrets = BTreeMap::from([(founding.secret.epoch, founding.secret.clone())]);
+    let identity = Identity { keys: keys.clone(), log, start, secrets };
+    let backend = redb::backends::InMemoryBackend::new();
+    let store = SpaceStore::with_backend(backend, founding.space).unwrap();
+    let mut stored = Replica::open(store, records, identity, &mut founding.rng).unwrap();
+    for n in 0..20 {
+        let outcome = creation(&memory, &format!("m{n}"));
+        memory.append(outcome, &mut founding.rng).unwrap();
+    }
+    let (a, b) = (founding.keys[0].id(), keys.id());
+    memory.connect(b).unwrap();
+    stored.connect(a).unwrap();
+    loop {
+        let mut is_quiet = true;
+        while let Some(action) = memory.poll_action() {
+            if let Action::Send { message, .. } = action {
+                stored.handle_message(a, message).unwrap();
+                is_quiet = false;
+            }
+        }
+        while let Some(action) = stored.poll_action() {
+            if let Action::Send { message, .. } = action {
+                memory.handle_message(b, message).unwrap();
+                is_quiet = false;
+            }
+        }
+        if is_quiet {
+            break;
+        }
+    }
+    let snapshot = stored.shelf().snapshot().unwrap();
+    let state = memory.shelf().state();
+    assert_eq!(LogRead::frontier(&snapshot).unwrap(), memory.frontier().unwrap());
+    let items: BTreeMap<FileId, _> = snapshot.items_after(None, 1_000).unwrap().into_iter().collect();
+    assert_eq!(&items, state.index.items());
+    let theirs = snapshot.peer_frontier(a).unwrap().unwrap();
+    assert_eq!(SignedFrontier::decode(founding.space, &theirs).unwrap().frontier, memory.frontier().unwrap());
+    assert_eq!(snapshot.pending_count().unwrap(), 20);
 }
 
 #[test]
