@@ -81,6 +81,16 @@ pub enum Log {
     Chunks(Vec<SealedChunk>),
 }
 
+impl Log {
+    /// Bytes of log entries in the message.
+    pub fn entries_len(&self) -> usize {
+        match self {
+            Self::Entries(entries) => entries.iter().map(|entry| entry.len()).sum(),
+            Self::Records { .. } | Self::Frontier(_) | Self::Materialised(_) | Self::Chunks(_) => 0,
+        }
+    }
+}
+
 /// A sealed chunk with its address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedChunk {

@@ -5,5 +5,7 @@
 //! [`shelf::Shelf`], whose implementation is the store.
 
 pub mod fetch;
+#[cfg(test)]
+pub(crate) mod founding;
 pub mod replica;
 pub mod shelf;

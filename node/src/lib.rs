@@ -10,6 +10,8 @@ pub mod duration;
 pub mod engine;
 pub mod home;
 pub mod link;
+pub mod session;
+pub mod space;
 pub mod store;
 pub mod volume;
 pub mod watch;

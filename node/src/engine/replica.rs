@@ -261,14 +261,13 @@ impl<S: Shelf> Replica<S> {
         }
     }
 
-    /// The driver has sent a message of this many bytes of entries.
+    /// The driver has sent a message with this many bytes of entries in it ([`wire::Log::entries_len`]).
     ///
     /// # Errors
     /// Those of the store.
-    pub fn handle_sent(&mut self, peer: DeviceId, message: &wire::Log) -> Result<(), ReplicaError<S::Error>> {
-        let wire::Log::Entries(entries) = message else { return Ok(()) };
+    pub fn handle_sent(&mut self, peer: DeviceId, entries_len: usize) -> Result<(), ReplicaError<S::Error>> {
         if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.sending_len -= entries.iter().map(|entry| entry.len()).sum::<usize>().min(peer.sending_len);
+            peer.sending_len = peer.sending_len.saturating_sub(entries_len);
         }
         self.send_lacking(peer)
     }
@@ -341,7 +340,8 @@ impl<S: Shelf> Replica<S> {
         LogRead::frontier(&snapshot).map_err(ReplicaError::Store)
     }
 
-    fn is_member(&self, peer: DeviceId) -> bool {
+    /// Whether a device may read the space, by the records that are here.
+    pub fn is_member(&self, peer: DeviceId) -> bool {
         matches!(self.records.role_at(&self.records.heads(), peer), Ok(Some(role)) if role.can_read())
     }
 

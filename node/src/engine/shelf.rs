@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseChanges, BaseRead, BaseRow, MemoryBase, RowKey};
 use zerocloud_crdt::change::Key;
@@ -40,6 +41,25 @@ pub trait Shelf {
         fail: impl Fn(Self::Error) -> X,
         body: impl FnOnce(&mut Self::Write<'_>) -> Result<V, X>,
     ) -> Result<V, X>;
+}
+
+/// The replica's thread writes; others read the same store.
+impl<S: Shelf> Shelf for Arc<S> {
+    type Error = S::Error;
+    type Snapshot = S::Snapshot;
+    type Write<'t> = S::Write<'t>;
+
+    fn snapshot(&self) -> Result<S::Snapshot, S::Error> {
+        S::snapshot(self)
+    }
+
+    fn write<V, X>(
+        &self,
+        fail: impl Fn(S::Error) -> X,
+        body: impl FnOnce(&mut S::Write<'_>) -> Result<V, X>,
+    ) -> Result<V, X> {
+        S::write(self, fail, body)
+    }
 }
 
 /// What the engine reads.

@@ -5,59 +5,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use serde_bytes::ByteBuf;
-use zerocloud_crdt::id::{DeviceId, FileId, Incarnation, LogId, OpId, PersonId, SpaceId};
-use zerocloud_crdt::index::{IndexRead, MemoryIndex};
-use zerocloud_crdt::keys::{DeviceKeys, EpochSecret, Secret};
-use zerocloud_crdt::log::{Frontier, LogRead, SignedFrontier, Start};
-use zerocloud_crdt::membership::{Genesis, Given, Identity as PublicIdentity, Introduction, Records, Role, Row};
+use zerocloud_crdt::id::{DeviceId, FileId};
+use zerocloud_crdt::index::MemoryIndex;
+use zerocloud_crdt::keys::{DeviceKeys, Secret};
+use zerocloud_crdt::log::{Frontier, LogRead, SignedFrontier};
+use zerocloud_crdt::membership::Records;
 use zerocloud_crdt::name::Name;
-use zerocloud_crdt::register::{Content, Op, Place, Write};
-use zerocloud_crdt::scan::ScanOutcome;
-use zerocloud_crdt::view::file_id;
 use zerocloud_crdt::wire::{self, Message};
 
-use super::{Action, Identity, Replica, ReplicaError, Stop, Violation};
+use super::{Action, Replica, ReplicaError, Stop, Violation};
+use crate::engine::founding::{Founding, creation, founding};
 use crate::engine::shelf::{MemoryShelf, ShelfRead};
 use crate::store::SpaceStore;
 
 type Sim = Replica<MemoryShelf>;
-
-/// A space, and the records of it that each device begins with.
-struct Founding {
-    space: SpaceId,
-    secret: EpochSecret,
-    genesis: Genesis,
-    keys: Vec<DeviceKeys>,
-    records: Records,
-    rng: ChaCha20Rng,
-}
-
-fn founding(count: u8, seed: u64) -> Founding {
-    let mut rng = ChaCha20Rng::seed_from_u64(seed);
-    let keys: Vec<DeviceKeys> = (0..count).map(|n| DeviceKeys::from_seed(Secret::new([n + 1; 32]))).collect();
-    let recovery = PublicIdentity::of(&DeviceKeys::from_seed(Secret::new([0xee; 32])));
-    let secret = Secret::draw(&mut rng);
-    let genesis = Genesis::make(&keys[0], recovery, &secret, &mut rng);
-    let space = genesis.space();
-    let mut records = Records::begin(genesis.clone());
-    for (n, keys_of) in keys.iter().enumerate().skip(1) {
-        let given = Given { person: PersonId([n as u8; 16]), rank: 2, role: Role::Editor };
-        let introduction = Introduction::make(keys_of, keys[0].id(), space);
-        records.add(&keys[0].signing_key(), Row { introduction, given }).unwrap();
-    }
-    Founding { space, secret: EpochSecret::new(space, space.first_epoch(), secret), genesis, keys, records, rng }
-}
-
-impl Founding {
-    fn device(&mut self, n: usize, records: Records) -> Sim {
-        let keys = self.keys[n].clone();
-        let log = LogId { author: keys.id(), incarnation: Incarnation([n as u8; 8]) };
-        let start = Start { label: Name::parse(format!("device{n}").as_bytes()).unwrap(), earlier: Vec::new() };
-        let secrets = BTreeMap::from([(self.secret.epoch, self.secret.clone())]);
-        let identity = Identity { keys, log, start, secrets };
-        Replica::open(MemoryShelf::new(self.space), records, identity, &mut self.rng).unwrap()
-    }
-}
 
 /// Some devices and the messages between them.
 struct Net {
@@ -112,7 +73,7 @@ impl Net {
                 Action::Send { peer, message } => {
                     let to = self.ids.iter().position(|id| *id == peer).unwrap();
                     let message = wire::Log::from_bytes(&message.to_bytes()).unwrap();
-                    self.devices[from].handle_sent(peer, &message).unwrap();
+                    self.devices[from].handle_sent(peer, message.entries_len()).unwrap();
                     if let wire::Log::Entries(entries) = &message {
                         self.entries_sent += entries.len();
                     }
@@ -140,7 +101,7 @@ impl Net {
 
     /// A user's new directory on a device.
     fn make(&mut self, at: usize, text: &str) {
-        let outcome = creation(&self.devices[at], text);
+        let outcome = creation(&self.devices[at].shelf().state(), self.devices[at].log(), text);
         self.devices[at].append(outcome, &mut self.founding.rng).unwrap();
         self.collect(at);
     }
@@ -152,18 +113,6 @@ impl Net {
     fn frontier(&self, at: usize) -> Frontier {
         self.devices[at].frontier().unwrap()
     }
-}
-
-fn creation(device: &Sim, text: &str) -> ScanOutcome {
-    let index = device.shelf().state().index;
-    let Ok(counter) = index.max_counter();
-    let actor = zerocloud_crdt::id::ActorId::of_log(device.space(), device.log());
-    let item = file_id(device.space(), FileId::ROOT, true, 0, text.as_bytes());
-    let name = Name::parse(text.as_bytes()).unwrap();
-    let place = Place { parent: FileId::ROOT, name, previous: None, loser_of: None };
-    let op = |n, write| Op { id: OpId { counter: counter + n, actor }, item, write, pred: Vec::new() };
-    let ops = vec![op(1, Write::Place(place)), op(2, Write::Content(Some(Content::Directory)))];
-    ScanOutcome { ops, ..ScanOutcome::default() }
 }
 
 fn names(index: &MemoryIndex) -> BTreeSet<Name> {
@@ -217,15 +166,12 @@ fn the_store_on_redb_keeps_what_the_memory_shelf_keeps() {
     let records = founding.records.clone();
     let mut memory = founding.device(0, records.clone());
     let keys = founding.keys[1].clone();
-    let log = LogId { author: keys.id(), incarnation: Incarnation([1; 8]) };
-    let start = Start { label: Name::parse(b"device1").unwrap(), earlier: Vec::new() };
-    let secrets = BTreeMap::from([(founding.secret.epoch, founding.secret.clone())]);
-    let identity = Identity { keys: keys.clone(), log, start, secrets };
+    let identity = founding.identity(1);
     let backend = redb::backends::InMemoryBackend::new();
     let store = SpaceStore::with_backend(backend, founding.space).unwrap();
     let mut stored = Replica::open(store, records, identity, &mut founding.rng).unwrap();
     for n in 0..20 {
-        let outcome = creation(&memory, &format!("m{n}"));
+        let outcome = creation(&memory.shelf().state(), memory.log(), &format!("m{n}"));
         memory.append(outcome, &mut founding.rng).unwrap();
     }
     let (a, b) = (founding.keys[0].id(), keys.id());
@@ -370,19 +316,12 @@ fn a_peer_that_knows_more_of_ones_own_log_stops_the_space() {
     // The store of device 0 is put back to before it made anything.
     let records = net.founding.records.clone();
     net.cut(0, 1);
-    let keys = net.founding.keys[0].clone();
-    net.devices[0] = {
-        let log = LogId { author: keys.id(), incarnation: Incarnation([0; 8]) };
-        let start = Start { label: Name::parse(b"device0").unwrap(), earlier: Vec::new() };
-        let secrets = BTreeMap::from([(net.founding.secret.epoch, net.founding.secret.clone())]);
-        let shelf = MemoryShelf::new(net.founding.space);
-        Replica::open(shelf, records, Identity { keys, log, start, secrets }, &mut net.founding.rng).unwrap()
-    };
+    net.devices[0] = net.founding.device(0, records);
     net.link(0, 1);
     net.settle();
     let stop = net.devices[0].stop().cloned();
     assert!(matches!(stop, Some(Stop::OlderStore | Stop::Fork(_))), "{stop:?}");
-    let outcome = creation(&net.devices[0], "x");
+    let outcome = creation(&net.devices[0].shelf().state(), net.devices[0].log(), "x");
     let answer = net.devices[0].append(outcome, &mut net.founding.rng);
     assert!(matches!(answer, Err(ReplicaError::Stopped(_))));
     assert!(names(&net.index(1)).len() == 1, "what the other has stays as it is");

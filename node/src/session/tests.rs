@@ -1,0 +1,182 @@
+//! Sessions between spaces on redb, over the memory link and over iroh.
+
+use std::sync::Arc;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use zerocloud_crdt::index::IndexRead;
+use zerocloud_crdt::log::{Frontier, LogRead};
+
+use super::*;
+use crate::engine::founding::{Founding, creation, founding};
+use crate::engine::replica::Replica;
+use crate::link::iroh::{Bind, IrohLink, IrohSettings};
+use crate::link::memory::MemoryNet;
+use crate::link::{AddressHint, Admission, Link, Protocol};
+use crate::store::{Snapshot, SpaceStore};
+use zerocloud_crdt::id::LogId;
+
+/// A device of the test: its link, its space, and a second hold on the space's store.
+struct Device {
+    link: Arc<dyn Link>,
+    spaces: Spaces,
+    space: SpaceHandle,
+    store: Arc<SpaceStore>,
+    log: LogId,
+}
+
+impl Device {
+    fn start(founding: &Founding, n: usize, link: Arc<dyn Link>) -> Self {
+        let store = SpaceStore::with_backend(redb::backends::InMemoryBackend::new(), founding.space).unwrap();
+        let store = Arc::new(store);
+        let (identity, records, shelf) = (founding.identity(n), founding.records.clone(), store.clone());
+        let log = identity.log;
+        let make = move || {
+            let mut rng = ChaCha20Rng::seed_from_u64(n as u64);
+            (Replica::open(shelf, records, identity, &mut rng).unwrap(), rng)
+        };
+        let space = SpaceHandle::start(founding.space, make, || {}).unwrap();
+        let spaces = Spaces::default();
+        spaces.insert(space.clone());
+        let device = Self { link, spaces, space, store, log };
+        device.accept();
+        device
+    }
+
+    fn accept(&self) {
+        let (link, spaces) = (self.link.clone(), self.spaces.clone());
+        tokio::spawn(async move {
+            while let Some(conn) = link.accept().await {
+                tokio::spawn(run(conn, spaces.clone(), "test".into(), Name::parse(b"accepter").unwrap()));
+            }
+        });
+    }
+
+    async fn dial(&self, peer: &Self) -> tokio::task::JoinHandle<SessionError> {
+        let hints: Vec<AddressHint> = peer.link.addresses();
+        let conn = self.link.dial(peer.link.id(), Protocol::Sync, &hints).await.unwrap();
+        tokio::spawn(run(conn, self.spaces.clone(), "test".into(), Name::parse(b"dialler").unwrap()))
+    }
+
+    async fn make(&self, text: &str) {
+        let outcome = creation(&self.snapshot(), self.log, text);
+        self.space.append(outcome).await.unwrap();
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.store.snapshot().unwrap()
+    }
+
+    fn frontier(&self) -> Frontier {
+        LogRead::frontier(&self.snapshot()).unwrap()
+    }
+}
+
+/// Waits until something is so; the test's own runner gives up on one that never is.
+async fn until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn exchange(a: &Device, b: &Device) {
+    a.make("before").await;
+    let _session = a.dial(b).await;
+    until(|| a.frontier() == b.frontier() && a.frontier().count() == 2).await;
+    b.make("after").await;
+    until(|| a.frontier() == b.frontier()).await;
+    assert_eq!(a.snapshot().items_after(None, 10).unwrap(), b.snapshot().items_after(None, 10).unwrap());
+    assert_eq!(a.snapshot().max_counter().unwrap(), 4);
+    for us in [a, b] {
+        us.space.set_materialised(true).await.unwrap();
+    }
+    for (us, peer) in [(a, b.link.id()), (b, a.link.id())] {
+        while !us.space.look(move |facts| facts.is_in_sync(peer)).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn everyone() -> Admission {
+    Admission::new(|_, _| true)
+}
+
+#[tokio::test]
+async fn two_spaces_converge_over_the_memory_link() {
+    let founding = founding(2, 21);
+    let net = MemoryNet::new();
+    let link = |n: usize| -> Arc<dyn Link> { Arc::new(net.join(founding.keys[n].id(), everyone())) };
+    let (a, b) = (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)));
+    exchange(&a, &b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_spaces_converge_over_iroh() {
+    let founding = founding(2, 22);
+    let mut devices = Vec::new();
+    for n in 0..2 {
+        let bind = Bind::Address("127.0.0.1:0".parse().unwrap());
+        let settings = IrohSettings { bind, relays: Vec::new(), lan: false };
+        let link = IrohLink::open(&founding.keys[n], settings, everyone()).await.unwrap();
+        devices.push(Device::start(&founding, n, Arc::new(link)));
+    }
+    exchange(&devices[0], &devices[1]).await;
+}
+
+#[tokio::test]
+async fn a_dropped_connection_loses_nothing() {
+    let founding = founding(2, 23);
+    let net = MemoryNet::new();
+    let link = |n: usize| -> Arc<dyn Link> { Arc::new(net.join(founding.keys[n].id(), everyone())) };
+    let (a, b) = (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)));
+    for round in 0..10 {
+        let session = a.dial(&b).await;
+        a.make(&format!("a{round}")).await;
+        b.make(&format!("b{round}")).await;
+        net.drop_connections(a.link.id(), b.link.id());
+        session.await.unwrap();
+    }
+    let _session = a.dial(&b).await;
+    until(|| a.frontier() == b.frontier()).await;
+    assert_eq!(a.snapshot().items_after(None, 100).unwrap().len(), 20);
+}
+
+#[tokio::test]
+async fn threat_31_a_stranger_that_knows_the_id_of_a_space_learns_nothing_of_it() {
+    let (founding, foreign) = (founding(1, 24), founding(2, 25));
+    let net = MemoryNet::new();
+    let member: Arc<dyn Link> = Arc::new(net.join(founding.keys[0].id(), everyone()));
+    let stranger: Arc<dyn Link> = Arc::new(net.join(foreign.keys[1].id(), everyone()));
+    let a = Device::start(&founding, 0, member);
+    a.make("secret").await;
+    let conn = stranger.dial(a.link.id(), Protocol::Sync, &a.link.addresses()).await.unwrap();
+    let (mut send, mut receive) = conn.open_bi(StreamKind::Control).await.unwrap();
+    write_frame(&mut send, &Opening::Control.to_bytes(), Opening::LEN_MAX).await.unwrap();
+    let hello = Hello { agent: "evil".into(), name: Name::parse(b"x").unwrap(), spaces: vec![founding.space] };
+    write_frame(&mut send, &Control::Hello(hello).to_bytes(), Control::LEN_MAX).await.unwrap();
+    let Some(Control::Hello(told)) = read::<Control>(&mut receive).await.unwrap() else { panic!("no greeting") };
+    assert!(told.spaces.is_empty(), "a space is named to members alone");
+    let (mut send, mut receive) = conn.open_bi(StreamKind::Log).await.unwrap();
+    let opening = Opening::Log { space: founding.space };
+    write_frame(&mut send, &opening.to_bytes(), Opening::LEN_MAX).await.unwrap();
+    let records = Log::Records { heads: Vec::new(), records: Vec::new() };
+    write_frame(&mut send, &records.to_bytes(), Log::LEN_MAX).await.unwrap();
+    assert!(!matches!(read::<Log>(&mut receive).await, Ok(Some(_))), "no message, only an end");
+    assert!(conn.close_reason().is_some() || matches!(conn.closed().await, CloseReason::ByPeer { .. }));
+}
+
+#[tokio::test]
+async fn garbage_ends_the_session_and_nothing_else() {
+    let founding = founding(2, 26);
+    let net = MemoryNet::new();
+    let link = |n: usize| -> Arc<dyn Link> { Arc::new(net.join(founding.keys[n].id(), everyone())) };
+    let (a, b) = (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)));
+    for garbage in [&b"\xff\xff\xff\xff"[..], b"\x04\0\0\0abcd", b"\0\0\0\0", b""] {
+        let conn = b.link.dial(a.link.id(), Protocol::Sync, &a.link.addresses()).await.unwrap();
+        let (mut send, _receive) = conn.open_bi(StreamKind::Control).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut send, garbage).await.unwrap();
+        tokio::io::AsyncWriteExt::shutdown(&mut send).await.unwrap();
+        conn.closed().await;
+    }
+    exchange(&a, &b).await;
+}

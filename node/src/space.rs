@@ -1,0 +1,295 @@
+//! A space at work: the thread that owns its replica, and the handle by which the rest of the node speaks to it.
+//!
+//! The replica decides; this thread hands it events one after the other, commits through its store and gives what it
+//! wants to say to the sessions. It waits for nothing but the next event.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use zerocloud_crdt::id::{DeviceId, SpaceId};
+use zerocloud_crdt::scan::ScanOutcome;
+use zerocloud_crdt::wire;
+
+use crate::engine::replica::{Action, Replica, ReplicaError, Stop};
+use crate::engine::shelf::Shelf;
+use crate::link::{CloseCode, Conn};
+
+/// Events that wait for the space's thread, before whoever sends them waits, too.
+const EVENT_COUNT_MAX: usize = 256;
+
+/// Names one connection's stream for one space: a later one to the same peer is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// What is said to a peer, in order. What lies in it is bounded by the replica's window.
+pub type Outgoing = mpsc::UnboundedSender<wire::Log>;
+
+/// What is asked of a space at one moment.
+type Look = Box<dyn FnOnce(&dyn Facts) + Send>;
+
+/// Something that a space is told.
+pub(crate) enum Event {
+    /// A log stream to a peer is open.
+    Opened {
+        /// Which one.
+        session: SessionId,
+        /// Its connection, to be closed if the peer breaks the rules.
+        conn: Conn,
+        /// Where to say things.
+        outgoing: Outgoing,
+    },
+    /// A message came.
+    Message {
+        /// On which stream.
+        session: SessionId,
+        /// What.
+        message: wire::Log,
+    },
+    /// A message left.
+    Sent {
+        /// On which stream.
+        session: SessionId,
+        /// Bytes of entries in it.
+        entries_len: usize,
+    },
+    /// A log stream ended.
+    Closed {
+        /// Which one.
+        session: SessionId,
+    },
+    /// A scan found something.
+    Found {
+        /// What.
+        outcome: ScanOutcome,
+        /// Whether it was written.
+        done: oneshot::Sender<Result<(), String>>,
+    },
+    /// Whether the tree shows everything.
+    Materialised {
+        /// Whether it does.
+        is_settled: bool,
+    },
+    /// Asks what can be asked of the replica at one moment.
+    Look(Look),
+}
+
+/// What can be asked of a space at one moment.
+pub trait Facts {
+    /// Why it stopped, if it did.
+    fn stop(&self) -> Option<Stop>;
+    /// Whether a peer has the same entries, and its tree shows them.
+    fn is_in_sync(&self, peer: DeviceId) -> bool;
+    /// Whether a device may read the space.
+    fn is_member(&self, device: DeviceId) -> bool;
+}
+
+/// The rest of the node's hold on a space. Cheap to clone; the space's thread ends when the last one is gone.
+#[derive(Clone)]
+pub struct SpaceHandle {
+    id: SpaceId,
+    events: mpsc::Sender<Event>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// The space's thread has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the space is closed")]
+pub struct SpaceClosed;
+
+impl SpaceHandle {
+    /// Starts the thread of a space. `make` builds its replica there; `plan` is called when there is something to plan.
+    ///
+    /// # Errors
+    /// Those of the system, if it has no more threads.
+    pub fn start<S, R>(
+        id: SpaceId,
+        make: impl FnOnce() -> (Replica<S>, R) + Send + 'static,
+        plan: impl Fn() + Send + Sync + 'static,
+    ) -> std::io::Result<Self>
+    where
+        S: Shelf,
+        R: rand_core::CryptoRng,
+    {
+        let (events, queue) = mpsc::channel(EVENT_COUNT_MAX);
+        let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(plan);
+        let notify = wake.clone();
+        std::thread::Builder::new().name("space".into()).spawn(move || {
+            let (replica, rng) = make();
+            Worker { replica, rng, sessions: Vec::new(), wake: notify }.run(queue);
+        })?;
+        Ok(Self { id, events, wake })
+    }
+
+    /// The space.
+    pub const fn id(&self) -> SpaceId {
+        self.id
+    }
+
+    /// Has the space planned again.
+    pub fn plan(&self) {
+        (self.wake)();
+    }
+
+    pub(crate) async fn tell(&self, event: Event) -> Result<(), SpaceClosed> {
+        self.events.send(event).await.map_err(|_| SpaceClosed)
+    }
+
+    /// Writes what a scan found; returns when it is durable.
+    ///
+    /// # Errors
+    /// What to tell the user.
+    pub async fn append(&self, outcome: ScanOutcome) -> Result<(), String> {
+        let (done, answer) = oneshot::channel();
+        self.tell(Event::Found { outcome, done }).await.map_err(|closed| closed.to_string())?;
+        answer.await.map_err(|_| SpaceClosed.to_string())?
+    }
+
+    /// Says whether the tree shows everything that the index has.
+    ///
+    /// # Errors
+    /// [`SpaceClosed`].
+    pub async fn set_materialised(&self, is_settled: bool) -> Result<(), SpaceClosed> {
+        self.tell(Event::Materialised { is_settled }).await
+    }
+
+    /// Asks something of the space as it is at one moment.
+    ///
+    /// # Errors
+    /// [`SpaceClosed`].
+    pub async fn look<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn Facts) -> T + Send + 'static,
+    ) -> Result<T, SpaceClosed> {
+        let (answer, answered) = oneshot::channel();
+        // Nobody may wait for the answer any more; then it is of no use.
+        let look: Look = Box::new(move |facts: &dyn Facts| drop(answer.send(ask(facts))));
+        self.tell(Event::Look(look)).await?;
+        answered.await.map_err(|_| SpaceClosed)
+    }
+}
+
+/// One open log stream.
+struct Session {
+    id: SessionId,
+    conn: Conn,
+    outgoing: Outgoing,
+}
+
+struct Worker<S: Shelf, R> {
+    replica: Replica<S>,
+    rng: R,
+    sessions: Vec<Session>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl<S: Shelf, R: rand_core::CryptoRng> Worker<S, R> {
+    fn run(mut self, mut queue: mpsc::Receiver<Event>) {
+        while let Some(event) = queue.blocking_recv() {
+            self.handle(event);
+            self.act();
+        }
+    }
+
+    fn peer_of(&self, id: SessionId) -> Option<DeviceId> {
+        self.sessions.iter().find(|session| session.id == id).map(|session| session.conn.peer())
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Opened { session, conn, outgoing } => {
+                let peer = conn.peer();
+                // The newest stream to a peer is the one that counts.
+                self.sessions.retain(|session| session.conn.peer() != peer);
+                self.sessions.push(Session { id: session, conn, outgoing });
+                let result = self.replica.connect(peer);
+                self.judge(peer, result);
+            }
+            Event::Message { session, message } => {
+                if let Some(peer) = self.peer_of(session) {
+                    let result = self.replica.handle_message(peer, message);
+                    self.judge(peer, result);
+                }
+            }
+            Event::Sent { session, entries_len } => {
+                if let Some(peer) = self.peer_of(session) {
+                    let result = self.replica.handle_sent(peer, entries_len);
+                    self.judge(peer, result);
+                }
+            }
+            Event::Closed { session } => {
+                if let Some(peer) = self.peer_of(session) {
+                    self.sessions.retain(|open| open.id != session);
+                    self.replica.disconnect(peer);
+                }
+            }
+            Event::Found { outcome, done } => {
+                let result = self.replica.append(outcome, &mut self.rng).map_err(|error| error.to_string());
+                // Whoever scanned may have gone; what it found is written all the same.
+                drop(done.send(result));
+            }
+            Event::Materialised { is_settled } => {
+                if let Err(error) = self.replica.set_materialised(is_settled) {
+                    tracing::error!(space = %self.replica.space(), %error, "the space's store failed");
+                }
+            }
+            Event::Look(look) => look(&Now(&self.replica)),
+        }
+    }
+
+    /// A peer that breaks the rules is closed; a store that fails is told, and the peer asked again later.
+    fn judge(&mut self, peer: DeviceId, result: Result<(), ReplicaError<S::Error>>) {
+        let Err(error) = result else { return };
+        let code = match &error {
+            ReplicaError::Violation(_) => CloseCode::Violation,
+            ReplicaError::Store(_) | ReplicaError::Stopped(_) | ReplicaError::Write(_) => CloseCode::Done,
+        };
+        tracing::warn!(space = %self.replica.space(), %peer, %error, "a peer is disconnected");
+        self.close(peer, code, &error.to_string());
+    }
+
+    fn close(&mut self, peer: DeviceId, code: CloseCode, reason: &str) {
+        for session in self.sessions.iter().filter(|session| session.conn.peer() == peer) {
+            session.conn.close(code, reason);
+        }
+        self.sessions.retain(|session| session.conn.peer() != peer);
+        self.replica.disconnect(peer);
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.replica.poll_action() {
+            match action {
+                Action::Send { peer, message } => {
+                    if let Some(session) = self.sessions.iter().find(|session| session.conn.peer() == peer) {
+                        // A stream that has just ended is told by its own event.
+                        drop(session.outgoing.send(message));
+                    }
+                }
+                Action::Refuse { peer } => {
+                    self.close(peer, CloseCode::Refused, "this device is no member of the space")
+                }
+                Action::Plan => (self.wake)(),
+                Action::Stopped => {
+                    if let Some(stop) = self.replica.stop() {
+                        tracing::error!(space = %self.replica.space(), %stop, "the space stopped");
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Now<'a, S: Shelf>(&'a Replica<S>);
+
+impl<S: Shelf> Facts for Now<'_, S> {
+    fn stop(&self) -> Option<Stop> {
+        self.0.stop().cloned()
+    }
+
+    fn is_in_sync(&self, peer: DeviceId) -> bool {
+        self.0.is_in_sync(peer).unwrap_or(false)
+    }
+
+    fn is_member(&self, device: DeviceId) -> bool {
+        self.0.is_member(device)
+    }
+}
