@@ -10,7 +10,7 @@ use zerocloud_crdt::log::Frontier;
 use zerocloud_crdt::name::Name;
 
 use super::tables::{Table, Tables};
-use super::{BaseCounts, StoreError, Transaction, Write};
+use super::{BaseCounts, StoreError, Transaction, VersionCounts, Write};
 use crate::clock::WallTime;
 
 /// The name of a single value that has the type `V`.
@@ -48,6 +48,7 @@ pub(super) const SPACE: Value<SpaceId> = Value::new(1);
 pub(super) const GENERATION: Value<u64> = Value::new(2);
 pub(super) const MAX_COUNTER: Value<u32> = Value::new(3);
 pub(super) const BASE_COUNTS: Value<BaseCounts> = Value::new(4);
+pub(super) const VERSION_COUNTS: Value<VersionCounts> = Value::new(5);
 
 /// The marker's counter as it was when this store last wrote it (DESIGN.md §8).
 pub const MARKER_COUNTER: Value<u64> = Value::new(16);
