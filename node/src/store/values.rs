@@ -12,6 +12,7 @@ use zerocloud_crdt::name::Name;
 use super::tables::{Table, Tables};
 use super::{BaseCounts, StoreError, Transaction, VersionCounts, Write};
 use crate::clock::WallTime;
+use crate::volume::FilesystemId;
 
 /// The name of a single value that has the type `V`.
 pub struct Value<V> {
@@ -58,14 +59,14 @@ pub const INCARNATION: Value<Incarnation> = Value::new(17);
 pub const LABEL: Value<Name> = Value::new(18);
 /// The system's boot id at the last start.
 pub const BOOT_ID: Value<Vec<u8>> = Value::new(19);
-/// The file system of the root (UUID or f_fsid), by its bytes.
-pub const FILE_SYSTEM: Value<Vec<u8>> = Value::new(20);
+/// The file system of the root.
+pub const FILESYSTEM: Value<FilesystemId> = Value::new(20);
 /// The machine's id, by its bytes.
 pub const MACHINE_ID: Value<Vec<u8>> = Value::new(21);
 /// Inode of the home when it was last opened.
 pub const HOME_INODE: Value<u64> = Value::new(22);
-/// File system of the home, by its bytes.
-pub const HOME_FILE_SYSTEM: Value<Vec<u8>> = Value::new(23);
+/// The file system of the home.
+pub const HOME_FILESYSTEM: Value<FilesystemId> = Value::new(23);
 /// Inode of the directory of temporary files.
 pub const TEMPORARY_INODE: Value<u64> = Value::new(24);
 /// When everything written before was last made durable.
