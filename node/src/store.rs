@@ -71,14 +71,15 @@ use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 use zerocloud_crdt::id::SpaceId;
 
 use cache::{Cache, Caches};
-use tables::{ReadTables, Table, Tables, WriteTables};
+use tables::{ReadTables, Table, WriteTables};
 
 pub use base::BaseCounts;
 pub use content::ChunkPlace;
 pub use error::StoreError;
 pub use notes::{HeldRow, PeerRow, ProblemRow};
+pub use tables::Tables;
 pub use values::Value;
-pub use versions::{VersionReason, VersionRow};
+pub use versions::{VersionCounts, VersionReason, VersionRow};
 
 /// The version of this format. A store of a higher one is refused.
 pub const STORE_FORMAT: u32 = 1;

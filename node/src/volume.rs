@@ -20,6 +20,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 pub use error::{VolumeError, VolumeErrorKind};
 #[cfg(target_os = "linux")]
 pub use linux::LinuxVolume;
@@ -116,7 +118,7 @@ pub struct FreeSpace {
 /// What a root's file system is known by, to notice that another one is mounted there.
 ///
 /// `st_dev` is no part of it: on some file systems that changes at each boot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilesystemId {
     /// The UUID as udev writes it, where the device has one.
     pub uuid: Option<Box<str>>,

@@ -16,6 +16,7 @@ use super::StoreError;
 use super::base::BaseCounts;
 use super::tables::{self, Table, Tables, WriteTables};
 use super::values::{self, Value};
+use super::versions::VersionCounts;
 
 /// The small tables of one committed state, and what a write has made of them so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(super) struct Cache {
     pub(super) max_counter: u32,
     /// What base holds.
     pub(super) counts: BaseCounts,
+    /// What the version store holds.
+    pub(super) version_counts: VersionCounts,
     /// Item → effective parent.
     pub(super) fallen: Arc<BTreeMap<FileId, FileId>>,
     /// Virtual ids and their items.
@@ -70,6 +73,7 @@ impl Cache {
             generation: generation(tables)?,
             max_counter: value(tables, values::MAX_COUNTER)?.unwrap_or_default(),
             counts: value(tables, values::BASE_COUNTS)?.unwrap_or_default(),
+            version_counts: value(tables, values::VERSION_COUNTS)?.unwrap_or_default(),
             ..Self::default()
         };
         let fallen = tables::collect(tables, Table::Fallen, &[], |id, parent| {

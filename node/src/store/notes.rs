@@ -137,9 +137,9 @@ impl Write<'_> {
     /// # Errors
     /// Those of the disk.
     pub fn put_intents<'i>(&mut self, intents: impl IntoIterator<Item = &'i [u8]>) -> Result<(), StoreError> {
-        for intent in intents {
-            let position = self.next_position(Table::Intents)?;
-            self.tables.put(Table::Intents, &position, intent)?;
+        let first = u64::from_be_bytes(self.next_position(Table::Intents)?);
+        for (position, intent) in (first..).zip(intents) {
+            self.tables.put(Table::Intents, &position.to_be_bytes(), intent)?;
         }
         Ok(())
     }

@@ -233,6 +233,9 @@ impl<'t> WriteTables<'t> {
 
     /// Removes every row of which the key begins with `prefix`.
     pub(super) fn clear(&mut self, table: Table, prefix: &[u8]) -> Result<(), StoreError> {
+        if prefix.is_empty() {
+            return self.table_mut(table)?.retain(|_, _| false).map_err(StoreError::of_redb);
+        }
         for key in keys(self, table, prefix)? {
             self.remove(table, &key)?;
         }

@@ -10,8 +10,9 @@ use zerocloud_crdt::log::Frontier;
 use zerocloud_crdt::name::Name;
 
 use super::tables::{Table, Tables};
-use super::{BaseCounts, StoreError, Transaction, Write};
+use super::{BaseCounts, StoreError, Transaction, VersionCounts, Write};
 use crate::clock::WallTime;
+use crate::volume::FilesystemId;
 
 /// The name of a single value that has the type `V`.
 pub struct Value<V> {
@@ -48,6 +49,7 @@ pub(super) const SPACE: Value<SpaceId> = Value::new(1);
 pub(super) const GENERATION: Value<u64> = Value::new(2);
 pub(super) const MAX_COUNTER: Value<u32> = Value::new(3);
 pub(super) const BASE_COUNTS: Value<BaseCounts> = Value::new(4);
+pub(super) const VERSION_COUNTS: Value<VersionCounts> = Value::new(5);
 
 /// The marker's counter as it was when this store last wrote it (DESIGN.md §8).
 pub const MARKER_COUNTER: Value<u64> = Value::new(16);
@@ -57,14 +59,14 @@ pub const INCARNATION: Value<Incarnation> = Value::new(17);
 pub const LABEL: Value<Name> = Value::new(18);
 /// The system's boot id at the last start.
 pub const BOOT_ID: Value<Vec<u8>> = Value::new(19);
-/// The file system of the root (UUID or f_fsid), by its bytes.
-pub const FILE_SYSTEM: Value<Vec<u8>> = Value::new(20);
+/// The file system of the root.
+pub const FILESYSTEM: Value<FilesystemId> = Value::new(20);
 /// The machine's id, by its bytes.
 pub const MACHINE_ID: Value<Vec<u8>> = Value::new(21);
 /// Inode of the home when it was last opened.
 pub const HOME_INODE: Value<u64> = Value::new(22);
-/// File system of the home, by its bytes.
-pub const HOME_FILE_SYSTEM: Value<Vec<u8>> = Value::new(23);
+/// The file system of the home.
+pub const HOME_FILESYSTEM: Value<FilesystemId> = Value::new(23);
 /// Inode of the directory of temporary files.
 pub const TEMPORARY_INODE: Value<u64> = Value::new(24);
 /// When everything written before was last made durable.

@@ -9,7 +9,7 @@ use zerocloud_crdt::register::FileTime;
 
 use super::base::hash_prefix;
 use super::tables::{self, Table, Tables};
-use super::{StoreError, Transaction, Write};
+use super::{StoreError, Transaction, Write, values};
 use crate::clock::WallTime;
 
 /// Why a file was displaced.
@@ -52,6 +52,15 @@ pub struct VersionRow {
     pub expires: Option<WallTime>,
 }
 
+/// What the version store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionCounts {
+    /// Versions.
+    pub versions: u64,
+    /// Their lengths together, in bytes.
+    pub bytes: u64,
+}
+
 impl VersionRow {
     fn key(&self) -> Vec<u8> {
         tables::joined(&[self.id.as_bytes(), &sortable(self.when), self.stored.as_bytes()])
@@ -81,6 +90,11 @@ impl<T: Tables> Transaction<T> {
     /// [`StoreError::Damaged`] and those of the disk.
     pub fn versions(&self, id: FileId) -> Result<Vec<VersionRow>, StoreError> {
         tables::collect(&self.tables, Table::Versions, id.as_bytes(), |_, row| tables::decode(Table::Versions, row))
+    }
+
+    /// What the version store holds; known without a walk.
+    pub const fn version_counts(&self) -> VersionCounts {
+        self.cache.version_counts
     }
 
     /// Every version, by item and time.
@@ -153,7 +167,8 @@ impl Write<'_> {
         for (table, key) in row.marks() {
             self.tables.put(table, &key, &[])?;
         }
-        Ok(())
+        let counts = self.cache.version_counts;
+        self.set_version_counts(counts.versions.saturating_add(1), counts.bytes.saturating_add(row.len))
     }
 
     /// Forgets the version that is stored under a name; returns what was noted of it.
@@ -167,6 +182,14 @@ impl Write<'_> {
         for (table, key) in row.marks() {
             self.tables.remove(table, &key)?;
         }
+        let counts = self.cache.version_counts;
+        self.set_version_counts(counts.versions.saturating_sub(1), counts.bytes.saturating_sub(row.len))?;
         Ok(Some(row))
+    }
+
+    fn set_version_counts(&mut self, versions: u64, bytes: u64) -> Result<(), StoreError> {
+        self.cache.version_counts = VersionCounts { versions, bytes };
+        let counts = self.cache.version_counts;
+        self.set(values::VERSION_COUNTS, &counts)
     }
 }
