@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use zerocloud_crdt::codec::DecodeError;
 use zerocloud_crdt::id::{DeviceId, SpaceId};
 use zerocloud_crdt::limits::{LOG_STREAM_COUNT_MAX, OTHER_STREAM_COUNT_MAX};
@@ -20,6 +20,8 @@ use zerocloud_crdt::wire::{Control, Hello, Log, Message, Opening};
 use crate::link::{CloseCode, CloseReason, Conn, RecvStream, SendStream, Side, StreamKind};
 use crate::space::{Event, SessionId, SpaceHandle};
 use crate::wire::{FrameError, read_frame, write_frame};
+
+pub mod chunks;
 
 /// How long a peer has to greet.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
@@ -84,15 +86,25 @@ pub enum SessionError {
     /// A message where it must not be.
     #[error("the peer spoke out of turn")]
     OutOfTurn,
-    /// Nothing within [`HELLO_LIMIT`].
+    /// No greeting within ten seconds.
     #[error("the peer did not greet in time")]
     Silent,
 }
 
-/// Runs a session until its connection ends, and tells why it did.
-pub async fn run(conn: Conn, spaces: Spaces, agent: String, name: Name) -> SessionError {
+/// Runs a session until its connection ends, and tells why it did. `greeted` is told what the peer said of itself;
+/// chunk streams may be opened from then on.
+pub async fn run(
+    conn: Conn,
+    spaces: Spaces,
+    agent: String,
+    name: Name,
+    greeted: oneshot::Sender<Hello>,
+) -> SessionError {
     let error = match greet(&conn, &spaces, agent, name).await {
-        Ok((ours, theirs, control)) => {
+        Ok((ours, hello, control)) => {
+            let theirs = hello.spaces.iter().copied().collect();
+            // Nobody may want to know.
+            drop(greeted.send(hello));
             let served = Serving { conn: conn.clone(), spaces };
             // The control stream stays open as long as the session: its end is the peer's.
             let _control = control;
@@ -110,7 +122,7 @@ pub async fn run(conn: Conn, spaces: Spaces, agent: String, name: Name) -> Sessi
     error
 }
 
-type Greeted = (BTreeSet<SpaceId>, BTreeSet<SpaceId>, (SendStream, RecvStream));
+type Greeted = (BTreeSet<SpaceId>, Hello, (SendStream, RecvStream));
 
 async fn greet(conn: &Conn, spaces: &Spaces, agent: String, name: Name) -> Result<Greeted, SessionError> {
     let greeting = async {
@@ -133,7 +145,7 @@ async fn greet(conn: &Conn, spaces: &Spaces, agent: String, name: Name) -> Resul
         };
         write_frame(&mut send, &hello.to_bytes(), Control::LEN_MAX).await?;
         match read::<Control>(&mut receive).await? {
-            Some(Control::Hello(theirs)) => Ok((ours, theirs.spaces.into_iter().collect(), (send, receive))),
+            Some(Control::Hello(theirs)) => Ok((ours, theirs, (send, receive))),
             Some(Control::Share { .. }) | None => Err(SessionError::OutOfTurn),
         }
     };
@@ -210,7 +222,15 @@ async fn accept(conn: Conn, spaces: Spaces, mut send: SendStream, mut receive: R
             let session = SessionId(spaces.session_count.fetch_add(1, Ordering::Relaxed));
             pump_log(conn, space, session, send, receive).await
         }
-        Some(Opening::Chunks { .. }) => Ok(()),
+        Some(Opening::Chunks { space }) => {
+            let Some(space) = spaces.space(space) else { return Ok(()) };
+            let peer = conn.peer();
+            if space.look(move |facts| facts.is_member(peer)).await != Ok(true) {
+                return Ok(());
+            }
+            send.set_kind(StreamKind::Chunk);
+            chunks::serve(space.chunks(), send, receive).await
+        }
         Some(Opening::Control) => Err(SessionError::OutOfTurn),
         None => Ok(()),
     }

@@ -13,6 +13,7 @@ use zerocloud_crdt::wire;
 use crate::engine::replica::{Action, Replica, ReplicaError, Stop};
 use crate::engine::shelf::Shelf;
 use crate::link::{CloseCode, Conn};
+use crate::session::chunks::ChunkSource;
 
 /// Events that wait for the space's thread, before whoever sends them waits, too.
 const EVENT_COUNT_MAX: usize = 256;
@@ -88,6 +89,7 @@ pub trait Facts {
 pub struct SpaceHandle {
     id: SpaceId,
     events: mpsc::Sender<Event>,
+    chunks: Arc<dyn ChunkSource>,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -97,13 +99,15 @@ pub struct SpaceHandle {
 pub struct SpaceClosed;
 
 impl SpaceHandle {
-    /// Starts the thread of a space. `make` builds its replica there; `plan` is called when there is something to plan.
+    /// Starts the thread of a space. `make` builds its replica there; `chunks` answers what members ask for; `plan` is
+    /// called when there is something to plan.
     ///
     /// # Errors
     /// Those of the system, if it has no more threads.
     pub fn start<S, R>(
         id: SpaceId,
         make: impl FnOnce() -> (Replica<S>, R) + Send + 'static,
+        chunks: Arc<dyn ChunkSource>,
         plan: impl Fn() + Send + Sync + 'static,
     ) -> std::io::Result<Self>
     where
@@ -117,12 +121,17 @@ impl SpaceHandle {
             let (replica, rng) = make();
             Worker { replica, rng, sessions: Vec::new(), wake: notify }.run(queue);
         })?;
-        Ok(Self { id, events, wake })
+        Ok(Self { id, events, chunks, wake })
     }
 
     /// The space.
     pub const fn id(&self) -> SpaceId {
         self.id
+    }
+
+    /// What answers members' requests for chunks.
+    pub fn chunks(&self) -> Arc<dyn ChunkSource> {
+        self.chunks.clone()
     }
 
     /// Has the space planned again.

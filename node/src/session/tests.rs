@@ -7,6 +7,7 @@ use rand_core::SeedableRng;
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::log::{Frontier, LogRead};
 
+use super::chunks::{Answered, ChunkSource, ChunkStream};
 use super::*;
 use crate::engine::founding::{Founding, creation, founding};
 use crate::engine::replica::Replica;
@@ -14,7 +15,8 @@ use crate::link::iroh::{Bind, IrohLink, IrohSettings};
 use crate::link::memory::MemoryNet;
 use crate::link::{AddressHint, Admission, Link, Protocol};
 use crate::store::{Snapshot, SpaceStore};
-use zerocloud_crdt::id::LogId;
+use zerocloud_crdt::id::{ChunkId, EpochId, LogId};
+use zerocloud_crdt::wire::{Ask, Request, What};
 
 /// A device of the test: its link, its space, and a second hold on the space's store.
 struct Device {
@@ -35,7 +37,7 @@ impl Device {
             let mut rng = ChaCha20Rng::seed_from_u64(n as u64);
             (Replica::open(shelf, records, identity, &mut rng).unwrap(), rng)
         };
-        let space = SpaceHandle::start(founding.space, make, || {}).unwrap();
+        let space = SpaceHandle::start(founding.space, make, Arc::new(Sized), || {}).unwrap();
         let spaces = Spaces::default();
         spaces.insert(space.clone());
         let device = Self { link, spaces, space, store, log };
@@ -47,7 +49,8 @@ impl Device {
         let (link, spaces) = (self.link.clone(), self.spaces.clone());
         tokio::spawn(async move {
             while let Some(conn) = link.accept().await {
-                tokio::spawn(run(conn, spaces.clone(), "test".into(), Name::parse(b"accepter").unwrap()));
+                let (greeted, _) = oneshot::channel();
+                tokio::spawn(run(conn, spaces.clone(), "test".into(), Name::parse(b"accepter").unwrap(), greeted));
             }
         });
     }
@@ -55,7 +58,8 @@ impl Device {
     async fn dial(&self, peer: &Self) -> tokio::task::JoinHandle<SessionError> {
         let hints: Vec<AddressHint> = peer.link.addresses();
         let conn = self.link.dial(peer.link.id(), Protocol::Sync, &hints).await.unwrap();
-        tokio::spawn(run(conn, self.spaces.clone(), "test".into(), Name::parse(b"dialler").unwrap()))
+        let (greeted, _) = oneshot::channel();
+        tokio::spawn(run(conn, self.spaces.clone(), "test".into(), Name::parse(b"dialler").unwrap(), greeted))
     }
 
     async fn make(&self, text: &str) {
@@ -69,6 +73,16 @@ impl Device {
 
     fn frontier(&self) -> Frontier {
         LogRead::frontier(&self.snapshot()).unwrap()
+    }
+}
+
+/// Chunks whose bytes follow from their id: the first two say how long, a first byte of 0 that it is not here.
+struct Sized;
+
+impl ChunkSource for Sized {
+    fn sealed(&self, ask: &Ask) -> Option<Vec<u8>> {
+        let len = usize::from(u16::from_be_bytes([ask.id.0[0], ask.id.0[1]])) * 40;
+        (ask.id.0[0] > 0).then(|| ask.id.0.iter().copied().cycle().take(len).collect())
     }
 }
 
@@ -179,4 +193,57 @@ async fn garbage_ends_the_session_and_nothing_else() {
         conn.closed().await;
     }
     exchange(&a, &b).await;
+}
+
+async fn asked(a: &Device, b: &Device, ids: &[[u8; 32]]) -> BTreeMap<u64, Option<Vec<u8>>> {
+    let conn = b.link.dial(a.link.id(), Protocol::Sync, &a.link.addresses()).await.unwrap();
+    let (greeted, hello) = oneshot::channel();
+    let name = Name::parse(b"asker").unwrap();
+    let _session = tokio::spawn(run(conn.clone(), b.spaces.clone(), "test".into(), name, greeted));
+    assert_eq!(hello.await.unwrap().name.as_bytes(), b"accepter");
+    let mut stream = ChunkStream::open(&conn, a.space.id()).await.unwrap();
+    let mut answers = BTreeMap::new();
+    for (n, ids) in ids.chunks(50).enumerate() {
+        let ask = |id: &[u8; 32]| Ask { what: What::Chunk, epoch: EpochId([0; 32]), id: ChunkId(*id), at: None };
+        stream.ask(Request { first: n as u64 * 50, asks: ids.iter().map(ask).collect() }).await.unwrap();
+    }
+    while answers.len() < ids.len() {
+        let Some(Answered { ask, sealed }) = stream.answer().await else { break };
+        answers.insert(ask, sealed);
+    }
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_of_every_length_come_as_they_are_and_what_is_missing_is_said() {
+    let founding = founding(2, 31);
+    let net = MemoryNet::new();
+    let link = |n: usize| -> Arc<dyn Link> { Arc::new(net.join(founding.keys[n].id(), everyone())) };
+    let (a, b) = (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)));
+    let ids: Vec<[u8; 32]> =
+        (0..140u8).map(|n| std::array::from_fn(|at| if at == 0 { n } else { n ^ at as u8 })).collect();
+    let answers = asked(&a, &b, &ids).await;
+    assert_eq!(answers.len(), ids.len());
+    for (ask, sealed) in answers {
+        let ask = Ask { what: What::Chunk, epoch: EpochId([0; 32]), id: ChunkId(ids[ask as usize]), at: None };
+        assert_eq!(sealed, Sized.sealed(&ask));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threat_31_chunks_are_served_to_members_alone() {
+    let (founding, foreign) = (founding(1, 32), founding(2, 33));
+    let net = MemoryNet::new();
+    let a = Device::start(&founding, 0, Arc::new(net.join(founding.keys[0].id(), everyone())));
+    let stranger: Arc<dyn Link> = Arc::new(net.join(foreign.keys[1].id(), everyone()));
+    let conn = stranger.dial(a.link.id(), Protocol::Sync, &a.link.addresses()).await.unwrap();
+    let (mut send, mut receive) = conn.open_bi(StreamKind::Control).await.unwrap();
+    write_frame(&mut send, &Opening::Control.to_bytes(), Opening::LEN_MAX).await.unwrap();
+    let hello = Hello { agent: "evil".into(), name: Name::parse(b"x").unwrap(), spaces: Vec::new() };
+    write_frame(&mut send, &Control::Hello(hello).to_bytes(), Control::LEN_MAX).await.unwrap();
+    read::<Control>(&mut receive).await.unwrap();
+    let mut stream = ChunkStream::open(&conn, founding.space).await.unwrap();
+    let ask = Ask { what: What::Chunk, epoch: EpochId([0; 32]), id: ChunkId([9; 32]), at: None };
+    stream.ask(Request { first: 0, asks: vec![ask] }).await.unwrap();
+    assert_eq!(stream.answer().await, None);
 }

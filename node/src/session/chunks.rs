@@ -1,0 +1,184 @@
+//! Chunk streams: answering a peer's requests, and asking a peer.
+//!
+//! Requests are pipelined: whoever asks may send the next before the last was answered. Answers come chunk by chunk, cut
+//! into fragments and packed into frames of about 1 MiB. Which chunk to ask of whom is
+//! [`crate::engine::fetch`]'s; opening and checking what comes is whoever asked's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_bytes::ByteBuf;
+use tokio::sync::mpsc;
+use zerocloud_crdt::id::SpaceId;
+use zerocloud_crdt::limits::FRAGMENT_LEN_MAX;
+use zerocloud_crdt::wire::{Answer, Ask, Assembly, Message, Opening, Piece, PieceBody, Request};
+
+use super::{SessionError, read};
+use crate::link::{Conn, RecvStream, SendStream, StreamKind};
+use crate::wire::write_frame;
+
+/// An answer frame is sent when it holds this much, in bytes.
+const FRAME_LEN: usize = 1 << 20;
+/// Chunks that are sealed ahead of the one that is being sent: 4 MiB each at most.
+const AHEAD_COUNT: usize = 4;
+/// Requests on their way to the stream.
+const REQUEST_QUEUE_COUNT: usize = 8;
+
+/// Where sealed chunks come from. Called on a thread that may block.
+pub trait ChunkSource: Send + Sync + 'static {
+    /// What is asked for, sealed; `None` if it is not here or the file changed since it was scanned.
+    fn sealed(&self, ask: &Ask) -> Option<Vec<u8>>;
+}
+
+/// The answer to one ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// Which ask, counted on from [`Request::first`].
+    pub ask: u64,
+    /// The sealed bytes, as the peer sent them; `None` if it does not have them.
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// Answers requests until the peer ends the stream.
+pub(super) async fn serve(
+    source: Arc<dyn ChunkSource>,
+    mut send: SendStream,
+    mut receive: RecvStream,
+) -> Result<(), SessionError> {
+    while let Some(request) = read::<Request>(&mut receive).await? {
+        let (sealing, mut sealed) = mpsc::channel::<(u64, Option<Vec<u8>>)>(AHEAD_COUNT);
+        let source = source.clone();
+        let worker = tokio::task::spawn_blocking(move || {
+            for (ask, number) in request.asks.iter().zip(request.first..) {
+                if sealing.blocking_send((number, source.sealed(ask))).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut frame = Frame::default();
+        while let Some((ask, sealed_chunk)) = sealed.recv().await {
+            frame.add(&mut send, ask, sealed_chunk).await?;
+            if sealed.is_empty() {
+                frame.flush(&mut send).await?;
+            }
+        }
+        frame.flush(&mut send).await?;
+        // A source that panicked has answered nothing more; the peer is told by the end of the stream.
+        if worker.await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// An answer that is being packed.
+#[derive(Default)]
+struct Frame {
+    pieces: Vec<Piece>,
+    len: usize,
+}
+
+impl Frame {
+    async fn add(&mut self, send: &mut SendStream, ask: u64, sealed: Option<Vec<u8>>) -> Result<(), SessionError> {
+        let Some(sealed) = sealed.filter(|sealed| !sealed.is_empty()) else {
+            self.pieces.push(Piece { ask, body: PieceBody::Missing });
+            return Ok(());
+        };
+        // A sealed chunk is far below 4 GiB: its bound is `SEALED_CHUNK_LEN_MAX`.
+        let total_len = u32::try_from(sealed.len()).unwrap_or(u32::MAX);
+        for fragment in sealed.chunks(FRAGMENT_LEN_MAX) {
+            let body = PieceBody::Fragment { total_len, bytes: ByteBuf::from(fragment) };
+            self.pieces.push(Piece { ask, body });
+            self.len += fragment.len();
+            if self.len >= FRAME_LEN {
+                self.flush(send).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self, send: &mut SendStream) -> Result<(), SessionError> {
+        if !self.pieces.is_empty() {
+            let answer = Answer { pieces: std::mem::take(&mut self.pieces) };
+            self.len = 0;
+            write_frame(send, &answer.to_bytes(), Answer::LEN_MAX).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A stream on which chunks of a space are asked of a peer.
+#[derive(Debug)]
+pub struct ChunkStream {
+    requests: mpsc::Sender<Request>,
+    answers: mpsc::Receiver<Answered>,
+}
+
+impl ChunkStream {
+    /// Opens a stream. It ends when this is dropped, or the peer ends it.
+    ///
+    /// # Errors
+    /// [`SessionError::Closed`] if the connection is gone.
+    pub async fn open(conn: &Conn, space: SpaceId) -> Result<Self, SessionError> {
+        let (mut send, mut receive) = conn.open_bi(StreamKind::Chunk).await?;
+        write_frame(&mut send, &Opening::Chunks { space }.to_bytes(), Opening::LEN_MAX).await?;
+        let (requests, mut queue) = mpsc::channel::<Request>(REQUEST_QUEUE_COUNT);
+        let (answering, answers) = mpsc::channel(AHEAD_COUNT);
+        tokio::spawn(async move {
+            while let Some(request) = queue.recv().await {
+                if write_frame(&mut send, &request.to_bytes(), Request::LEN_MAX).await.is_err() {
+                    return;
+                }
+            }
+            // The peer reads an end at a frame's border and stops serving.
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut send).await;
+        });
+        let conn = conn.clone();
+        tokio::spawn(async move {
+            if let Err(error) = take_answers(&mut receive, &answering).await
+                && !matches!(error, SessionError::Closed(_))
+            {
+                conn.close(crate::link::CloseCode::Violation, &error.to_string());
+            }
+        });
+        Ok(Self { requests, answers })
+    }
+
+    /// Sends a request; waits if several are on their way to the stream.
+    ///
+    /// # Errors
+    /// [`SessionError::OutOfTurn`] if the stream has ended.
+    pub async fn ask(&self, request: Request) -> Result<(), SessionError> {
+        self.requests.send(request).await.map_err(|_| SessionError::OutOfTurn)
+    }
+
+    /// The next answer; `None` when the stream has ended.
+    pub async fn answer(&mut self) -> Option<Answered> {
+        self.answers.recv().await
+    }
+}
+
+async fn take_answers(receive: &mut RecvStream, answering: &mpsc::Sender<Answered>) -> Result<(), SessionError> {
+    // An answer's fragments follow each other; a peer that begins many at once holds no more than it sent.
+    let mut assemblies: BTreeMap<u64, Assembly> = BTreeMap::new();
+    while let Some(answer) = read::<Answer>(receive).await? {
+        for Piece { ask, body } in answer.pieces {
+            let sealed = match body {
+                PieceBody::Missing => None,
+                PieceBody::Fragment { total_len, bytes } => {
+                    let assembly = assemblies.entry(ask).or_default();
+                    match assembly.push(total_len, &bytes).map_err(|_| SessionError::OutOfTurn)? {
+                        Some(sealed) => Some(sealed),
+                        None if assemblies.len() > AHEAD_COUNT => return Err(SessionError::OutOfTurn),
+                        None => continue,
+                    }
+                }
+            };
+            assemblies.remove(&ask);
+            if answering.send(Answered { ask, sealed }).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
