@@ -84,7 +84,12 @@ fn entries() -> (MemoryLog, Vec<Entry>, SignedFrontier) {
     let item = FileId([0x44; 16]);
     let about = id(2, writers[0].actor());
     let meta = Meta { mtime: FileTime { secs: 1, nanos: 2 }, executable: false, executable_differs: true, about };
-    let moved = Place { parent: FileId([0x45; 16]), name: Name::parse(b"b").unwrap(), previous: Some(FileId::ROOT), loser_of: None };
+    let moved = Place {
+        parent: FileId([0x45; 16]),
+        name: Name::parse(b"b").unwrap(),
+        previous: Some(FileId::ROOT),
+        loser_of: None,
+    };
     let second = vec![
         DraftOp { item, write: Write::Meta(Some(meta)), pred: vec![] },
         DraftOp { item, write: Write::Place(moved), pred: vec![id(1, writers[0].actor())] },

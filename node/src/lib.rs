@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod link;
+pub mod tree;
 pub mod volume;
 pub mod watch;
 pub mod wire;

@@ -165,7 +165,8 @@ fn put(byte: u8, target: &[u8], pred: &[OpId]) -> DraftOp {
 }
 
 fn place(byte: u8, name: &str, pred: &[OpId]) -> DraftOp {
-    let place = Place { parent: FileId::ROOT, name: Name::parse(name.as_bytes()).unwrap(), previous: None, loser_of: None };
+    let place =
+        Place { parent: FileId::ROOT, name: Name::parse(name.as_bytes()).unwrap(), previous: None, loser_of: None };
     DraftOp { item: file(byte), write: Write::Place(place), pred: pred.to_vec() }
 }
 
