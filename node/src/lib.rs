@@ -13,6 +13,7 @@ pub mod link;
 pub mod session;
 pub mod space;
 pub mod store;
+pub mod tree;
 pub mod volume;
 pub mod watch;
 pub mod wire;

@@ -4,7 +4,7 @@
 //! have moved is descended only when it is known which row it continues, because its entries are compared with that
 //! row's. Nothing here reads a file.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::identity::{identify, must_be_read};
 use super::{Findings, Parent, Seen, Sighting};
@@ -38,6 +38,8 @@ pub struct Walk<'a, B: BaseRead> {
     deferred: VecDeque<usize>,
     /// Rows that sightings continue.
     claimed: BTreeSet<RowKey>,
+    /// Sightings of directories that continue rows, by the id of the row.
+    found: BTreeMap<FileId, usize>,
     /// How many sightings [`identify`] has looked at, and with how many rows gone.
     looked_at: usize,
     gone_count: usize,
@@ -62,6 +64,7 @@ impl<'a, B: BaseRead> Walk<'a, B> {
             asked: BTreeSet::new(),
             deferred: VecDeque::new(),
             claimed: BTreeSet::new(),
+            found: BTreeMap::new(),
             looked_at: 0,
             gone_count: 0,
             is_full: false,
@@ -220,15 +223,17 @@ impl<'a, B: BaseRead> Walk<'a, B> {
 
     /// Where a known directory was found, if this walk found it elsewhere than base has it.
     pub fn found(&self, id: FileId) -> Result<Option<(Parent, Name)>, B::Error> {
-        for sighting in &self.findings.sightings {
-            if sighting.kind == Kind::Directory
-                && let Some(from) = &sighting.from
-                && self.base.row(from)?.is_some_and(|row| row.id == id)
-            {
-                return Ok(Some((sighting.parent, sighting.local.clone())));
-            }
-        }
-        Ok(None)
+        let sighting = self.sighting(Parent::Known(id));
+        Ok(sighting.map(|sighting| (sighting.parent, sighting.local.clone())))
+    }
+
+    /// The sighting of a directory: of a new one, or of a known one that is not as base has it.
+    pub fn sighting(&self, directory: Parent) -> Option<&Sighting> {
+        let at = match directory {
+            Parent::New(at) => at,
+            Parent::Known(id) => *self.found.get(&id)?,
+        };
+        self.findings.sightings.get(at)
     }
 
     fn depth(&self, at: usize) -> usize {
@@ -303,6 +308,7 @@ impl<'a, B: BaseRead> Walk<'a, B> {
                 Some(from) => {
                     if let Some(row) = self.base.row(&from)? {
                         self.take_back_below(row.id)?;
+                        self.found.insert(row.id, at);
                         self.ask(Parent::Known(row.id));
                     }
                 }

@@ -1,0 +1,204 @@
+//! Executes actions on the tree, so that at each moment every content is reachable under some name, and a crash at any
+//! call leaves old or new, never a mixture.
+//!
+//! A batch: what is staged is synced; what is about to be done is noted ([`Intents`]); it is done; it is synced; base
+//! is written and the notes are cleared, in one transaction; displaced files go to the version store. What a crash
+//! leaves is judged by [`Materialiser::recover`]. What should be done is [`zerocloud_crdt::plan`]'s.
+
+mod act;
+mod compare;
+mod prepare;
+mod recover;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use zerocloud_crdt::base::{BaseOverlay, BaseRow};
+use zerocloud_crdt::id::FileId;
+use zerocloud_crdt::plan::Action;
+
+use self::act::Actor;
+pub use self::recover::{Recovered, Trust};
+use super::handles::Handles;
+use super::ledger::{Commit, Deed, Displaced, Intents, Ledger};
+use super::stage::Staged;
+use super::versions::{self, VersionRow};
+use super::{TempNames, TreeError};
+use crate::clock::WallTime;
+use crate::volume::{Control, Volume, VolumeError, VolumeErrorKind};
+
+/// Bytes of one batch: what one `syncfs` may have to write.
+pub const BATCH_LEN_MAX: u64 = 256 << 20;
+/// Actions of one batch.
+pub const BATCH_COUNT_MAX: usize = 10_000;
+/// Below so many actions each file and directory is synced by itself: `syncfs` waits for everybody's writes.
+const FEW: usize = 8;
+
+/// One action, and the file or link that it puts in place.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// What to do. Each item once in a batch.
+    pub action: Action,
+    /// For a [`Action::Create`] or [`Action::Replace`] of a file or link.
+    pub staged: Option<Staged>,
+}
+
+/// What became of one action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done; the row that base has by now, if any.
+    Done(Option<Box<BaseRow>>),
+    /// The disk is not as base has it, and nothing was changed: a scan comes first. What was staged is still there.
+    Blocked(Blocked),
+    /// The file system refused; to be tried again when that may have changed. What was staged is still there.
+    Failed(VolumeErrorKind),
+    /// The disk was full before its turn came.
+    NotTried,
+}
+
+/// How the disk is not as base has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Blocked {
+    /// The directory is not there, or another one stands in its place.
+    #[error("its directory is not as it was")]
+    NoDirectory,
+    /// There is nothing.
+    #[error("it is not there any more")]
+    Missing,
+    /// Something was changed that no scan has seen.
+    #[error("it was changed meanwhile")]
+    Changed,
+    /// Something stands where something is to come.
+    #[error("something else has its name")]
+    Occupied,
+    /// A directory that is to go has something in it.
+    #[error("the directory is not empty")]
+    NotEmpty,
+    /// Nothing was staged, or something else.
+    #[error("its content is not staged")]
+    NotStaged,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// One for each job, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// Local edits that were met in the moment of a change: to be published.
+    pub displaced: Vec<Displaced>,
+    /// What went to the version store: to be looked at again after [`versions::SECOND_LOOK_DELAY`].
+    pub versions: Vec<VersionRow>,
+}
+
+/// Acts on one volume.
+#[derive(Clone)]
+pub struct Materialiser {
+    volume: Arc<dyn Volume>,
+    names: Arc<TempNames>,
+}
+
+impl Materialiser {
+    /// A materialiser. `names` is shared with the staging.
+    pub const fn new(volume: Arc<dyn Volume>, names: Arc<TempNames>) -> Self {
+        Self { volume, names }
+    }
+
+    /// Does one batch. `now` is noted for what goes to the version store.
+    ///
+    /// # Errors
+    /// [`TreeError::NotRecovered`] if intents of an earlier batch are there; [`TreeError::Volume`] if the root is gone
+    /// or a sync failed, [`TreeError::Store`]: the batch is then unfinished, and [`recover`](Self::recover) must come
+    /// before the next one.
+    pub fn run<L: Ledger>(&self, ledger: &mut L, jobs: &[Job], now: WallTime) -> Result<Batch, TreeError<L::Error>> {
+        if ledger.intents().map_err(TreeError::Store)?.is_some() {
+            return Err(TreeError::NotRecovered);
+        }
+        self.volume.check_root()?;
+        let control = self.volume.control()?;
+        let has_exchange = self.volume.supports_exchange()?;
+        let mut handles = Handles::new(self.volume.root(), control.tmp.clone());
+        let (mut deeds, mut plans) = (Vec::new(), Vec::with_capacity(jobs.len()));
+        for job in jobs {
+            let planned =
+                prepare::prepare(&*ledger, &control, &mut handles, job, || self.names.next(super::DEL), has_exchange)?;
+            if let prepare::Planned::Deed(deed) = &planned {
+                deeds.push(deed.clone());
+            }
+            plans.push(planned);
+        }
+        let is_few = deeds.len() < FEW;
+        if !deeds.is_empty() {
+            self.sync_staged(&control, &deeds, is_few)?;
+            let tmp_inode = control.tmp.stat_self()?.ino;
+            ledger.note_intents(Intents { tmp_inode, deeds }).map_err(TreeError::Store)?;
+        }
+        let mut actor = Actor {
+            volume: &*self.volume,
+            control: &control,
+            is_few,
+            is_changed: false,
+            overlay: BaseOverlay::new(&*ledger),
+            handles,
+            touched: Vec::new(),
+            written: Vec::new(),
+            versions: Vec::new(),
+            displaced: Vec::new(),
+            now,
+        };
+        let (outcomes, done) = actor.act_all(jobs, plans)?;
+        actor.sync()?;
+        let Actor { overlay, versions, displaced, .. } = actor;
+        let (base, batch) = (overlay.into_changes(), Batch { outcomes, displaced, versions });
+        self.commit(ledger, &control, batch, base, done)
+    }
+
+    fn commit<L: Ledger>(
+        &self,
+        ledger: &mut L,
+        control: &Control,
+        batch: Batch,
+        base: zerocloud_crdt::base::BaseChanges,
+        done: BTreeSet<FileId>,
+    ) -> Result<Batch, TreeError<L::Error>> {
+        let commit = Commit { base, versions: batch.versions.clone(), displaced: batch.displaced.clone(), done };
+        ledger.commit(commit).map_err(TreeError::Store)?;
+        let stored = batch.versions.iter().map(|row| &row.stored);
+        for stored in stored.chain(batch.displaced.iter().map(|displaced| &displaced.stored)) {
+            match versions::keep(&*self.volume, control, stored) {
+                Err(error) if super::is_fatal(error.kind()) => return Err(error.into()),
+                // It is found where it is, and brought over at the next start.
+                _ => {}
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Brings what is staged to stable storage, before anything can come to point to it.
+    fn sync_staged(&self, control: &Control, deeds: &[Deed], is_few: bool) -> Result<(), VolumeError> {
+        let temps: Vec<&String> = deeds
+            .iter()
+            .filter_map(|deed| match deed {
+                Deed::Create { temp, .. } | Deed::Replace { temp, .. } => Some(temp),
+                _ => None,
+            })
+            .collect();
+        if temps.is_empty() {
+            return Ok(());
+        }
+        if !is_few {
+            return self.volume.sync_all();
+        }
+        for temp in temps {
+            match control.tmp.open_file(temp.as_bytes()) {
+                Ok(file) => file.sync()?,
+                // A link has no content of its own to be synced.
+                Err(error) if error.kind() == VolumeErrorKind::IsALink => {}
+                // A file that its owner may not read can't be opened.
+                Err(error) if error.kind() == VolumeErrorKind::PermissionDenied => return self.volume.sync_all(),
+                Err(error) if error.kind() == VolumeErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        control.tmp.sync()
+    }
+}

@@ -1,0 +1,361 @@
+//! Doing what was noted, one action after the other.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use zerocloud_crdt::base::{BaseOverlay, BaseRead, BaseRow, Fingerprint, PARKED, RowKey};
+use zerocloud_crdt::id::FileId;
+use zerocloud_crdt::register::{FileTime, Kind};
+
+use super::super::handles::Handles;
+use super::super::ledger::{Deed, Displaced};
+use super::super::versions::VersionRow;
+use super::super::{TreeError, fingerprint, found, is_fatal, is_same_but_ctime, kind_of, volume_time};
+use super::compare::{Verdict, compare};
+use super::prepare::{Planned, open};
+use super::{Blocked, Job, Outcome};
+use crate::clock::WallTime;
+use crate::volume::{At, Control, Stat, Volume, VolumeDirectory, VolumeError, VolumeErrorKind, VolumeFile};
+
+/// Stands for a fingerprint that is not known yet.
+pub(super) const UNKNOWN: Fingerprint = Fingerprint {
+    inode: 0,
+    birth: None,
+    len: 0,
+    mtime: FileTime { secs: 0, nanos: 0 },
+    ctime: FileTime { secs: 0, nanos: 0 },
+    mode: 0,
+};
+
+/// One batch in progress.
+pub(super) struct Actor<'a, B: BaseRead> {
+    pub(super) volume: &'a dyn Volume,
+    pub(super) control: &'a Control,
+    /// Whether each directory and file is synced by itself.
+    pub(super) is_few: bool,
+    /// Whether anything was changed on disk.
+    pub(super) is_changed: bool,
+    /// Base with what was done so far.
+    pub(super) overlay: BaseOverlay<'a, B>,
+    pub(super) handles: Handles,
+    /// Directories whose names changed, if they are few: each is a file descriptor.
+    pub(super) touched: Vec<Arc<dyn VolumeDirectory>>,
+    /// Files whose time or mode changed, if they are few.
+    pub(super) written: Vec<Arc<dyn VolumeFile>>,
+    pub(super) versions: Vec<VersionRow>,
+    pub(super) displaced: Vec<Displaced>,
+    pub(super) now: WallTime,
+}
+
+/// Why an action was not done.
+pub(super) enum Refusal {
+    Blocked(Blocked),
+    Volume(VolumeError),
+    /// In the middle of an action: only a recovery can tell what became of it.
+    Unfinished(VolumeError),
+}
+
+impl From<VolumeError> for Refusal {
+    fn from(error: VolumeError) -> Self {
+        match error.kind() {
+            VolumeErrorKind::NotFound => Self::Blocked(Blocked::Missing),
+            VolumeErrorKind::Exists => Self::Blocked(Blocked::Occupied),
+            VolumeErrorKind::NotEmpty => Self::Blocked(Blocked::NotEmpty),
+            VolumeErrorKind::IsALink | VolumeErrorKind::WrongKind | VolumeErrorKind::NotADirectory => {
+                Self::Blocked(Blocked::Changed)
+            }
+            VolumeErrorKind::IntoItself => Self::Blocked(Blocked::NoDirectory),
+            _ => Self::Volume(error),
+        }
+    }
+}
+
+/// One outcome for each job, and the items of which something was done.
+type Acted = (Vec<Outcome>, BTreeSet<FileId>);
+
+type Done = Result<Option<BaseRow>, Refusal>;
+
+impl<B: BaseRead> Actor<'_, B> {
+    pub(super) fn act_all(&mut self, jobs: &[Job], plans: Vec<Planned>) -> Result<Acted, TreeError<B::Error>> {
+        let (mut outcomes, mut done, mut is_full) = (Vec::with_capacity(jobs.len()), BTreeSet::new(), false);
+        for (job, planned) in jobs.iter().zip(plans) {
+            let outcome = match planned {
+                Planned::Not(outcome) => outcome,
+                Planned::Note(key, row) => {
+                    self.overlay.put(key, (*row).clone());
+                    Outcome::Done(Some(row))
+                }
+                Planned::Deed(_) if is_full => Outcome::NotTried,
+                Planned::Deed(deed) => self.act(&deed)?,
+            };
+            match &outcome {
+                Outcome::Done(_) => drop(done.insert(job.action.source())),
+                Outcome::Failed(VolumeErrorKind::NoSpace) => is_full = true,
+                Outcome::Failed(_) | Outcome::Blocked(_) | Outcome::NotTried => {}
+            }
+            outcomes.push(outcome);
+        }
+        Ok((outcomes, done))
+    }
+
+    fn act(&mut self, deed: &Deed) -> Result<Outcome, TreeError<B::Error>> {
+        let key = match deed {
+            Deed::Create { key, .. }
+            | Deed::CreateDirectory { key, .. }
+            | Deed::Replace { key, .. }
+            | Deed::Delete { key, .. }
+            | Deed::RemoveDirectory { key, .. }
+            | Deed::SetMeta { key, .. } => key,
+            Deed::Move { to, .. } => to,
+        };
+        let comes = matches!(deed, Deed::Create { .. } | Deed::CreateDirectory { .. } | Deed::Move { .. });
+        if comes && self.overlay.row(key).map_err(TreeError::Store)?.is_some() {
+            return Ok(Outcome::Blocked(Blocked::Occupied));
+        }
+        let directory = match open(&self.overlay, &mut self.handles, key.parent)? {
+            Ok(directory) => directory,
+            Err(outcome) => return Ok(outcome),
+        };
+        let outcome = match deed {
+            Deed::Create { new, temp, .. } => self.create(&*directory, key, new, temp),
+            Deed::CreateDirectory { new, .. } => create_directory(&*directory, key, new),
+            Deed::Replace { old, new, temp, aside, .. } => match aside {
+                None => self.exchange(&*directory, key, old, new, temp),
+                Some(aside) => self.put_aside(&*directory, key, old, new, temp, aside),
+            },
+            Deed::Delete { old, temp, .. } => self.delete(&*directory, key, old, temp),
+            Deed::Move { from, new, .. } => match open(&self.overlay, &mut self.handles, from.parent)? {
+                Ok(source) => {
+                    let outcome = self.rename(&*source, from, &*directory, key, new);
+                    self.touch(source);
+                    outcome
+                }
+                Err(outcome) => return Ok(outcome),
+            },
+            Deed::RemoveDirectory { .. } => {
+                found(directory.remove_directory(key.local.as_bytes())).map(|_| None).map_err(Refusal::from)
+            }
+            Deed::SetMeta { new, .. } => self.set_meta(&*directory, key, new),
+        };
+        let row = match outcome {
+            Ok(row) => row,
+            Err(Refusal::Blocked(blocked)) => return Ok(Outcome::Blocked(blocked)),
+            Err(Refusal::Unfinished(error)) => return Err(error.into()),
+            Err(Refusal::Volume(error)) if is_fatal(error.kind()) => return Err(error.into()),
+            Err(Refusal::Volume(error)) => return Ok(Outcome::Failed(error.kind())),
+        };
+        self.touch(directory);
+        if let Deed::Move { from, .. } = deed {
+            self.overlay.remove(from.clone());
+        }
+        if let Deed::RemoveDirectory { .. } = deed
+            && let Some(gone) = self.overlay.row(key).map_err(TreeError::Store)?
+        {
+            self.handles.forget(gone.id);
+        }
+        match &row {
+            Some(row) => self.overlay.put(key.clone(), row.clone()),
+            None => self.overlay.remove(key.clone()),
+        }
+        Ok(Outcome::Done(row.map(Box::new)))
+    }
+
+    fn touch(&mut self, directory: Arc<dyn VolumeDirectory>) {
+        self.is_changed = true;
+        if self.is_few {
+            self.touched.push(directory);
+        }
+    }
+
+    pub(super) fn tmp<'n>(&'n self, name: &'n str) -> At<'n> {
+        At { directory: &*self.control.tmp, name: name.as_bytes() }
+    }
+
+    fn create(&self, directory: &dyn VolumeDirectory, key: &RowKey, new: &BaseRow, temp: &str) -> Done {
+        let to = At { directory, name: key.local.as_bytes() };
+        self.volume.rename_noreplace(self.tmp(temp), to).map_err(occupied)?;
+        Ok(Some(settled(directory, key, new)))
+    }
+
+    /// Puts the new file in place and the old one under its temporary name, in one step; then looks at what it was.
+    fn exchange(
+        &mut self,
+        directory: &dyn VolumeDirectory,
+        key: &RowKey,
+        old: &BaseRow,
+        new: &BaseRow,
+        temp: &str,
+    ) -> Done {
+        check_as_base(directory, key, old)?;
+        let place = At { directory, name: key.local.as_bytes() };
+        self.volume.exchange(self.tmp(temp), place)?;
+        let (stat, verdict) = self.look_at_displaced(temp, old).map_err(Refusal::Unfinished)?;
+        if verdict == Verdict::OtherKind && self.volume.exchange(self.tmp(temp), place).is_ok() {
+            return Err(Refusal::Blocked(Blocked::Changed));
+        }
+        self.keep(temp, key, old, &stat, verdict);
+        Ok(Some(settled(directory, key, new)))
+    }
+
+    /// The same where names can't be exchanged: for a moment nothing stands there.
+    fn put_aside(
+        &mut self,
+        directory: &dyn VolumeDirectory,
+        key: &RowKey,
+        old: &BaseRow,
+        new: &BaseRow,
+        temp: &str,
+        aside: &str,
+    ) -> Done {
+        check_as_base(directory, key, old)?;
+        let place = At { directory, name: key.local.as_bytes() };
+        self.volume.park(place, self.tmp(aside))?;
+        let (stat, verdict) = self.look_at_displaced(aside, old).map_err(Refusal::Unfinished)?;
+        let put = match verdict {
+            Verdict::OtherKind => Err(Refusal::Blocked(Blocked::Changed)),
+            Verdict::AsBase | Verdict::Edited => self.volume.rename_noreplace(self.tmp(temp), place).map_err(occupied),
+        };
+        if let Err(refusal) = put {
+            // Back, unless somebody has made something there: then that is what the next scan sees.
+            if self.volume.rename_noreplace(self.tmp(aside), place).is_err() {
+                self.keep(aside, key, old, &stat, verdict);
+            }
+            return Err(refusal);
+        }
+        self.keep(aside, key, old, &stat, verdict);
+        Ok(Some(settled(directory, key, new)))
+    }
+
+    fn delete(&mut self, directory: &dyn VolumeDirectory, key: &RowKey, old: &BaseRow, temp: &str) -> Done {
+        check_as_base(directory, key, old)?;
+        let place = At { directory, name: key.local.as_bytes() };
+        self.volume.park(place, self.tmp(temp))?;
+        let (stat, verdict) = self.look_at_displaced(temp, old).map_err(Refusal::Unfinished)?;
+        if verdict == Verdict::OtherKind && self.volume.rename_noreplace(self.tmp(temp), place).is_ok() {
+            return Err(Refusal::Blocked(Blocked::Changed));
+        }
+        self.keep(temp, key, old, &stat, verdict);
+        Ok(None)
+    }
+
+    fn rename(
+        &self,
+        source: &dyn VolumeDirectory,
+        from: &RowKey,
+        target: &dyn VolumeDirectory,
+        to: &RowKey,
+        new: &BaseRow,
+    ) -> Done {
+        let before = source.stat(from.local.as_bytes())?;
+        if kind_of(before.kind) != Some(new.kind) {
+            return Err(Refusal::Blocked(Blocked::Changed));
+        }
+        let old = At { directory: source, name: from.local.as_bytes() };
+        let place = At { directory: target, name: to.local.as_bytes() };
+        if to.parent == PARKED {
+            self.volume.park(old, place)?;
+        } else {
+            self.volume.rename_noreplace(old, place)?;
+        }
+        // An edit that no scan has seen moves with the file, and the row keeps what tells of it.
+        if fingerprint(&before) != new.print {
+            return Ok(Some(new.clone()));
+        }
+        Ok(Some(settled(target, to, new)))
+    }
+
+    fn set_meta(&mut self, directory: &dyn VolumeDirectory, key: &RowKey, new: &BaseRow) -> Done {
+        let file = directory.open_file(key.local.as_bytes())?;
+        let stat = file.stat()?;
+        if fingerprint(&stat) != new.print {
+            return Err(Refusal::Blocked(Blocked::Changed));
+        }
+        if stat.is_executable() != new.executable {
+            file.set_executable(new.executable)?;
+        }
+        if let Some(mtime) = new.mtime {
+            file.set_mtime(volume_time(mtime))?;
+        }
+        let mut row = new.clone();
+        row.print = fingerprint(&file.stat()?);
+        if self.is_few {
+            self.written.push(file);
+        }
+        Ok(Some(row))
+    }
+
+    pub(super) fn look_at_displaced(&self, temp: &str, old: &BaseRow) -> Result<(Stat, Verdict), VolumeError> {
+        let stat = self.control.tmp.stat(temp.as_bytes())?;
+        let verdict = compare(&*self.control.tmp, temp.as_bytes(), &stat, old)?;
+        Ok((stat, verdict))
+    }
+
+    /// Notes a displaced file: a version, or a local edit.
+    pub(super) fn keep(&mut self, stored: &str, key: &RowKey, row: &BaseRow, stat: &Stat, verdict: Verdict) {
+        let (stored, print) = (stored.to_owned(), fingerprint(stat));
+        if verdict == Verdict::AsBase {
+            let origin = Some((key.clone(), row.clone()));
+            self.versions.push(VersionRow { stored, origin, print, kept_at_ms: self.now.as_milliseconds() });
+        } else {
+            let (key, row, kind) = (key.clone(), row.clone(), kind_of(stat.kind));
+            self.displaced.push(Displaced { stored, key, row, kind, print });
+        }
+    }
+
+    /// Brings what was done to stable storage.
+    pub(super) fn sync(&self) -> Result<(), VolumeError> {
+        if !self.is_changed {
+            return Ok(());
+        }
+        if !self.is_few {
+            return self.volume.sync_all();
+        }
+        for file in &self.written {
+            file.sync()?;
+        }
+        for directory in &self.touched {
+            directory.sync()?;
+        }
+        self.control.tmp.sync()
+    }
+}
+
+/// Nothing of this name to be found means for a temporary file that it was taken away.
+fn occupied(error: VolumeError) -> Refusal {
+    match error.kind() {
+        VolumeErrorKind::NotFound => Refusal::Blocked(Blocked::NotStaged),
+        _ => error.into(),
+    }
+}
+
+fn create_directory(directory: &dyn VolumeDirectory, key: &RowKey, new: &BaseRow) -> Done {
+    directory.create_directory(key.local.as_bytes())?;
+    let mut row = new.clone();
+    // Without it the directory counts as another one until the next scan.
+    row.print = directory.stat(key.local.as_bytes()).map_or(UNKNOWN, |stat| fingerprint(&stat));
+    Ok(Some(row))
+}
+
+/// Whether exactly what base has stands at a row's path.
+fn check_as_base(directory: &dyn VolumeDirectory, key: &RowKey, old: &BaseRow) -> Result<(), Refusal> {
+    let stat = directory.stat(key.local.as_bytes())?;
+    let is_same = kind_of(stat.kind) == Some(old.kind) && fingerprint(&stat) == old.print;
+    if is_same { Ok(()) } else { Err(Refusal::Blocked(Blocked::Changed)) }
+}
+
+/// A row with the fingerprint that the file has at its place: a rename has changed its ctime. If something else stands
+/// there already, the row keeps what it was written with, and the next scan sees the difference.
+pub(super) fn settled(directory: &dyn VolumeDirectory, key: &RowKey, new: &BaseRow) -> BaseRow {
+    let mut row = new.clone();
+    if let Ok(stat) = directory.stat(key.local.as_bytes()) {
+        let print = fingerprint(&stat);
+        let is_same = match new.kind {
+            Kind::Directory => print.inode == new.print.inode,
+            Kind::File | Kind::Symlink => is_same_but_ctime(&print, &new.print),
+        };
+        if is_same && kind_of(stat.kind) == Some(new.kind) {
+            row.print = print;
+        }
+    }
+    row
+}

@@ -1,0 +1,157 @@
+//! From an action to what is noted before it is done.
+
+use zerocloud_crdt::base::{BaseRead, BaseRow, PARKED, RowKey};
+use zerocloud_crdt::id::FileId;
+use zerocloud_crdt::plan::{Action, parked_name};
+use zerocloud_crdt::register::Kind;
+use zerocloud_crdt::scan::Parent;
+use zerocloud_crdt::view::ViewEntry;
+
+use super::super::handles::{Handles, InBase, OpenError};
+use super::super::ledger::Deed;
+use super::super::stage::Staged;
+use super::super::{TreeError, fingerprint, found, is_fatal, is_same_but_ctime, kind_of};
+use super::{Blocked, Job, Outcome};
+use crate::volume::{Control, Stat, VolumeError, VolumeErrorKind};
+
+/// What is to become of a job.
+#[expect(clippy::large_enum_variant, reason = "nearly all of a batch are deeds")]
+pub(super) enum Planned {
+    /// It is noted, then done.
+    Deed(Deed),
+    /// Base changes, the disk does not.
+    Note(RowKey, Box<BaseRow>),
+    /// It can't be done.
+    Not(Outcome),
+}
+
+/// Looks at the disk and says what a job will do. Changes nothing.
+pub(super) fn prepare<B: BaseRead>(
+    base: &B,
+    control: &Control,
+    handles: &mut Handles,
+    job: &Job,
+    temp: impl FnOnce() -> String,
+    has_exchange: bool,
+) -> Result<Planned, TreeError<B::Error>> {
+    let deed = match &job.action {
+        Action::Note { key, row } => return Ok(Planned::Note(key.clone(), Box::new(row.clone()))),
+        Action::Create { key, entry } if entry.kind == Kind::Directory => {
+            Deed::CreateDirectory { key: key.clone(), new: BaseRow::of_entry(entry, super::act::UNKNOWN) }
+        }
+        Action::Create { key, entry } => match staged_of(control, job, entry)? {
+            Some(staged) => {
+                let new = BaseRow::of_entry(entry, staged.print);
+                Deed::Create { key: key.clone(), new, temp: staged.temp.clone() }
+            }
+            None => return Ok(Planned::Not(Outcome::Blocked(Blocked::NotStaged))),
+        },
+        Action::Replace { key, old, entry } => match staged_of(control, job, entry)? {
+            Some(staged) => Deed::Replace {
+                key: key.clone(),
+                new: in_place_of(old, BaseRow::of_entry(entry, staged.print)),
+                old: old.clone(),
+                temp: staged.temp.clone(),
+                aside: (!has_exchange).then(temp),
+            },
+            None => return Ok(Planned::Not(Outcome::Blocked(Blocked::NotStaged))),
+        },
+        Action::SetMeta { key, old, entry } => {
+            Deed::SetMeta { key: key.clone(), new: in_place_of(old, BaseRow::of_entry(entry, old.print)) }
+        }
+        Action::Delete { key, old } => Deed::Delete { key: key.clone(), old: old.clone(), temp: temp() },
+        Action::RemoveDirectory { key, .. } => match look(base, handles, key)? {
+            Looked::There(stat) if kind_of(stat.kind) != Some(Kind::Directory) => {
+                return Ok(Planned::Not(Outcome::Blocked(Blocked::Changed)));
+            }
+            Looked::There(stat) => Deed::RemoveDirectory { key: key.clone(), inode: Some(stat.ino) },
+            Looked::Nothing => Deed::RemoveDirectory { key: key.clone(), inode: None },
+            Looked::Not(outcome) => return Ok(Planned::Not(outcome)),
+        },
+        Action::Move { from, to, old, at } => {
+            let mut new = old.clone();
+            (new.view_parent, new.view_name) = at.clone();
+            return moved(base, handles, from, to, new);
+        }
+        Action::Park { from, old } => {
+            let Some(local) = parked_name(old.id) else { return Ok(Planned::Not(Outcome::NotTried)) };
+            return moved(base, handles, from, &RowKey { parent: PARKED, local }, old.clone());
+        }
+    };
+    Ok(Planned::Deed(deed))
+}
+
+fn moved<B: BaseRead>(
+    base: &B,
+    handles: &mut Handles,
+    from: &RowKey,
+    to: &RowKey,
+    new: BaseRow,
+) -> Result<Planned, TreeError<B::Error>> {
+    Ok(match look(base, handles, from)? {
+        Looked::There(stat) if kind_of(stat.kind) == Some(new.kind) => {
+            Planned::Deed(Deed::Move { from: from.clone(), to: to.clone(), inode: stat.ino, new })
+        }
+        Looked::There(_) => Planned::Not(Outcome::Blocked(Blocked::Changed)),
+        Looked::Nothing => Planned::Not(Outcome::Blocked(Blocked::Missing)),
+        Looked::Not(outcome) => Planned::Not(outcome),
+    })
+}
+
+/// What was staged for an entry, if it is still there: a temporary name that holds nothing means done to a recovery.
+fn staged_of<'j>(control: &Control, job: &'j Job, entry: &ViewEntry) -> Result<Option<&'j Staged>, VolumeError> {
+    let Some(staged) = job.staged.as_ref().filter(|staged| staged.kind == entry.kind && staged.hash == entry.hash)
+    else {
+        return Ok(None);
+    };
+    let stat = found(control.tmp.stat(staged.temp.as_bytes()))?;
+    Ok(stat.is_some_and(|stat| is_same_but_ctime(&fingerprint(&stat), &staged.print)).then_some(staged))
+}
+
+/// A row that takes another's path stands for the place that the other notes: moving is an action of its own.
+fn in_place_of(old: &BaseRow, mut new: BaseRow) -> BaseRow {
+    (new.view_parent, new.view_name) = (old.view_parent, old.view_name.clone());
+    new
+}
+
+enum Looked {
+    There(Stat),
+    Nothing,
+    Not(Outcome),
+}
+
+fn look<B: BaseRead>(base: &B, handles: &mut Handles, key: &RowKey) -> Result<Looked, TreeError<B::Error>> {
+    let directory = match open(base, handles, key.parent)? {
+        Ok(directory) => directory,
+        Err(outcome) => return Ok(Looked::Not(outcome)),
+    };
+    match directory.stat(key.local.as_bytes()) {
+        Ok(stat) => Ok(Looked::There(stat)),
+        Err(error) if error.kind() == VolumeErrorKind::NotFound => Ok(Looked::Nothing),
+        Err(error) if is_fatal(error.kind()) => Err(error.into()),
+        Err(error) => Ok(Looked::Not(Outcome::Failed(error.kind()))),
+    }
+}
+
+pub(super) type Directory = std::sync::Arc<dyn crate::volume::VolumeDirectory>;
+
+/// Opens the directory of a row, or says why its action can't be done.
+pub(super) fn open<B: BaseRead>(
+    base: &B,
+    handles: &mut Handles,
+    directory: FileId,
+) -> Result<Result<Directory, Outcome>, TreeError<B::Error>> {
+    match handles.open(&InBase(base), Parent::Known(directory)) {
+        Ok(handle) => Ok(Ok(handle)),
+        Err(OpenError::Store(error)) => Err(TreeError::Store(error)),
+        Err(OpenError::NotAsNoted) => Ok(Err(Outcome::Blocked(Blocked::NoDirectory))),
+        Err(OpenError::Volume(error)) if is_fatal(error.kind()) => Err(error.into()),
+        Err(OpenError::Volume(error)) => Ok(Err(match error.kind() {
+            VolumeErrorKind::NotFound
+            | VolumeErrorKind::IsALink
+            | VolumeErrorKind::NotADirectory
+            | VolumeErrorKind::CrossDevice => Outcome::Blocked(Blocked::NoDirectory),
+            kind => Outcome::Failed(kind),
+        })),
+    }
+}

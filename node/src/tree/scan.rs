@@ -1,0 +1,361 @@
+//! Runs a walk over a volume: lists and looks, opens nothing but directories. What has to be read is read by
+//! [`read_findings`], part by part.
+
+mod read;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+pub(super) use self::read::read_content_hash;
+pub use self::read::{Contents, Previous, Read, ReadError, ReadFindings, read_content, read_findings, read_stored};
+use super::handles::{Handles, InBase, Locate, OpenError, Step};
+use super::marker::{Marker, MarkerError};
+use super::{PARKED_PREFIX, TreeError, fingerprint, is_fatal, kind_of};
+use crate::volume::{Kind, TMP, Volume, VolumeDirectory, VolumeError, VolumeErrorKind};
+use zerocloud_crdt::base::{BaseRead, PARKED, RowKey};
+use zerocloud_crdt::id::{FileId, SpaceId};
+use zerocloud_crdt::limits::LINK_TARGET_LEN_MAX;
+use zerocloud_crdt::name::{CONTROL, Name, NameError, escape};
+use zerocloud_crdt::register;
+use zerocloud_crdt::scan::{Findings, Listed, Parent, Sighting, Walk};
+
+/// How far a scan goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The whole tree.
+    Full,
+    /// These directories, and whatever in them is new or moved.
+    Directories(Vec<FileId>),
+}
+
+/// What a scan found, not yet read.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    /// To be cut by `zerocloud_crdt::scan::batches` and read.
+    pub findings: Findings,
+    /// What could not be looked at, or is left out.
+    pub problems: Vec<Problem>,
+}
+
+/// Something on disk that is not synced as it stands, or not seen: nothing of it counts as deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The names from the root down; raw bytes, because some are refused.
+    pub path: Vec<Box<[u8]>>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why something is not synced, or only with a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// No device could hold it.
+    #[error("it is left out: {0}")]
+    Name(NameError),
+    /// A FIFO, socket or device.
+    #[error("it is neither file, directory nor link, and is left out")]
+    Special,
+    /// A mount point.
+    #[error("another file system is mounted here; it is left out")]
+    OtherFilesystem,
+    /// Synced, as a file of its own.
+    #[error("the file has {count} names (hard links), which other devices will have as separate files")]
+    HardLinked {
+        /// Its names.
+        count: u64,
+    },
+    /// A directory whose list could not be had.
+    #[error("the directory can't be listed: {0}")]
+    Unlisted(VolumeErrorKind),
+    /// A file, link or name that could not be looked at or read.
+    #[error("it can't be read: {0}")]
+    Unreadable(VolumeErrorKind),
+    /// It kept changing while it was read.
+    #[error("it changes while it is read; it will be tried again")]
+    Unstable,
+    /// It stood there no more, or as something else.
+    #[error("it was replaced while the folder was scanned; it will be looked at again")]
+    Replaced,
+    /// Above what can be stored.
+    #[error("it is too long to be synced")]
+    TooLong,
+    /// The keys of an epoch are missing.
+    #[error("the keys that it would be named with are not known yet")]
+    NoKeys,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", escape(&self.path.join(&b'/')), self.reason)
+    }
+}
+
+/// Walks over the tree of `space`.
+///
+/// A row whose path can't be looked at (permissions, something mounted over it) is taken as unchanged: absence is not
+/// deletion.
+///
+/// # Errors
+/// [`TreeError::Marker`] if the folder is not that of `space`; [`TreeError::Volume`] if the root is gone or can't be
+/// listed. Nothing that was found counts then.
+pub fn scan<B: BaseRead>(
+    volume: &dyn Volume,
+    base: &B,
+    space: SpaceId,
+    extent: &Extent,
+) -> Result<Scanned, TreeError<B::Error>> {
+    volume.check_root()?;
+    let marker = Marker::read(volume)?;
+    if marker.space != space {
+        return Err(MarkerError::OtherSpace { found: marker.space }.into());
+    }
+    let root = volume.root();
+    let dev = root.stat_self()?.dev;
+    let control = root.open_directory(CONTROL.as_bytes())?;
+    let mut walk = match extent {
+        Extent::Full => Walk::full(base),
+        Extent::Directories(directories) => Walk::of_directories(base, directories.iter().copied()),
+    };
+    let tmp = match super::found(control.open_directory(TMP))? {
+        Some(tmp) => tmp,
+        None => volume.control()?.tmp,
+    };
+    let mut lister = Lister { base, dev, handles: Handles::new(root, tmp), problems: Vec::new() };
+    while let Some(directory) = walk.next_directory().map_err(TreeError::Store)? {
+        match lister.list(&walk, directory)? {
+            Listing::Complete { inode, entries } => walk.handle_listing(directory, inode, entries),
+            Listing::Missing => walk.handle_missing(directory),
+            Listing::Failed => walk.handle_unlisted(directory),
+        }
+        .map_err(TreeError::Store)?;
+    }
+    // A disk that was unmounted meanwhile leaves an empty directory behind.
+    volume.check_root()?;
+    let (findings, _) = walk.finish().map_err(TreeError::Store)?;
+    Ok(Scanned { findings, problems: lister.problems })
+}
+
+/// What became of the wish to list a directory.
+enum Listing {
+    /// All that is in it.
+    Complete {
+        /// The directory's own inode.
+        inode: u64,
+        /// What is in it.
+        entries: Vec<Listed>,
+    },
+    /// It is not where base has it; the walk looks for it.
+    Missing,
+    /// It can't be listed; that was reported.
+    Failed,
+}
+
+struct Lister<'a, B> {
+    base: &'a B,
+    dev: u64,
+    handles: Handles,
+    problems: Vec<Problem>,
+}
+
+impl<B: BaseRead> Lister<'_, B> {
+    fn list(&mut self, walk: &Walk<'_, B>, directory: Parent) -> Result<Listing, TreeError<B::Error>> {
+        let locate = InWalk { walk, base: self.base };
+        // Where base has it and no more is known: what stands there may have come from elsewhere, or be gone.
+        let is_guess = walk.sighting(directory).is_none()
+            && !matches!(directory, Parent::Known(FileId::ROOT | PARKED) | Parent::New(_));
+        let handle = match self.handles.open(&locate, directory) {
+            Ok(handle) => handle,
+            Err(OpenError::Store(error)) => return Err(TreeError::Store(error)),
+            Err(OpenError::Volume(error)) if is_guess && is_absence(error.kind()) => return Ok(Listing::Missing),
+            Err(OpenError::Volume(error)) => return self.unlisted(&locate, directory, error),
+            Err(OpenError::NotAsNoted) if is_guess => return Ok(Listing::Missing),
+            Err(OpenError::NotAsNoted) => {
+                self.report(&locate, directory, None, Reason::Replaced)?;
+                return Ok(Listing::Failed);
+            }
+        };
+        let (inode, entries) = match handle.stat_self().and_then(|stat| Ok((stat.ino, handle.list()?))) {
+            Ok(listed) => listed,
+            Err(error) => return self.unlisted(&locate, directory, error),
+        };
+        let mut listing = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let is_ours = directory == Parent::Known(FileId::ROOT) && *entry.name == *CONTROL.as_bytes();
+            let is_out = directory == Parent::Known(PARKED) && !entry.name.starts_with(PARKED_PREFIX);
+            if !is_ours && !is_out {
+                listing.extend(self.look(&locate, directory, &*handle, &entry.name)?);
+            }
+        }
+        Ok(Listing::Complete { inode, entries: listing })
+    }
+
+    fn unlisted(
+        &mut self,
+        locate: &InWalk<'_, '_, B>,
+        directory: Parent,
+        error: VolumeError,
+    ) -> Result<Listing, TreeError<B::Error>> {
+        if is_fatal(error.kind()) || directory == Parent::Known(FileId::ROOT) {
+            return Err(error.into());
+        }
+        self.report(locate, directory, None, Reason::Unlisted(error.kind()))?;
+        Ok(Listing::Failed)
+    }
+
+    /// Looks at one name of a directory. `None` if there is nothing to be synced.
+    fn look(
+        &mut self,
+        locate: &InWalk<'_, '_, B>,
+        directory: Parent,
+        handle: &dyn VolumeDirectory,
+        name: &[u8],
+    ) -> Result<Option<Listed>, TreeError<B::Error>> {
+        let local = match Name::parse(name) {
+            Ok(local) => local,
+            Err(error) => {
+                self.report(locate, directory, Some(name), Reason::Name(error))?;
+                return Ok(None);
+            }
+        };
+        let stat = match handle.stat(name) {
+            Ok(stat) => stat,
+            Err(error) if error.kind() == VolumeErrorKind::NotFound => return Ok(None),
+            Err(error) if is_fatal(error.kind()) => return Err(error.into()),
+            Err(error) => {
+                self.report(locate, directory, Some(name), Reason::Unreadable(error.kind()))?;
+                return self.as_before(directory, local);
+            }
+        };
+        if stat.dev != self.dev {
+            self.report(locate, directory, Some(name), Reason::OtherFilesystem)?;
+            return self.as_before(directory, local);
+        }
+        let Some(kind) = kind_of(stat.kind) else {
+            self.report(locate, directory, Some(name), Reason::Special)?;
+            return Ok(None);
+        };
+        if stat.kind == Kind::Symlink && stat.size > LINK_TARGET_LEN_MAX as u64 {
+            self.report(locate, directory, Some(name), Reason::TooLong)?;
+            return self.as_before(directory, local);
+        }
+        if stat.kind == Kind::File && stat.link_count > 1 {
+            self.report(locate, directory, Some(name), Reason::HardLinked { count: stat.link_count })?;
+        }
+        Ok(Some(Listed { local, kind, print: fingerprint(&stat), links: stat.link_count }))
+    }
+
+    /// What base has at a path that can't be looked at.
+    fn as_before(&self, directory: Parent, local: Name) -> Result<Option<Listed>, TreeError<B::Error>> {
+        let Parent::Known(parent) = directory else { return Ok(None) };
+        let key = RowKey { parent, local };
+        let row = self.base.row(&key).map_err(TreeError::Store)?;
+        Ok(row.map(|row| Listed { local: key.local, kind: row.kind, print: row.print, links: 1 }))
+    }
+
+    fn report<L: Locate<Error = B::Error>>(
+        &mut self,
+        locate: &L,
+        directory: Parent,
+        name: Option<&[u8]>,
+        reason: Reason,
+    ) -> Result<(), TreeError<B::Error>> {
+        let path = path_of(locate, directory, name).map_err(TreeError::Store)?;
+        self.problems.push(Problem { path, reason });
+        Ok(())
+    }
+}
+
+/// Whether there is no directory at a path.
+const fn is_absence(kind: VolumeErrorKind) -> bool {
+    matches!(
+        kind,
+        VolumeErrorKind::NotFound
+            | VolumeErrorKind::NotADirectory
+            | VolumeErrorKind::IsALink
+            | VolumeErrorKind::WrongKind
+    )
+}
+
+/// The names that lead to a directory, and to `name` in it.
+fn path_of<L: Locate>(locate: &L, directory: Parent, name: Option<&[u8]>) -> Result<Vec<Box<[u8]>>, L::Error> {
+    let mut path: Vec<Box<[u8]>> = name.map(Into::into).into_iter().collect();
+    let mut at = directory;
+    // As deep as a walk goes: a cycle can't be told from a deep path.
+    for _ in 0..zerocloud_crdt::limits::PATH_DEPTH_MAX {
+        let Some(Step { parent, local, .. }) = locate.locate(at)? else { break };
+        path.push(local.as_bytes().into());
+        at = parent;
+    }
+    if at == Parent::Known(PARKED) {
+        path.push(TMP.into());
+        path.push(CONTROL.as_bytes().into());
+    }
+    path.reverse();
+    Ok(path)
+}
+
+/// Directories where a walk found them.
+struct InWalk<'w, 'a, B: BaseRead> {
+    walk: &'w Walk<'a, B>,
+    base: &'a B,
+}
+
+impl<B: BaseRead> Locate for InWalk<'_, '_, B> {
+    type Error = B::Error;
+
+    fn locate(&self, directory: Parent) -> Result<Option<Step>, B::Error> {
+        match self.walk.sighting(directory) {
+            Some(sighting) => Ok(Some(step_of(sighting))),
+            None => InBase(self.base).locate(directory),
+        }
+    }
+}
+
+/// Directories where findings have them.
+struct InFindings<'a, B> {
+    sightings: &'a [Sighting],
+    /// By the id of the row that they continue.
+    known: BTreeMap<FileId, usize>,
+    base: &'a B,
+}
+
+impl<'a, B: BaseRead> InFindings<'a, B> {
+    fn new(findings: &'a Findings, base: &'a B) -> Result<Self, B::Error> {
+        let mut known = BTreeMap::new();
+        for (at, sighting) in findings.sightings.iter().enumerate() {
+            if let (register::Kind::Directory, Some(from)) = (sighting.kind, &sighting.from)
+                && let Some(row) = base.row(from)?
+            {
+                known.insert(row.id, at);
+            }
+        }
+        Ok(Self { sightings: &findings.sightings, known, base })
+    }
+}
+
+impl<B: BaseRead> Locate for InFindings<'_, B> {
+    type Error = B::Error;
+
+    fn locate(&self, directory: Parent) -> Result<Option<Step>, B::Error> {
+        let at = match directory {
+            Parent::New(at) => Some(at),
+            Parent::Known(id) => self.known.get(&id).copied(),
+        };
+        match at.and_then(|at| self.sightings.get(at)) {
+            Some(sighting) => Ok(Some(step_of(sighting))),
+            None => InBase(self.base).locate(directory),
+        }
+    }
+}
+
+fn step_of(sighting: &Sighting) -> Step {
+    Step { parent: sighting.parent, local: sighting.local.clone(), inode: sighting.print.inode }
+}
+
+/// The handles of a volume whose control directory is there.
+fn handles_of(volume: &dyn Volume) -> Result<Handles, VolumeError> {
+    let root: Arc<dyn VolumeDirectory> = volume.root();
+    Ok(Handles::new(root, volume.control()?.tmp))
+}

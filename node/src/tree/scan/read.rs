@@ -1,0 +1,318 @@
+//! Reading what a scan found: bytes into hash, chunks and manifest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use zerocloud_crdt::base::{BaseRead, BaseRow, Fingerprint};
+use zerocloud_crdt::chunk::{Chunker, ContentBuilder};
+use zerocloud_crdt::id::{ChunkId, ContentHash, EpochId};
+use zerocloud_crdt::limits::LINK_TARGET_LEN_MAX;
+use zerocloud_crdt::manifest::{BuiltPage, Chunk, ManifestBuilder, Profile};
+use zerocloud_crdt::register::Kind;
+use zerocloud_crdt::scan::identity::must_be_read;
+use zerocloud_crdt::scan::{Findings, Parent, Seen, Sighting};
+use zerocloud_crdt::seal::ChunkKeys;
+
+use super::super::handles::OpenError;
+use super::super::{Keyring, Pool, TreeError, fingerprint, is_fatal, kind_of};
+use super::{InFindings, Problem, Reason, handles_of, path_of};
+use crate::volume::{Control, Volume, VolumeDirectory, VolumeError, VolumeErrorKind, VolumeFile};
+
+/// How much is read at a time, in bytes: long runs are what BLAKE3 is fastest on.
+const PIECE_LEN: usize = 1 << 20;
+/// How often a file that changes while it is read is begun anew.
+const TRY_COUNT_MAX: usize = 3;
+/// Epochs of the version before under which a chunk is looked for.
+const OLDER_EPOCH_COUNT_MAX: usize = 2;
+
+/// The version that a file's content replaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Previous {
+    /// How it was cut: kept while the length stays near.
+    pub profile: Profile,
+    /// Epochs of its chunks, the newest first.
+    pub epochs: Vec<EpochId>,
+    /// Its chunks: what is among them keeps its name.
+    pub known: BTreeSet<(EpochId, ChunkId)>,
+}
+
+/// What is stored of a file beside its content value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// All chunks, in order.
+    pub chunks: Vec<Chunk>,
+    /// Manifest pages, if the list is too long for the value.
+    pub pages: Vec<BuiltPage>,
+}
+
+/// What was read of a file or link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// For the sighting.
+    pub seen: Seen,
+    /// The file's state, the same before and after it was read.
+    pub print: Fingerprint,
+    /// For the store.
+    pub contents: Contents,
+}
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// It changed each time while it was read.
+    #[error("the file changes while it is read; it will be tried again")]
+    Unstable,
+    /// The keys of its profile's epoch, or of the epoch that is written under, are missing.
+    #[error("the keys of an epoch are not known yet")]
+    NoKeys,
+    /// Longer than what a manifest can hold.
+    #[error(transparent)]
+    TooLong(#[from] zerocloud_crdt::manifest::ManifestError),
+    /// The disk.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+}
+
+/// Findings whose files have been read.
+#[derive(Debug, Default)]
+pub struct ReadFindings {
+    /// To be diffed. What could not be read is not in it.
+    pub findings: Findings,
+    /// Where each sighting stood in the findings that were to be read.
+    pub kept: Vec<usize>,
+    /// What is to be stored, by index into `findings.sightings`.
+    pub contents: BTreeMap<usize, Contents>,
+    /// What could not be read, and is left for the next scan.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads whatever must be read of `findings` (a part of a scan, resolved) on the workers of `pool`, the longest files
+/// first. `previous` tells of the version that base has at a row.
+///
+/// # Errors
+/// [`TreeError::Volume`] if the root is gone. What concerns one file is a problem, and its sighting left out.
+pub fn read_findings<B: BaseRead>(
+    volume: &dyn Volume,
+    base: &B,
+    findings: Findings,
+    keyring: &Keyring,
+    previous: impl Fn(&BaseRow) -> Option<Previous>,
+    pool: &impl Pool,
+) -> Result<ReadFindings, TreeError<B::Error>> {
+    volume.check_root()?;
+    let locate = InFindings::new(&findings, base).map_err(TreeError::Store)?;
+    let mut handles = handles_of(volume)?;
+    let mut jobs: Vec<Job<'_>> = Vec::new();
+    let mut outcomes: BTreeMap<usize, Result<Read, Reason>> = BTreeMap::new();
+    for (at, sighting) in findings.sightings.iter().enumerate() {
+        let row = match &sighting.from {
+            Some(from) => base.row(from).map_err(TreeError::Store)?,
+            None => None,
+        };
+        if !must_be_read(row.as_ref(), sighting.kind, &sighting.print, &sighting.seen) {
+            continue;
+        }
+        match handles.open(&locate, sighting.parent) {
+            Ok(directory) => jobs.push(Job { at, sighting, directory, previous: row.as_ref().and_then(&previous) }),
+            Err(OpenError::Store(error)) => return Err(TreeError::Store(error)),
+            Err(OpenError::Volume(error)) if is_fatal(error.kind()) => return Err(error.into()),
+            Err(OpenError::Volume(error)) => drop(outcomes.insert(at, Err(Reason::Unreadable(error.kind())))),
+            Err(OpenError::NotAsNoted) => drop(outcomes.insert(at, Err(Reason::Replaced))),
+        }
+    }
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.sighting.print.len));
+    for (at, outcome) in pool.map(jobs, |job| (job.at, read_job(&job, keyring))) {
+        match outcome {
+            Err(ReadError::Volume(error)) if is_fatal(error.kind()) => return Err(error.into()),
+            outcome => drop(outcomes.insert(at, outcome.map_err(reason_of))),
+        }
+    }
+    let mut problems = Vec::new();
+    for (at, outcome) in &outcomes {
+        if let (Err(reason), Some(sighting)) = (outcome, findings.sightings.get(*at)) {
+            let path = path_of(&locate, sighting.parent, Some(sighting.local.as_bytes())).map_err(TreeError::Store)?;
+            problems.push(Problem { path, reason: *reason });
+        }
+    }
+    Ok(keep_read(findings, outcomes, problems))
+}
+
+/// Puts what was read into its sightings and leaves out what was not.
+fn keep_read(
+    findings: Findings,
+    mut outcomes: BTreeMap<usize, Result<Read, Reason>>,
+    problems: Vec<Problem>,
+) -> ReadFindings {
+    let mut read = ReadFindings { problems, ..ReadFindings::default() };
+    read.findings.gone = findings.gone;
+    let mut places: BTreeMap<usize, usize> = BTreeMap::new();
+    for (at, mut sighting) in findings.sightings.into_iter().enumerate() {
+        let now = read.findings.sightings.len();
+        match outcomes.remove(&at) {
+            None => {}
+            Some(Ok(Read { seen, print, contents })) => {
+                (sighting.seen, sighting.print) = (seen, print);
+                read.contents.insert(now, contents);
+            }
+            Some(Err(_)) => {
+                // What stands there is not known: the row of this path sleeps.
+                if let Some(key) = sighting.key() {
+                    read.findings.gone.remove(&key);
+                }
+                continue;
+            }
+        }
+        // Directories are never read, hence never left out.
+        if let Parent::New(of) = sighting.parent {
+            sighting.parent = places.get(&of).map_or(sighting.parent, |place| Parent::New(*place));
+        }
+        places.insert(at, now);
+        read.kept.push(at);
+        read.findings.sightings.push(sighting);
+    }
+    read
+}
+
+struct Job<'a> {
+    at: usize,
+    sighting: &'a Sighting,
+    directory: Arc<dyn VolumeDirectory>,
+    previous: Option<Previous>,
+}
+
+fn reason_of(error: ReadError) -> Reason {
+    match error {
+        ReadError::Unstable => Reason::Unstable,
+        ReadError::NoKeys => Reason::NoKeys,
+        ReadError::TooLong(_) => Reason::TooLong,
+        ReadError::Volume(error) if is_replaced(error.kind()) => Reason::Replaced,
+        ReadError::Volume(error) => Reason::Unreadable(error.kind()),
+    }
+}
+
+const fn is_replaced(kind: VolumeErrorKind) -> bool {
+    matches!(kind, VolumeErrorKind::NotFound | VolumeErrorKind::IsALink | VolumeErrorKind::WrongKind)
+}
+
+fn read_job(job: &Job<'_>, keyring: &Keyring) -> Result<Read, ReadError> {
+    let name = job.sighting.local.as_bytes();
+    let read = match job.sighting.kind {
+        Kind::Symlink => read_link(&*job.directory, name)?,
+        Kind::File | Kind::Directory => read_content(&*job.directory.open_file(name)?, job.previous.as_ref(), keyring)?,
+    };
+    // Another file came to this path since it was listed: which row it continues is to be decided anew.
+    if read.print.inode == job.sighting.print.inode { Ok(read) } else { Err(ReadError::Unstable) }
+}
+
+fn read_link(directory: &dyn VolumeDirectory, name: &[u8]) -> Result<Read, ReadError> {
+    for _ in 0..TRY_COUNT_MAX {
+        let before = directory.stat(name)?;
+        let target = directory.read_link(name)?;
+        if directory.stat(name)? == before && target.len() <= LINK_TARGET_LEN_MAX {
+            let print = fingerprint(&before);
+            return Ok(Read { seen: Seen::Symlink { target }, print, contents: Contents::default() });
+        }
+    }
+    Err(ReadError::Unstable)
+}
+
+/// Reads a file's content and looks at it before and after; what changes meanwhile is begun anew, three times in all.
+///
+/// # Errors
+/// [`ReadError`], as documented there.
+pub fn read_content(file: &dyn VolumeFile, previous: Option<&Previous>, keyring: &Keyring) -> Result<Read, ReadError> {
+    for _ in 0..TRY_COUNT_MAX {
+        let before = file.stat()?;
+        let (hash, len, profile, chunks) = cut(file, before.size, previous, keyring)?;
+        if file.stat()? != before || len != before.size {
+            continue;
+        }
+        let pages = keyring.pages(&keyring.epoch()).ok_or(ReadError::NoKeys)?;
+        let (manifest, pages) =
+            ManifestBuilder::build(profile, chunks.iter().copied(), |page| (pages.id(page), pages.epoch()))?;
+        let seen = Seen::File { hash, manifest };
+        return Ok(Read { seen, print: fingerprint(&before), contents: Contents { chunks, pages } });
+    }
+    Err(ReadError::Unstable)
+}
+
+type Cut = (ContentHash, u64, Profile, Vec<Chunk>);
+
+fn cut(file: &dyn VolumeFile, len: u64, previous: Option<&Previous>, keyring: &Keyring) -> Result<Cut, ReadError> {
+    let epoch = keyring.epoch();
+    let profile = previous
+        .map_or_else(|| Profile::of_new_file(len, epoch), |previous| previous.profile.of_next_version(len, epoch));
+    let gear = keyring.gear(&profile.epoch).ok_or(ReadError::NoKeys)?;
+    let keys = keyring.chunks(&epoch).ok_or(ReadError::NoKeys)?;
+    let older = previous.map(|previous| older_keys(previous, keyring)).unwrap_or_default();
+    if older.is_empty() {
+        let mut builder = ContentBuilder::new(&profile, gear, keys);
+        read_pieces(file, |piece| builder.update(piece))?;
+        let content = builder.finish();
+        return Ok((content.hash, content.len, profile, content.chunks));
+    }
+    let (mut chunker, mut hasher) = (Chunker::new(profile.class, gear), blake3::Hasher::new());
+    let (mut len, mut chunks) = (0, Vec::new());
+    let name = |plaintext: &[u8]| {
+        let is_known = |chunk: &Chunk| previous.is_some_and(|known| known.known.contains(&(chunk.epoch, chunk.id)));
+        let chunk = keys.chunk(plaintext);
+        if is_known(&chunk) {
+            return chunk;
+        }
+        older.iter().map(|keys| keys.chunk(plaintext)).find(is_known).unwrap_or(chunk)
+    };
+    read_pieces(file, |piece| {
+        len += piece.len() as u64;
+        hasher.update(piece);
+        chunker.update(piece, |plaintext| chunks.push(name(plaintext)));
+    })?;
+    chunker.finish(|plaintext| chunks.push(name(plaintext)));
+    Ok((ContentHash(*hasher.finalize().as_bytes()), len, profile, chunks))
+}
+
+/// The keys under which chunks of the version before may be named, apart from those that are written under.
+fn older_keys<'k>(previous: &Previous, keyring: &'k Keyring) -> Vec<&'k ChunkKeys> {
+    let epochs = previous.epochs.iter().take(OLDER_EPOCH_COUNT_MAX);
+    epochs.filter(|epoch| **epoch != keyring.epoch()).filter_map(|epoch| keyring.chunks(epoch)).collect()
+}
+
+/// Reads a file from its beginning to its end.
+pub(crate) fn read_pieces(file: &dyn VolumeFile, mut take: impl FnMut(&[u8])) -> Result<(), VolumeError> {
+    let mut buffer = vec![0; PIECE_LEN];
+    let mut offset = 0;
+    loop {
+        let len = file.read_at(&mut buffer, offset)?;
+        match buffer.get(..len) {
+            Some(piece) if len > 0 => take(piece),
+            _ => return Ok(()),
+        }
+        offset += len as u64;
+    }
+}
+
+/// Reads a displaced file or a version, so that it can be published.
+///
+/// # Errors
+/// [`ReadError`], as documented there; `NotFound` if nothing is stored under this name.
+pub fn read_stored(
+    control: &Control,
+    stored: &str,
+    previous: Option<&Previous>,
+    keyring: &Keyring,
+) -> Result<Read, ReadError> {
+    let (directory, stat) = super::super::versions::find(control, stored)?;
+    match kind_of(stat.kind) {
+        Some(Kind::Symlink) => read_link(&*directory, stored.as_bytes()),
+        _ => read_content(&*directory.open_file(stored.as_bytes())?, previous, keyring),
+    }
+}
+
+/// Plain BLAKE3 of a file's content.
+pub(crate) fn read_content_hash(file: &dyn VolumeFile) -> Result<ContentHash, VolumeError> {
+    let mut hasher = blake3::Hasher::new();
+    read_pieces(file, |piece| {
+        hasher.update(piece);
+    })?;
+    Ok(ContentHash(*hasher.finalize().as_bytes()))
+}

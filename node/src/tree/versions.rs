@@ -1,0 +1,151 @@
+//! The version store: what was displaced, until its time has come.
+//!
+//! Rows are kept by the ledger; here are the files, when they expire, and the second look at what another program may
+//! have had open when it was displaced.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use zerocloud_crdt::base::{BaseRow, Fingerprint, RowKey};
+
+use super::{fingerprint, found, is_same_but_ctime};
+use crate::clock::Moment;
+use crate::volume::{At, Control, Stat, Volume, VolumeDirectory, VolumeError, VolumeErrorKind, VolumeFile};
+
+/// How long after it was displaced an inode is looked at again: by then a program that saves has closed it.
+pub const SECOND_LOOK_DELAY: Duration = Duration::from_secs(10);
+/// How long versions are kept if the user says nothing.
+pub const KEEP_DAY_COUNT: u32 = 30;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// One file of the version store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRow {
+    /// Its name in the store.
+    pub stored: String,
+    /// Where it stood and what base had there; `None` for what was found without a row.
+    pub origin: Option<(RowKey, BaseRow)>,
+    /// Its state when it was displaced; the ctime means nothing.
+    pub print: Fingerprint,
+    /// When, in milliseconds since 1970.
+    pub kept_at_ms: i64,
+}
+
+/// How long versions are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Retention {
+    /// Until the second look.
+    None,
+    /// So many days.
+    KeepDays(u32),
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self::KeepDays(KEEP_DAY_COUNT)
+    }
+}
+
+impl Retention {
+    /// Whether a version's time has passed at `now_ms`. A clock that was set back makes nothing expire.
+    pub fn is_over(&self, row: &VersionRow, now_ms: i64) -> bool {
+        let age_ms = now_ms.saturating_sub(row.kept_at_ms);
+        match self {
+            Self::None => age_ms >= i64::try_from(SECOND_LOOK_DELAY.as_millis()).unwrap_or(i64::MAX),
+            Self::KeepDays(days) => age_ms >= i64::from(*days).saturating_mul(DAY_MS),
+        }
+    }
+}
+
+/// What a look at a stored file found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// As it was displaced.
+    AsKept,
+    /// Something wrote to it since: to be published as a conflict copy. The state that it has by now.
+    Changed(Fingerprint),
+    /// It is not there.
+    Missing,
+}
+
+/// Looks at a stored file.
+///
+/// # Errors
+/// The common ones of a volume.
+pub fn look(control: &Control, row: &VersionRow) -> Result<Look, VolumeError> {
+    let Some((_, stat)) = found(find(control, &row.stored))? else { return Ok(Look::Missing) };
+    let print = fingerprint(&stat);
+    Ok(if is_same_but_ctime(&row.print, &print) { Look::AsKept } else { Look::Changed(print) })
+}
+
+/// Removes a version whose time has passed, unless something wrote to it since it was displaced: that is told, and
+/// the file stays. Whether the time has passed is the caller's to ask ([`Retention::is_over`]); no other reason, a
+/// full disk least of all, makes anything go.
+///
+/// # Errors
+/// The common ones of a volume.
+pub fn prune(control: &Control, row: &VersionRow) -> Result<Look, VolumeError> {
+    let outcome = look(control, row)?;
+    if outcome == Look::AsKept {
+        let (directory, _) = find(control, &row.stored)?;
+        directory.remove_file(row.stored.as_bytes())?;
+    }
+    Ok(outcome)
+}
+
+/// Opens a stored file for reading: to restore it, or to serve its chunks.
+///
+/// # Errors
+/// `NotFound`; `InvalidName` for what is no name; `IsALink` and `WrongKind` if it is no regular file.
+pub fn open(control: &Control, stored: &str) -> Result<Arc<dyn VolumeFile>, VolumeError> {
+    find(control, stored)?.0.open_file(stored.as_bytes())
+}
+
+/// The directory that a stored file is in: the store, or still that of temporary files if a crash came between.
+pub(super) fn find(control: &Control, stored: &str) -> Result<(Arc<dyn VolumeDirectory>, Stat), VolumeError> {
+    match control.versions.stat(stored.as_bytes()) {
+        Err(error) if error.kind() == VolumeErrorKind::NotFound => {
+            Ok((control.tmp.clone(), control.tmp.stat(stored.as_bytes())?))
+        }
+        stat => Ok((control.versions.clone(), stat?)),
+    }
+}
+
+/// Brings a displaced file from the temporary files to the version store, under the same name. Nothing to be done if
+/// it is there already.
+pub(super) fn keep(volume: &dyn Volume, control: &Control, stored: &str) -> Result<(), VolumeError> {
+    let name = stored.as_bytes();
+    let (from, to) = (At { directory: &*control.tmp, name }, At { directory: &*control.versions, name });
+    found(volume.park(from, to)).map(drop)
+}
+
+/// Displaced files that wait for their second look. Lost in a crash, after which every version is looked at before it
+/// goes all the same.
+#[derive(Clone, Debug, Default)]
+pub struct SecondLooks {
+    waiting: BTreeMap<(Moment, String), VersionRow>,
+}
+
+impl SecondLooks {
+    /// Notes a file that was displaced at `now`.
+    pub fn add(&mut self, now: Moment, row: VersionRow) {
+        self.waiting.insert((now + SECOND_LOOK_DELAY, row.stored.clone()), row);
+    }
+
+    /// When the next look is due.
+    pub fn deadline(&self) -> Option<Moment> {
+        self.waiting.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Takes out what is due at `now`, the earliest first.
+    pub fn take_due(&mut self, now: Moment) -> Vec<VersionRow> {
+        let mut due = Vec::new();
+        while let Some(first) = self.waiting.first_entry().filter(|first| first.key().0 <= now) {
+            due.push(first.remove());
+        }
+        due
+    }
+}
