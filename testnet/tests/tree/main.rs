@@ -1,0 +1,5 @@
+//! The tree code that ships, on a simulated disk: crashes at each call, and people who work behind its back.
+
+mod crash;
+mod device;
+mod meddle;
