@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zerocloud::clock::{Clock, WallTime};
 use zerocloud::tree::marker::Marker;
 use zerocloud::tree::materialise::{Batch, Job, Materialiser, Outcome, Recovered, Trust};
-use zerocloud::tree::scan::{Extent, Problem, read_findings, read_stored, scan};
+use zerocloud::tree::scan::{Extent, Problem, ReadError, read_findings, read_stored, scan};
 use zerocloud::tree::stage::{FileSpec, Staging};
 use zerocloud::tree::{Displaced, Inline, Keyring, MemoryLedger, TempNames, TreeError};
 use zerocloud::volume::{Volume, VolumeErrorKind};
@@ -127,9 +127,12 @@ impl Device {
     }
 
     /// Publishes what was displaced by a batch and is not what base had.
-    pub(crate) fn publish(&mut self, displaced: &Displaced) -> Vec<Op> {
-        let control = self.door.control().unwrap();
-        let read = read_stored(&control, &displaced.stored, None, &self.keyring).unwrap();
+    pub(crate) fn publish(&mut self, displaced: &Displaced) -> Result<Vec<Op>, Error> {
+        let control = self.door.control()?;
+        let read = match read_stored(&control, &displaced.stored, None, &self.keyring) {
+            Err(ReadError::Volume(error)) => return Err(error.into()),
+            read => read.unwrap(),
+        };
         // The base that the file was edited on.
         let mut base = self.ledger.base.clone();
         let elsewhere: Vec<RowKey> =
@@ -150,7 +153,13 @@ impl Device {
         self.pending.extend(self.index.apply(&outcome.ops));
         let now_ms = self.clock.wall_time().as_milliseconds();
         self.ledger.confirm(&displaced.stored, now_ms);
-        outcome.ops
+        Ok(outcome.ops)
+    }
+
+    /// Publishes whatever was displaced and not published before a crash.
+    pub(crate) fn publish_all(&mut self) -> Vec<Op> {
+        let displaced: Vec<Displaced> = self.ledger.displaced.values().cloned().collect();
+        displaced.iter().flat_map(|displaced| self.publish(displaced).unwrap()).collect()
     }
 
     pub(crate) fn hear(&mut self, ops: &[Op]) {
@@ -185,7 +194,7 @@ impl Device {
                 }
             }
             for displaced in &batch.displaced {
-                published.extend(self.publish(displaced));
+                published.extend(self.publish(displaced)?);
             }
         }
         Ok(published)
