@@ -15,6 +15,7 @@ use super::versions::VersionRow;
 ///
 /// A row that is to come has the fingerprint of its temporary file: the same but for the ctime.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "at most 10,000 at a time, most of them large")]
 pub enum Deed {
     /// A file or link goes from its temporary name to a free place.
     Create {

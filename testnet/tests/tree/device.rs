@@ -41,6 +41,8 @@ pub(crate) struct Device {
     pub(crate) clock: SimClock,
     pub(crate) pending: BTreeSet<FileId>,
     blocked: BTreeSet<FileId>,
+    /// Operations that were made for displaced files and not handed out: as durable as the index.
+    outbox: Vec<Op>,
     starts: u64,
     names: Arc<TempNames>,
     pub(crate) problems: Vec<Problem>,
@@ -85,6 +87,7 @@ impl Device {
             clock,
             pending: BTreeSet::new(),
             blocked: BTreeSet::new(),
+            outbox: Vec::new(),
             starts: 0,
             names: Arc::new(TempNames::new(0)),
             problems: Vec::new(),
@@ -127,7 +130,7 @@ impl Device {
     }
 
     /// Publishes what was displaced by a batch and is not what base had.
-    pub(crate) fn publish(&mut self, displaced: &Displaced) -> Result<Vec<Op>, Error> {
+    fn publish(&mut self, displaced: &Displaced) -> Result<(), Error> {
         let control = self.door.control()?;
         let read = match read_stored(&control, &displaced.stored, None, &self.keyring) {
             Err(ReadError::Volume(error)) => return Err(error.into()),
@@ -153,13 +156,15 @@ impl Device {
         self.pending.extend(self.index.apply(&outcome.ops));
         let now_ms = self.clock.wall_time().as_milliseconds();
         self.ledger.confirm(&displaced.stored, now_ms);
-        Ok(outcome.ops)
+        self.outbox.extend(outcome.ops);
+        Ok(())
     }
 
     /// Publishes whatever was displaced and not published before a crash.
     pub(crate) fn publish_all(&mut self) -> Vec<Op> {
         let displaced: Vec<Displaced> = self.ledger.displaced.values().cloned().collect();
-        displaced.iter().flat_map(|displaced| self.publish(displaced).unwrap()).collect()
+        displaced.iter().for_each(|displaced| self.publish(displaced).unwrap());
+        std::mem::take(&mut self.outbox)
     }
 
     pub(crate) fn hear(&mut self, ops: &[Op]) {
@@ -168,7 +173,6 @@ impl Device {
 
     /// Brings the tree to the view as far as it goes. Returns what has to be published.
     pub(crate) fn materialise(&mut self, contents: &Contents, limit: usize) -> Result<Vec<Op>, Error> {
-        let mut published = Vec::new();
         for round in 0.. {
             assert!(round < 200, "no end of plans: {:?}", self.pending);
             let situation = Ready(contents, &self.blocked);
@@ -183,21 +187,23 @@ impl Device {
                 actions.retain(|action| !self.blocked.contains(&action.id()));
             }
             if actions.is_empty() {
-                return Ok(published);
+                return Ok(std::mem::take(&mut self.outbox));
             }
             let batch = self.run(&actions, contents)?;
             for (action, outcome) in actions.iter().zip(&batch.outcomes) {
                 match outcome {
                     Outcome::Done(_) => {}
-                    Outcome::Failed(VolumeErrorKind::NoSpace) | Outcome::NotTried => return Ok(published),
+                    Outcome::Failed(VolumeErrorKind::NoSpace) | Outcome::NotTried => {
+                        return Ok(std::mem::take(&mut self.outbox));
+                    }
                     Outcome::Blocked(_) | Outcome::Failed(_) => drop(self.blocked.insert(action.id())),
                 }
             }
             for displaced in &batch.displaced {
-                published.extend(self.publish(displaced)?);
+                self.publish(displaced)?;
             }
         }
-        Ok(published)
+        Ok(std::mem::take(&mut self.outbox))
     }
 
     pub(crate) fn run(&mut self, actions: &[Action], contents: &Contents) -> Result<Batch, Error> {

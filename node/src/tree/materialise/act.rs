@@ -70,14 +70,12 @@ impl From<VolumeError> for Refusal {
     }
 }
 
+/// The outcomes, and the items of which an action was done.
+type Acted = (Vec<Outcome>, BTreeSet<FileId>);
 type Done = Result<Option<BaseRow>, Refusal>;
 
 impl<B: BaseRead> Actor<'_, B> {
-    pub(super) fn act_all(
-        &mut self,
-        jobs: &[Job],
-        plans: Vec<Planned>,
-    ) -> Result<(Vec<Outcome>, BTreeSet<FileId>), TreeError<B::Error>> {
+    pub(super) fn act_all(&mut self, jobs: &[Job], plans: Vec<Planned>) -> Result<Acted, TreeError<B::Error>> {
         let (mut outcomes, mut done, mut is_full) = (Vec::with_capacity(jobs.len()), BTreeSet::new(), false);
         for (job, planned) in jobs.iter().zip(plans) {
             let outcome = match planned {
