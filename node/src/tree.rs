@@ -24,6 +24,8 @@ mod pool;
 pub mod scan;
 pub mod serve;
 pub mod stage;
+#[cfg(test)]
+mod tests;
 pub mod versions;
 
 use std::sync::atomic::{AtomicU64, Ordering};

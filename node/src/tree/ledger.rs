@@ -14,8 +14,8 @@ use super::versions::VersionRow;
 /// One action on the disk, as it is noted before it is done.
 ///
 /// A row that is to come has the fingerprint of its temporary file: the same but for the ctime.
-#[expect(clippy::large_enum_variant, reason = "a batch is short-lived, and most of its deeds carry a row or two")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "at most 10,000 at a time, most of them large")]
 pub enum Deed {
     /// A file or link goes from its temporary name to a free place.
     Create {

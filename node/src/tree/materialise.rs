@@ -122,7 +122,7 @@ impl Materialiser {
             let planned =
                 prepare::prepare(&*ledger, &control, &mut handles, job, || self.names.next(super::DEL), has_exchange)?;
             if let prepare::Planned::Deed(deed) = &planned {
-                deeds.push(deed.clone());
+                deeds.push((**deed).clone());
             }
             plans.push(planned);
         }

@@ -209,6 +209,7 @@ fn history(seed: u64) -> usize {
         log.extend(device.scan());
         device.hear(&log[heard[at]..]);
         heard[at] = log.len();
+        let before = device.person.tree();
         if below(&mut rng, 2) == 0 {
             device.volume.crash_after(below(&mut rng, 80) as u64);
         }
@@ -219,9 +220,15 @@ fn history(seed: u64) -> usize {
         device.volume.restart(Crash::Killed);
         device.start();
         assert_nothing_is_mixed(&device.person.tree(), &contents);
-        for displaced in device.recover(Trust::Same).unwrap().displaced {
-            log.extend(device.publish(&displaced));
+        device.recover(Trust::Same).unwrap();
+        let here = device.contents();
+        for (path, entry) in before {
+            if let TreeEntry::File { content, .. } = entry {
+                let is_here = here.contains_key(&ContentHash::of(&content));
+                assert!(is_here, "{} was lost in round {round}", String::from_utf8_lossy(&path));
+            }
         }
+        log.extend(device.publish_all());
     }
     for _ in 0..8 {
         for at in 0..2 {

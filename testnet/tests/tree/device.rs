@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zerocloud::clock::{Clock, WallTime};
 use zerocloud::tree::marker::Marker;
 use zerocloud::tree::materialise::{Batch, Job, Materialiser, Outcome, Recovered, Trust};
-use zerocloud::tree::scan::{Extent, Problem, read_findings, read_stored, scan};
+use zerocloud::tree::scan::{Extent, Problem, ReadError, read_findings, read_stored, scan};
 use zerocloud::tree::stage::{FileSpec, Staging};
 use zerocloud::tree::{Displaced, Inline, Keyring, MemoryLedger, TempNames, TreeError};
 use zerocloud::volume::{Volume, VolumeErrorKind};
@@ -41,6 +41,8 @@ pub(crate) struct Device {
     pub(crate) clock: SimClock,
     pub(crate) pending: BTreeSet<FileId>,
     blocked: BTreeSet<FileId>,
+    /// Operations that were made for displaced files and not handed out: as durable as the index.
+    outbox: Vec<Op>,
     starts: u64,
     names: Arc<TempNames>,
     pub(crate) problems: Vec<Problem>,
@@ -63,7 +65,8 @@ pub(crate) fn keyring() -> Keyring {
 
 impl Device {
     pub(crate) fn new(n: u8, has_exchange: bool) -> Self {
-        let clock = SimClock::new(WallTime(1_700_000_000_000_000_000));
+        // Apart, so that no two disks give one time to two edits of a file.
+        let clock = SimClock::new(WallTime(1_700_000_000_000_000_000 + i64::from(n) * 1_000_000));
         let volume = SimVolume::new(Arc::new(clock.clone()), 1 << 20);
         let volume = if has_exchange { volume } else { volume.without_exchange() };
         let mut index = MemoryIndex::new(SPACE);
@@ -85,6 +88,7 @@ impl Device {
             clock,
             pending: BTreeSet::new(),
             blocked: BTreeSet::new(),
+            outbox: Vec::new(),
             starts: 0,
             names: Arc::new(TempNames::new(0)),
             problems: Vec::new(),
@@ -127,9 +131,12 @@ impl Device {
     }
 
     /// Publishes what was displaced by a batch and is not what base had.
-    pub(crate) fn publish(&mut self, displaced: &Displaced) -> Vec<Op> {
-        let control = self.door.control().unwrap();
-        let read = read_stored(&control, &displaced.stored, None, &self.keyring).unwrap();
+    fn publish(&mut self, displaced: &Displaced) -> Result<(), Error> {
+        let control = self.door.control()?;
+        let read = match read_stored(&control, &displaced.stored, None, &self.keyring) {
+            Err(ReadError::Volume(error)) => return Err(error.into()),
+            read => read.unwrap(),
+        };
         // The base that the file was edited on.
         let mut base = self.ledger.base.clone();
         let elsewhere: Vec<RowKey> =
@@ -150,7 +157,15 @@ impl Device {
         self.pending.extend(self.index.apply(&outcome.ops));
         let now_ms = self.clock.wall_time().as_milliseconds();
         self.ledger.confirm(&displaced.stored, now_ms);
-        outcome.ops
+        self.outbox.extend(outcome.ops);
+        Ok(())
+    }
+
+    /// Publishes whatever was displaced and not published before a crash.
+    pub(crate) fn publish_all(&mut self) -> Vec<Op> {
+        let displaced: Vec<Displaced> = self.ledger.displaced.values().cloned().collect();
+        displaced.iter().for_each(|displaced| self.publish(displaced).unwrap());
+        std::mem::take(&mut self.outbox)
     }
 
     pub(crate) fn hear(&mut self, ops: &[Op]) {
@@ -159,7 +174,6 @@ impl Device {
 
     /// Brings the tree to the view as far as it goes. Returns what has to be published.
     pub(crate) fn materialise(&mut self, contents: &Contents, limit: usize) -> Result<Vec<Op>, Error> {
-        let mut published = Vec::new();
         for round in 0.. {
             assert!(round < 200, "no end of plans: {:?}", self.pending);
             let situation = Ready(contents, &self.blocked);
@@ -174,21 +188,23 @@ impl Device {
                 actions.retain(|action| !self.blocked.contains(&action.id()));
             }
             if actions.is_empty() {
-                return Ok(published);
+                return Ok(std::mem::take(&mut self.outbox));
             }
             let batch = self.run(&actions, contents)?;
             for (action, outcome) in actions.iter().zip(&batch.outcomes) {
                 match outcome {
                     Outcome::Done(_) => {}
-                    Outcome::Failed(VolumeErrorKind::NoSpace) | Outcome::NotTried => return Ok(published),
+                    Outcome::Failed(VolumeErrorKind::NoSpace) | Outcome::NotTried => {
+                        return Ok(std::mem::take(&mut self.outbox));
+                    }
                     Outcome::Blocked(_) | Outcome::Failed(_) => drop(self.blocked.insert(action.id())),
                 }
             }
             for displaced in &batch.displaced {
-                published.extend(self.publish(displaced));
+                self.publish(displaced)?;
             }
         }
-        Ok(published)
+        Ok(std::mem::take(&mut self.outbox))
     }
 
     pub(crate) fn run(&mut self, actions: &[Action], contents: &Contents) -> Result<Batch, Error> {

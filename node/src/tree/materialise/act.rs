@@ -70,9 +70,8 @@ impl From<VolumeError> for Refusal {
     }
 }
 
-/// One outcome for each job, and the items of which something was done.
+/// The outcomes, and the items of which an action was done.
 type Acted = (Vec<Outcome>, BTreeSet<FileId>);
-
 type Done = Result<Option<BaseRow>, Refusal>;
 
 impl<B: BaseRead> Actor<'_, B> {

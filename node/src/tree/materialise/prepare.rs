@@ -15,10 +15,9 @@ use super::{Blocked, Job, Outcome};
 use crate::volume::{Control, Stat, VolumeError, VolumeErrorKind};
 
 /// What is to become of a job.
-#[expect(clippy::large_enum_variant, reason = "nearly all of a batch are deeds")]
 pub(super) enum Planned {
     /// It is noted, then done.
-    Deed(Deed),
+    Deed(Box<Deed>),
     /// Base changes, the disk does not.
     Note(RowKey, Box<BaseRow>),
     /// It can't be done.
@@ -78,7 +77,7 @@ pub(super) fn prepare<B: BaseRead>(
             return moved(base, handles, from, &RowKey { parent: PARKED, local }, old.clone());
         }
     };
-    Ok(Planned::Deed(deed))
+    Ok(Planned::Deed(Box::new(deed)))
 }
 
 fn moved<B: BaseRead>(
@@ -90,7 +89,7 @@ fn moved<B: BaseRead>(
 ) -> Result<Planned, TreeError<B::Error>> {
     Ok(match look(base, handles, from)? {
         Looked::There(stat) if kind_of(stat.kind) == Some(new.kind) => {
-            Planned::Deed(Deed::Move { from: from.clone(), to: to.clone(), inode: stat.ino, new })
+            Planned::Deed(Box::new(Deed::Move { from: from.clone(), to: to.clone(), inode: stat.ino, new }))
         }
         Looked::There(_) => Planned::Not(Outcome::Blocked(Blocked::Changed)),
         Looked::Nothing => Planned::Not(Outcome::Blocked(Blocked::Missing)),

@@ -26,9 +26,6 @@ pub enum Trust {
     Other,
 }
 
-/// An open directory, and what stands under a name in it.
-type Place = (Directory, Option<Stat>);
-
 /// What a recovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -120,6 +117,9 @@ impl Materialiser {
     }
 }
 
+/// A directory, and what stands at a name in it.
+type Stands = (Directory, Option<Stat>);
+
 /// The temporary files that were to be put in place or were taken away, in order.
 fn temporaries(control: &Control) -> Result<Vec<(String, Stat)>, VolumeError> {
     let mut names: Vec<String> =
@@ -184,7 +184,7 @@ impl<B: BaseRead> Actor<'_, B> {
     }
 
     /// The directory of a row as far as it was judged, and what stands at its name.
-    fn place(&mut self, key: &RowKey) -> Result<Option<Place>, TreeError<B::Error>> {
+    fn place(&mut self, key: &RowKey) -> Result<Option<Stands>, TreeError<B::Error>> {
         let Ok(directory) = open(&self.overlay, &mut self.handles, key.parent)? else { return Ok(None) };
         let stat = found(directory.stat(key.local.as_bytes()))?;
         Ok(Some((directory, stat)))
@@ -208,7 +208,7 @@ impl<B: BaseRead> Actor<'_, B> {
         let holds = self.temp(temp)?.is_some_and(|stat| stat.ino == new.print.inode);
         // A rename by link and unlink can leave both names.
         let stands =
-            |place: Option<Place>| place.and_then(|(_, stat)| stat).is_some_and(|stat| stat.ino == new.print.inode);
+            |place: Option<Stands>| place.and_then(|(_, stat)| stat).is_some_and(|stat| stat.ino == new.print.inode);
         if holds && !stands(self.place(key)?) {
             return Ok(false);
         }
@@ -306,7 +306,7 @@ impl<B: BaseRead> Actor<'_, B> {
         new: &BaseRow,
     ) -> Result<bool, TreeError<B::Error>> {
         let stands_at =
-            |place: &Option<Place>| place.as_ref().map(|(_, stat)| stat.is_some_and(|stat| stat.ino == inode));
+            |place: &Option<Stands>| place.as_ref().map(|(_, stat)| stat.is_some_and(|stat| stat.ino == inode));
         let is_done = match stands_at(&self.place(from)?) {
             Some(is_at_old) => !is_at_old,
             // The directory that it left was moved or removed in turn.

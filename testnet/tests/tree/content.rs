@@ -1,0 +1,251 @@
+//! Staging chunk by chunk, serving, and the version store.
+
+use std::sync::Arc;
+
+use zerocloud::clock::{Clock, Moment};
+use zerocloud::tree::TempNames;
+use zerocloud::tree::materialise::{Job, Outcome, Trust};
+use zerocloud::tree::serve::{Answer, ChunkReader, Source};
+use zerocloud::tree::stage::{FileSpec, StageError, Staging};
+use zerocloud::tree::versions::{self, Look, Retention, SECOND_LOOK_DELAY, SecondLooks};
+use zerocloud::volume::{Permissions, Volume};
+use zerocloud_crdt::base::{BaseRead, RowKey};
+use zerocloud_crdt::chunk::Content;
+use zerocloud_crdt::id::{ContentHash, EpochId, FileId};
+use zerocloud_crdt::manifest::{Chunk, Class, Profile};
+use zerocloud_crdt::name::Name;
+use zerocloud_crdt::plan::Action;
+use zerocloud_testnet::sim::volume::Crash;
+
+use super::device::{Device, keyring};
+use super::meddle::one_file;
+
+/// Bytes, their chunks, where each chunk stands, and what is to be staged.
+type Large = (Vec<u8>, Arc<[Chunk]>, Vec<std::ops::Range<usize>>, FileSpec);
+
+/// A file of many chunks: its bytes, its chunks with their places, and what it is to be.
+fn large() -> Large {
+    let ring = keyring();
+    let epoch = EpochId([3; 32]);
+    let mut state = 1_u64;
+    let mut bytes: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    })
+    .take(400_000)
+    .collect();
+    bytes[100_000..300_000].fill(0);
+    let profile = Profile { class: Class::Small, ..Profile::of_new_file(400_000, epoch) };
+    let content = Content::of(&profile, ring.gear(&epoch).unwrap(), ring.chunks(&epoch).unwrap(), &bytes);
+    let mut end = 0;
+    let ranges = content.chunks.iter().map(|chunk| {
+        let start = end;
+        end += chunk.len as usize;
+        start..end
+    });
+    let ranges: Vec<_> = ranges.collect();
+    assert!(ranges.len() > 3);
+    let permissions = Permissions::New { executable: false };
+    let mtime = zerocloud_crdt::register::FileTime { secs: 5, nanos: 6 };
+    let spec = FileSpec { id: FileId([9; 16]), hash: content.hash, len: 400_000, mtime, permissions };
+    (bytes, content.chunks.into(), ranges, spec)
+}
+
+fn staging(device: &Device, nonce: u64) -> Staging {
+    Staging::new(&device.volume, Arc::new(TempNames::new(nonce))).unwrap()
+}
+
+#[test]
+fn a_file_comes_chunk_by_chunk_in_any_order_and_stays_sparse() {
+    let device = Device::new(1, true);
+    let (bytes, chunks, ranges, spec) = large();
+    for is_reversed in [false, true] {
+        let mut partial = staging(&device, 1 + u64::from(is_reversed)).begin(spec, chunks.clone()).unwrap();
+        let mut order: Vec<usize> = (0..chunks.len()).collect();
+        if is_reversed {
+            order.reverse();
+        }
+        for index in order {
+            partial.write(index, &chunks[index].id, &bytes[ranges[index].clone()]).unwrap();
+        }
+        let staged = partial.finish(&device.volume).unwrap();
+        assert_eq!((staged.hash, staged.print.len, staged.print.mtime), (spec.hash, spec.len, spec.mtime));
+        let path = [b".zerocloud/tmp/", staged.temp.as_bytes()].concat();
+        assert_eq!(device.person.read(&path).unwrap(), bytes);
+        let blocks = device.volume.control().unwrap().tmp.stat(staged.temp.as_bytes()).unwrap().block_count;
+        assert!(blocks * 512 < 250_000, "{blocks}");
+    }
+}
+
+#[test]
+fn threat_13_swapped_chunks_never_materialise() {
+    let device = Device::new(1, true);
+    let (bytes, chunks, ranges, spec) = large();
+    let mut partial = staging(&device, 1).begin(spec, chunks.clone()).unwrap();
+    let outcome = partial.write(0, &chunks[1].id, &bytes[ranges[1].clone()]);
+    assert!(matches!(outcome, Err(StageError::WrongChunk { index: 0 })));
+    assert!(matches!(partial.finish(&device.volume), Err(StageError::Incomplete { .. })));
+    // A manifest that lists the right chunks in another order, or one twice, is another file.
+    let last = chunks.len() - 1;
+    for (a, b) in [(0, 1), (1, last), (0, last)] {
+        let mut order: Vec<usize> = (0..chunks.len()).collect();
+        order.swap(a, b);
+        let swapped: Arc<[Chunk]> = order.iter().map(|index| chunks[*index]).collect();
+        let mut partial = staging(&device, 10 + a as u64 * 100 + b as u64).begin(spec, swapped.clone()).unwrap();
+        for (at, index) in order.iter().enumerate() {
+            partial.write(at, &swapped[at].id, &bytes[ranges[*index].clone()]).unwrap();
+        }
+        assert!(matches!(partial.finish(&device.volume), Err(StageError::WrongContent)), "{a} {b}");
+    }
+    let short: Arc<[Chunk]> = chunks[1..].into();
+    assert!(matches!(staging(&device, 2).begin(spec, short), Err(StageError::WrongContent)));
+    let whole = device.person.whole_tree();
+    assert!(!whole.keys().any(|path| path.starts_with(b".zerocloud/tmp/put-")));
+}
+
+#[test]
+fn a_partial_file_is_taken_up_again_with_what_is_right_of_it() {
+    for crash in [Crash::Killed, Crash::PowerLoss] {
+        let mut device = Device::new(1, true);
+        let (bytes, chunks, ranges, spec) = large();
+        let mut partial = staging(&device, 1).begin(spec, chunks.clone()).unwrap();
+        for index in [0, 2] {
+            partial.write(index, &chunks[index].id, &bytes[ranges[index].clone()]).unwrap();
+        }
+        device.volume.control().unwrap().tmp.sync().unwrap();
+        device.volume.restart(crash);
+        device.start();
+        assert_eq!(device.recover(Trust::Same).unwrap().garbage_count, 0);
+        let mut partial = staging(&device, 2).resume(spec, chunks.clone(), &device.keyring).unwrap();
+        let missing: Vec<usize> = partial.missing().map(|(index, _)| index).collect();
+        match crash {
+            Crash::Killed => assert!(!missing.contains(&0) && !missing.contains(&2) && missing.contains(&3)),
+            Crash::PowerLoss => assert!(missing.contains(&0), "zeros were taken for content"),
+        }
+        for index in missing {
+            partial.write(index, &chunks[index].id, &bytes[ranges[index].clone()]).unwrap();
+        }
+        let staged = partial.finish(&device.volume).unwrap();
+        let path = [b".zerocloud/tmp/", staged.temp.as_bytes()].concat();
+        assert_eq!(device.person.read(&path).unwrap(), bytes);
+        assert_eq!(device.volume.control().unwrap().tmp.list().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn chunks_are_copied_from_a_local_file_that_still_has_them() {
+    let device = Device::new(1, true);
+    let (bytes, chunks, ranges, spec) = large();
+    device.person.write(b"source", &bytes).unwrap();
+    let source = device.volume.root().open_file(b"source").unwrap();
+    let mut partial = staging(&device, 1).begin(spec, chunks.clone()).unwrap();
+    assert!(!partial.copy(0, &*source, 1, &device.keyring).unwrap(), "other bytes were taken");
+    for (index, range) in ranges.iter().enumerate() {
+        assert!(partial.copy(index, &*source, range.start as u64, &device.keyring).unwrap());
+    }
+    let staged = partial.finish(&device.volume).unwrap();
+    assert_eq!(staged.hash, spec.hash);
+}
+
+#[test]
+fn threat_32_only_the_chunk_that_a_row_has_is_served() {
+    let mut device = Device::new(1, true);
+    device.person.write(b"f", b"content").unwrap();
+    device.person.create_symlink(b"l", b"f").unwrap();
+    device.person.create_directory(b"d").unwrap();
+    device.scan();
+    let keys = keyring();
+    let epoch = EpochId([3; 32]);
+    let chunk = keys.chunks(&epoch).unwrap().chunk(b"content");
+    let key = |name: &[u8]| RowKey { parent: FileId::ROOT, local: Name::parse(name).unwrap() };
+    let mut reader = ChunkReader::new(&device.volume).unwrap();
+    let mut read = |device: &Device, source: Source<'_>, offset, chunk: &Chunk| {
+        reader.read(&device.ledger, source, offset, chunk, &keys).unwrap()
+    };
+    assert_eq!(read(&device, Source::Row(&key(b"f")), 0, &chunk), Answer::Plaintext(b"content".to_vec()));
+    let other = keys.chunks(&epoch).unwrap().chunk(b"CONTENT");
+    for (source, offset, chunk) in [
+        (Source::Row(&key(b"f")), 0, &other),
+        (Source::Row(&key(b"f")), 1, &chunk),
+        (Source::Row(&key(b"f")), u64::MAX, &chunk),
+        (Source::Row(&key(b"f")), 0, &Chunk { len: u32::MAX, ..chunk }),
+        (Source::Row(&key(b"f")), 0, &Chunk { epoch: EpochId([4; 32]), ..chunk }),
+        (Source::Row(&key(b"l")), 0, &chunk),
+        (Source::Row(&key(b"d")), 0, &chunk),
+        (Source::Row(&key(b"unknown")), 0, &chunk),
+        (Source::Stored("../marker"), 0, &chunk),
+        (Source::Stored("../../f"), 0, &chunk),
+        (Source::Stored(""), 0, &chunk),
+        (Source::Stored("nothing"), 0, &chunk),
+    ] {
+        assert_eq!(read(&device, source, offset, chunk), Answer::Missing, "{source:?}");
+    }
+    // A row whose file has become a link to the same bytes, or a FIFO, has nothing to give.
+    device.person.rename(b"f", b"g").unwrap();
+    device.person.create_symlink(b"f", b"g").unwrap();
+    assert_eq!(read(&device, Source::Row(&key(b"f")), 0, &chunk), Answer::Missing);
+    device.person.remove(b"f").unwrap();
+    device.person.create_fifo(b"f").unwrap();
+    assert_eq!(read(&device, Source::Row(&key(b"f")), 0, &chunk), Answer::Missing);
+}
+
+#[test]
+fn a_version_is_kept_looked_at_and_goes_when_its_time_has_passed() {
+    let (_, mut second, contents, _) = one_file(true, |user| user.write(b"f", b"theirs").unwrap());
+    let jobs_before = second.ledger.versions.len();
+    second.materialise(&contents, 9).unwrap();
+    assert_eq!(second.ledger.versions.len(), jobs_before + 1);
+    let version = second.ledger.versions.values().next().unwrap().clone();
+    let control = second.volume.control().unwrap();
+    let mut content = [0; 8];
+    let len = versions::open(&control, &version.stored).unwrap().read_at(&mut content, 0).unwrap();
+    assert_eq!(&content[..len], b"old");
+
+    let mut looks = SecondLooks::default();
+    looks.add(Moment(0), version.clone());
+    assert_eq!(looks.deadline(), Some(Moment(0) + SECOND_LOOK_DELAY));
+    assert!(looks.take_due(Moment(1)).is_empty());
+    assert_eq!(looks.take_due(Moment(0) + SECOND_LOOK_DELAY), std::slice::from_ref(&version));
+    assert_eq!(versions::look(&control, &version).unwrap(), Look::AsKept);
+
+    let day_ms = 24 * 60 * 60 * 1000;
+    let retention = Retention::default();
+    assert!(!retention.is_over(&version, version.kept_at_ms + 30 * day_ms - 1));
+    assert!(!retention.is_over(&version, version.kept_at_ms - 90 * day_ms));
+    assert!(retention.is_over(&version, version.kept_at_ms + 30 * day_ms));
+
+    // A program that had the file open writes to it late.
+    let path = [b".zerocloud/versions/", version.stored.as_bytes()].concat();
+    second.person.write(&path, b"late").unwrap();
+    assert!(matches!(versions::prune(&control, &version).unwrap(), Look::Changed(_)));
+    assert_eq!(second.person.read(&path).unwrap(), b"late");
+    let Look::Changed(print) = versions::look(&control, &version).unwrap() else { panic!("it changed") };
+    let version = versions::VersionRow { print, ..version };
+    assert_eq!(versions::prune(&control, &version).unwrap(), Look::AsKept);
+    assert!(second.person.read(&path).is_err());
+    assert_eq!(versions::look(&control, &version).unwrap(), Look::Missing);
+}
+
+#[test]
+fn an_action_without_its_content_is_not_done() {
+    let (_, second, contents, _) = one_file(true, |user| user.write(b"f", b"theirs").unwrap());
+    let mut second = second;
+    let key = RowKey { parent: FileId::ROOT, local: Name::parse(b"f").unwrap() };
+    let Ok(old) = second.ledger.row(&key);
+    let mut entry = zerocloud_crdt::view::View::new(&second.index).directory(FileId::ROOT).unwrap().remove(0);
+    let job = |entry: &zerocloud_crdt::view::ViewEntry, staged| {
+        let action = Action::Replace { key: key.clone(), old: old.clone().unwrap(), entry: entry.clone() };
+        Job { action, staged }
+    };
+    let spec = FileSpec::of_entry(&entry, old.as_ref());
+    let staged = staging(&second, 77).stage_whole(&spec, &contents[&entry.hash]).unwrap();
+    entry.hash = ContentHash::of(b"another");
+    let now = second.clock.wall_time();
+    let jobs = [job(&entry, None)];
+    let batch = second.materialiser().run(&mut second.ledger, &jobs, now).unwrap();
+    assert!(matches!(batch.outcomes[..], [Outcome::Blocked(_)]));
+    let jobs = [job(&entry, Some(staged))];
+    let batch = second.materialiser().run(&mut second.ledger, &jobs, now).unwrap();
+    assert!(matches!(batch.outcomes[..], [Outcome::Blocked(_)]));
+    assert_eq!(second.person.read(b"f").unwrap(), b"old");
+}
