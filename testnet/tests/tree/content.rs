@@ -20,8 +20,10 @@ use zerocloud_testnet::sim::volume::Crash;
 use super::device::{Device, keyring};
 use super::meddle::one_file;
 
-/// A file of many chunks: its bytes, its chunks with their places, and what it is to be.
-fn large() -> (Vec<u8>, Arc<[Chunk]>, Vec<std::ops::Range<usize>>, FileSpec) {
+/// The bytes of a file of many chunks, the chunks, their places, and what it is to be.
+type Large = (Vec<u8>, Arc<[Chunk]>, Vec<std::ops::Range<usize>>, FileSpec);
+
+fn large() -> Large {
     let ring = keyring();
     let epoch = EpochId([3; 32]);
     let mut state = 1_u64;

@@ -195,7 +195,7 @@ fn act(user: &SimPerson, rng: &mut ChaCha8Rng, content: &[u8]) {
 /// their index stands for, and nothing was half written at any time.
 fn history(seed: u64) -> usize {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut devices = [Device::new(1, true), Device::new(2, seed % 4 > 0)];
+    let mut devices = [Device::new(1, true), Device::new(2, !seed.is_multiple_of(4))];
     let (mut contents, mut log): (Contents, Vec<Op>) = (Contents::new(), Vec::new());
     let (mut heard, mut crash_count) = ([0; 2], 0);
     for round in 0..14 {
