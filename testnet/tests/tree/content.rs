@@ -20,10 +20,9 @@ use zerocloud_testnet::sim::volume::Crash;
 use super::device::{Device, keyring};
 use super::meddle::one_file;
 
-/// Bytes, their chunks, where each chunk stands, and what is to be staged.
+/// The bytes of a file of many chunks, the chunks, their places, and what it is to be.
 type Large = (Vec<u8>, Arc<[Chunk]>, Vec<std::ops::Range<usize>>, FileSpec);
 
-/// A file of many chunks: its bytes, its chunks with their places, and what it is to be.
 fn large() -> Large {
     let ring = keyring();
     let epoch = EpochId([3; 32]);

@@ -10,7 +10,7 @@ use zerocloud::tree::scan::{Extent, Problem, ReadError, read_findings, read_stor
 use zerocloud::tree::stage::{FileSpec, Staging};
 use zerocloud::tree::{Displaced, Inline, Keyring, MemoryLedger, TempNames, TreeError};
 use zerocloud::volume::{Volume, VolumeErrorKind};
-use zerocloud_crdt::base::RowKey;
+use zerocloud_crdt::base::{BaseRead, RowKey};
 use zerocloud_crdt::id::{ActorId, ContentHash, EpochId, FileId, SpaceId};
 use zerocloud_crdt::index::{IndexRead, MemoryIndex, Overlay};
 use zerocloud_crdt::keys::{EpochSecret, Secret};
@@ -121,6 +121,11 @@ impl Device {
             let read = read_findings(&*self.door, &self.ledger, part, &self.keyring, |_| None, &Inline).unwrap();
             self.problems.extend(read.problems);
             let Ok(outcome) = diff(&self.index, &self.ledger, self.actor, &read.findings);
+            // A row can go without an operation: a directory that stands only because something in it does.
+            for (key, row) in &outcome.base {
+                let Ok(old) = self.ledger.row(key);
+                self.pending.extend(old.iter().chain(row).map(|row| row.source));
+            }
             self.ledger.base.commit(outcome.base);
             created.extend(read.kept.iter().map(|at| indices[*at]).zip(outcome.ids));
             self.pending.extend(self.index.apply(&outcome.ops));
