@@ -34,6 +34,8 @@ pub struct Walk<'a, B: BaseRead> {
     queue: VecDeque<Parent>,
     /// Directories that were asked for: none is listed twice.
     asked: BTreeSet<Parent>,
+    /// Directories that were asked for and are not where base has them: asked for again when they are found.
+    missing: BTreeSet<Parent>,
     /// Sightings of directories that were not descended yet.
     deferred: VecDeque<usize>,
     /// Rows that sightings continue.
@@ -62,6 +64,7 @@ impl<'a, B: BaseRead> Walk<'a, B> {
             findings: Findings::default(),
             queue: VecDeque::new(),
             asked: BTreeSet::new(),
+            missing: BTreeSet::new(),
             deferred: VecDeque::new(),
             claimed: BTreeSet::new(),
             found: BTreeMap::new(),
@@ -170,7 +173,7 @@ impl<'a, B: BaseRead> Walk<'a, B> {
     /// elsewhere it is asked for again, there.
     pub fn handle_missing(&mut self, directory: Parent) -> Result<(), B::Error> {
         let Parent::Known(id) = directory else { return Ok(()) };
-        self.asked.remove(&directory);
+        self.missing.insert(directory);
         if let Some(key) = self.base.find(id, id)? {
             self.ask(Parent::Known(key.parent));
         }
@@ -309,7 +312,11 @@ impl<'a, B: BaseRead> Walk<'a, B> {
                     if let Some(row) = self.base.row(&from)? {
                         self.take_back_below(row.id)?;
                         self.found.insert(row.id, at);
-                        self.ask(Parent::Known(row.id));
+                        let directory = Parent::Known(row.id);
+                        if self.missing.remove(&directory) {
+                            self.asked.remove(&directory);
+                        }
+                        self.ask(directory);
                     }
                 }
                 None => left.push_back(at),
