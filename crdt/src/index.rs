@@ -13,6 +13,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use crate::id::{ActorId, FileId, SpaceId};
 use crate::name::Name;
@@ -66,6 +67,18 @@ pub struct Seat {
     pub parent: FileId,
     /// [`name_key`] of its natural name.
     pub name_key: u64,
+}
+
+impl Seat {
+    /// The rows of the table of present items under one directory.
+    fn all_under(parent: FileId) -> RangeInclusive<(Self, FileId)> {
+        (Self { parent, name_key: 0 }, FileId([0; 16]))..=(Self { parent, name_key: u64::MAX }, FileId([0xff; 16]))
+    }
+
+    /// The rows of the table of present items in this seat.
+    fn all_here(self) -> RangeInclusive<(Self, FileId)> {
+        (self, FileId([0; 16]))..=(self, FileId([0xff; 16]))
+    }
 }
 
 /// What an [`Overlay`] changed; a store writes these and the overlay is done. Sorted, so that a store can write each
@@ -338,20 +351,19 @@ impl<I: IndexRead> IndexRead for Overlay<'_, I> {
 
     fn children(&self, parent: FileId) -> Result<Vec<FileId>, I::Error> {
         let mut children: BTreeSet<FileId> = self.below.children(parent)?.into_iter().collect();
-        let from = (Seat { parent, name_key: 0 }, FileId([0; 16]));
-        let to = (Seat { parent, name_key: u64::MAX }, FileId([0xff; 16]));
         // An item may leave one seat and take another in the same directory: removals first.
-        for ((_, id), _) in self.changes.present.range(from..=to).filter(|(_, is)| !**is) {
+        for ((_, id), _) in self.changes.present.range(Seat::all_under(parent)).filter(|(_, is)| !**is) {
             children.remove(id);
         }
-        children.extend(self.changes.present.range(from..=to).filter(|(_, is)| **is).map(|((_, id), _)| *id));
+        children
+            .extend(self.changes.present.range(Seat::all_under(parent)).filter(|(_, is)| **is).map(|((_, id), _)| *id));
         Ok(children.into_iter().collect())
     }
 
     fn keyed(&self, parent: FileId, name_key: u64) -> Result<Vec<FileId>, I::Error> {
         let seat = Seat { parent, name_key };
         let mut keyed: BTreeSet<FileId> = self.below.keyed(parent, name_key)?.into_iter().collect();
-        for ((_, id), is_present) in self.changes.present.range((seat, FileId([0; 16]))..=(seat, FileId([0xff; 16]))) {
+        for ((_, id), is_present) in self.changes.present.range(seat.all_here()) {
             if *is_present {
                 keyed.insert(*id);
             } else {
@@ -362,10 +374,8 @@ impl<I: IndexRead> IndexRead for Overlay<'_, I> {
     }
 
     fn has_children(&self, parent: FileId) -> Result<bool, I::Error> {
-        let from = (Seat { parent, name_key: 0 }, FileId([0; 16]));
-        let to = (Seat { parent, name_key: u64::MAX }, FileId([0xff; 16]));
         let mut removed = false;
-        for (_, is_present) in self.changes.present.range(from..=to) {
+        for (_, is_present) in self.changes.present.range(Seat::all_under(parent)) {
             if *is_present {
                 return Ok(true);
             }

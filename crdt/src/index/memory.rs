@@ -91,14 +91,12 @@ impl IndexRead for MemoryIndex {
     }
 
     fn children(&self, parent: FileId) -> Result<Vec<FileId>, Self::Error> {
-        let from = (Seat { parent, name_key: 0 }, FileId([0; 16]));
-        let to = (Seat { parent, name_key: u64::MAX }, FileId([0xff; 16]));
-        Ok(self.present.range(from..=to).map(|(_, id)| *id).collect())
+        Ok(self.present.range(Seat::all_under(parent)).map(|(_, id)| *id).collect())
     }
 
     fn keyed(&self, parent: FileId, name_key: u64) -> Result<Vec<FileId>, Self::Error> {
         let seat = Seat { parent, name_key };
-        Ok(self.present.range((seat, FileId([0; 16]))..=(seat, FileId([0xff; 16]))).map(|(_, id)| *id).collect())
+        Ok(self.present.range(seat.all_here()).map(|(_, id)| *id).collect())
     }
 
     fn has_children(&self, parent: FileId) -> Result<bool, Self::Error> {

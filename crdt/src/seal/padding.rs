@@ -1,26 +1,12 @@
 //! The lengths that a sealed object may have.
 
-/// Sealed objects up to this length step by [`STEP_LEN`].
-const STEPPED_LEN_MAX: usize = 16 << 10;
-/// The step of small objects, in bytes.
-const STEP_LEN: usize = 1 << 10;
+use crate::padding;
 
-/// The length to which a sealed object of `len` bytes is padded: the next 1 KiB up to 16 KiB, above that by Padmé
-/// (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with PURBs", PETS 2019), which
-/// costs at most 7 % here and leaks O(log log) bits. Both for the length of the whole object, header and tag included,
-/// so that the suite does not show in it.
+/// The length to which a sealed object of `len` bytes is padded: [`padding::padded_len`], which costs at most 7 % here.
+/// Both for the length of the whole object, header and tag included, so that the suite does not show in it.
 pub const fn padded_len(len: usize) -> usize {
-    let step = if len <= STEPPED_LEN_MAX {
-        STEP_LEN
-    } else {
-        let exponent = len.ilog2();
-        let mantissa_bits = exponent.ilog2() + 1;
-        1 << (exponent - mantissa_bits)
-    };
-    match len {
-        0 => STEP_LEN,
-        _ => len.next_multiple_of(step),
-    }
+    // What lies in memory, and an eighth more, is far below both bounds.
+    padding::padded_len(len as u64) as usize
 }
 
 #[cfg(test)]
