@@ -114,7 +114,7 @@ impl<'a> Node<'a> {
 }
 
 fn has_store(home: &Home) -> bool {
-    home.store_path().exists()
+    home.stored_spaces().is_ok_and(|spaces| !spaces.is_empty())
 }
 
 fn show_step(line: &mut ProgressLine, terminal: &Terminal, step: Step) {

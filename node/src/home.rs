@@ -5,13 +5,15 @@
 //!   config.toml      settings, the user's to edit                 (crate::config)
 //!   lock             held by flock while a node runs; its pid     (lock)
 //!   secrets          seeds and epoch secrets, 0600                (secrets)
-//!   store.redb       index, logs, chunks: everything else
+//!   spaces/ID.redb   a space's store: index, log, base, versions  (crate::store)
 //!   node.sock        the local API, 0600                          (crate::api::socket)
 //! ```
 //! Nothing of a user's files lies here. What is in the store and what the API says is not decided here.
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use zerocloud_crdt::id::SpaceId;
 
 mod fingerprint;
 mod lock;
@@ -26,7 +28,8 @@ pub use secrets::{Recovery, Secrets, SecretsError};
 const CONFIG: &str = "config.toml";
 const LOCK: &str = "lock";
 const SECRETS: &str = "secrets";
-const STORE: &str = "store.redb";
+const SPACES: &str = "spaces";
+const STORE_EXTENSION: &str = "redb";
 const SOCKET: &str = "node.sock";
 
 /// A home's directory. Having the value does not mean that this process may run a node on it: [`Home::lock`] does.
@@ -145,9 +148,38 @@ impl Home {
         self.dir.join(CONFIG)
     }
 
-    /// Where the redb store lies.
-    pub fn store_path(&self) -> PathBuf {
-        self.dir.join(STORE)
+    /// Where the store of a space lies. The directory is made by [`Self::make_space_stores`].
+    pub fn store_path(&self, space: SpaceId) -> PathBuf {
+        self.dir.join(SPACES).join(space.to_string()).with_extension(STORE_EXTENSION)
+    }
+
+    /// Makes the directory of the spaces' stores, if there is none.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn make_space_stores(&self) -> std::io::Result<()> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(self.dir.join(SPACES))
+    }
+
+    /// The spaces that have a store here, ascending. Other files in the directory are left alone.
+    ///
+    /// # Errors
+    /// What the system says of the directory.
+    pub fn stored_spaces(&self) -> std::io::Result<Vec<SpaceId>> {
+        let entries = match std::fs::read_dir(self.dir.join(SPACES)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut spaces = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == STORE_EXTENSION) {
+                spaces.extend(path.file_stem().and_then(|stem| SpaceId::from_hex(stem.to_str()?)));
+            }
+        }
+        spaces.sort_unstable();
+        Ok(spaces)
     }
 
     /// Where the local API listens. Possibly longer than a socket's address can be: see [`crate::api::socket`].
@@ -169,7 +201,7 @@ impl Home {
     /// [`SecretsError`].
     pub fn load_secrets(&self) -> Result<Option<Secrets>, SecretsError> {
         let secrets = secrets::load(&self.dir.join(SECRETS))?;
-        if secrets.is_none() && self.store_path().exists() {
+        if secrets.is_none() && self.stored_spaces().is_ok_and(|spaces| !spaces.is_empty()) {
             return Err(SecretsError::Lost { path: self.dir.join(SECRETS) });
         }
         Ok(secrets)

@@ -250,7 +250,8 @@ fn a_store_is_asked_where_no_node_runs() {
         zerocloud::cli::run::<SimBackend>(args.collect::<Vec<_>>())
     };
     let setup = daemon::prepare(home.clone(), daemon::Mode::Node, CancellationToken::new()).unwrap();
-    std::fs::write(home.store_path(), b"").unwrap();
+    home.make_space_stores().unwrap();
+    std::fs::write(home.store_path(zerocloud_crdt::id::SpaceId([1; 32])), b"").unwrap();
     assert_eq!(run(&["ls", "Stored"]), ExitCode::from(1), "the home is in use");
     drop(setup);
     assert_eq!(run(&["ls", "Stored"]), ExitCode::SUCCESS);

@@ -80,6 +80,13 @@ pub const AWAITS_INDEX: Value<Option<DeviceId>> = Value::new(28);
 /// What this device last published of its own frontier.
 pub const PUBLISHED: Value<Frontier> = Value::new(29);
 
+/// What the space is called on this device.
+pub const NAME: Value<Name> = Value::new(30);
+/// The folder of the space on this device: its absolute path, by its bytes.
+pub const FOLDER: Value<Vec<u8>> = Value::new(31);
+/// Whether the user paused the space.
+pub const PAUSED: Value<bool> = Value::new(32);
+
 impl<T: Tables> Transaction<T> {
     /// A single value; `None` if it was never set.
     ///

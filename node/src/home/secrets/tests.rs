@@ -113,7 +113,8 @@ fn damage_loss_and_exposure_are_refused_with_advice() {
     assert!(error.to_string().contains("mode 640") && error.to_string().contains("chmod 600"), "{error}");
 
     std::fs::remove_file(&path).unwrap();
-    std::fs::write(home.store_path(), b"store").unwrap();
+    home.make_space_stores().unwrap();
+    std::fs::write(home.store_path(SpaceId([1; 32])), b"store").unwrap();
     let error = home.load_secrets().unwrap_err();
     assert!(matches!(error, SecretsError::Lost { .. }), "a new device must not begin over an old store: {error}");
 }
