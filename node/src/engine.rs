@@ -5,6 +5,7 @@
 //! [`shelf::Shelf`], whose implementation is the store.
 
 pub mod fetch;
+pub mod found;
 #[cfg(test)]
 pub(crate) mod founding;
 pub mod replica;

@@ -3,15 +3,17 @@
 //! The replica decides; this thread hands it events one after the other, commits through its store and gives what it
 //! wants to say to the sessions. It waits for nothing but the next event.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
-use zerocloud_crdt::id::{DeviceId, SpaceId};
-use zerocloud_crdt::scan::ScanOutcome;
+use zerocloud_crdt::id::{ContentHash, DeviceId, FileId, SpaceId};
+use zerocloud_crdt::log::Frontier;
 use zerocloud_crdt::wire;
 
+use crate::engine::found::Found;
 use crate::engine::replica::{Action, Replica, ReplicaError, Stop};
-use crate::engine::shelf::Shelf;
+use crate::engine::shelf::{Contents, Shelf};
 use crate::link::{CloseCode, Conn};
 use crate::session::chunks::ChunkSource;
 
@@ -58,17 +60,19 @@ pub(crate) enum Event {
         /// Which one.
         session: SessionId,
     },
-    /// A scan found something.
+    /// The folder found something.
     Found {
         /// What.
-        outcome: ScanOutcome,
-        /// Whether it was written.
-        done: oneshot::Sender<Result<(), String>>,
+        found: Found,
+        /// Chunks of what was read.
+        contents: BTreeMap<ContentHash, Contents>,
+        /// Whether it was written, and the ids of what was sighted.
+        done: oneshot::Sender<Result<Vec<FileId>, AppendError>>,
     },
-    /// Whether the tree shows everything.
+    /// What the tree shows.
     Materialised {
-        /// Whether it does.
-        is_settled: bool,
+        /// Everything up to here; `None`: not everything.
+        shown: Option<Frontier>,
     },
     /// Asks what can be asked of the replica at one moment.
     Look(Look),
@@ -90,7 +94,21 @@ pub struct SpaceHandle {
     id: SpaceId,
     events: mpsc::Sender<Event>,
     chunks: Arc<dyn ChunkSource>,
-    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// Why what a folder found was not written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// Nothing is written any more.
+    #[error(transparent)]
+    Stopped(Stop),
+    /// The store or the log; to be tried again.
+    #[error("what was found could not be written: {0}")]
+    Failed(String),
+    /// The space's thread has ended.
+    #[error("the space is closed")]
+    Closed,
 }
 
 /// The space's thread has ended.
@@ -100,7 +118,7 @@ pub struct SpaceClosed;
 
 impl SpaceHandle {
     /// Starts the thread of a space. `make` builds its replica there; `chunks` answers what members ask for; `plan` is
-    /// called when there is something to plan.
+    /// called with the items that are to be planned again.
     ///
     /// # Errors
     /// Those of the system, if it has no more threads.
@@ -108,20 +126,18 @@ impl SpaceHandle {
         id: SpaceId,
         make: impl FnOnce() -> (Replica<S>, R) + Send + 'static,
         chunks: Arc<dyn ChunkSource>,
-        plan: impl Fn() + Send + Sync + 'static,
+        plan: impl Fn(BTreeSet<FileId>) + Send + 'static,
     ) -> std::io::Result<Self>
     where
         S: Shelf,
         R: rand_core::CryptoRng,
     {
         let (events, queue) = mpsc::channel(EVENT_COUNT_MAX);
-        let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(plan);
-        let notify = wake.clone();
         std::thread::Builder::new().name("space".into()).spawn(move || {
             let (replica, rng) = make();
-            Worker { replica, rng, sessions: Vec::new(), wake: notify }.run(queue);
+            Worker { replica, rng, sessions: Vec::new(), plan: Box::new(plan) }.run(queue);
         })?;
-        Ok(Self { id, events, chunks, wake })
+        Ok(Self { id, events, chunks })
     }
 
     /// The space.
@@ -134,31 +150,52 @@ impl SpaceHandle {
         self.chunks.clone()
     }
 
-    /// Has the space planned again.
-    pub fn plan(&self) {
-        (self.wake)();
-    }
-
     pub(crate) async fn tell(&self, event: Event) -> Result<(), SpaceClosed> {
         self.events.send(event).await.map_err(|_| SpaceClosed)
     }
 
-    /// Writes what a scan found; returns when it is durable.
+    /// Writes what the folder found; returns the ids of what was sighted when it is durable.
     ///
     /// # Errors
-    /// What to tell the user.
-    pub async fn append(&self, outcome: ScanOutcome) -> Result<(), String> {
+    /// [`AppendError`].
+    pub async fn append(
+        &self,
+        found: Found,
+        contents: BTreeMap<ContentHash, Contents>,
+    ) -> Result<Vec<FileId>, AppendError> {
         let (done, answer) = oneshot::channel();
-        self.tell(Event::Found { outcome, done }).await.map_err(|closed| closed.to_string())?;
-        answer.await.map_err(|_| SpaceClosed.to_string())?
+        self.tell(Event::Found { found, contents, done }).await.map_err(|SpaceClosed| AppendError::Closed)?;
+        answer.await.map_err(|_| AppendError::Closed)?
     }
 
-    /// Says whether the tree shows everything that the index has.
+    /// As [`append`](Self::append), for a thread that may block.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    pub fn append_blocking(
+        &self,
+        found: Found,
+        contents: BTreeMap<ContentHash, Contents>,
+    ) -> Result<Vec<FileId>, AppendError> {
+        let (done, answer) = oneshot::channel();
+        self.events.blocking_send(Event::Found { found, contents, done }).map_err(|_| AppendError::Closed)?;
+        answer.blocking_recv().map_err(|_| AppendError::Closed)?
+    }
+
+    /// Says what the tree shows: see [`Replica::set_materialised`].
     ///
     /// # Errors
     /// [`SpaceClosed`].
-    pub async fn set_materialised(&self, is_settled: bool) -> Result<(), SpaceClosed> {
-        self.tell(Event::Materialised { is_settled }).await
+    pub async fn set_materialised(&self, shown: Option<Frontier>) -> Result<(), SpaceClosed> {
+        self.tell(Event::Materialised { shown }).await
+    }
+
+    /// As [`set_materialised`](Self::set_materialised), for a thread that may block.
+    ///
+    /// # Errors
+    /// [`SpaceClosed`].
+    pub fn set_materialised_blocking(&self, shown: Option<Frontier>) -> Result<(), SpaceClosed> {
+        self.events.blocking_send(Event::Materialised { shown }).map_err(|_| SpaceClosed)
     }
 
     /// Asks something of the space as it is at one moment.
@@ -188,7 +225,7 @@ struct Worker<S: Shelf, R> {
     replica: Replica<S>,
     rng: R,
     sessions: Vec<Session>,
-    wake: Arc<dyn Fn() + Send + Sync>,
+    plan: Box<dyn Fn(BTreeSet<FileId>) + Send>,
 }
 
 impl<S: Shelf, R: rand_core::CryptoRng> Worker<S, R> {
@@ -231,13 +268,16 @@ impl<S: Shelf, R: rand_core::CryptoRng> Worker<S, R> {
                     self.replica.disconnect(peer);
                 }
             }
-            Event::Found { outcome, done } => {
-                let result = self.replica.append(outcome, &mut self.rng).map_err(|error| error.to_string());
+            Event::Found { found, contents, done } => {
+                let result = self.replica.append(found, &contents, &mut self.rng).map_err(|error| match error {
+                    ReplicaError::Stopped(stop) => AppendError::Stopped(stop),
+                    error => AppendError::Failed(error.to_string()),
+                });
                 // Whoever scanned may have gone; what it found is written all the same.
                 drop(done.send(result));
             }
-            Event::Materialised { is_settled } => {
-                if let Err(error) = self.replica.set_materialised(is_settled) {
+            Event::Materialised { shown } => {
+                if let Err(error) = self.replica.set_materialised(shown.as_ref()) {
                     tracing::error!(space = %self.replica.space(), %error, "the space's store failed");
                 }
             }
@@ -276,7 +316,7 @@ impl<S: Shelf, R: rand_core::CryptoRng> Worker<S, R> {
                 Action::Refuse { peer } => {
                     self.close(peer, CloseCode::Refused, "this device is no member of the space")
                 }
-                Action::Plan => (self.wake)(),
+                Action::Plan(items) => (self.plan)(items),
                 Action::Stopped => {
                     if let Some(stop) = self.replica.stop() {
                         tracing::error!(space = %self.replica.space(), %stop, "the space stopped");

@@ -30,7 +30,7 @@
 //! fallen         item:16                                       effective parent:16
 //! losers         virtual id:16                                 item:16
 //! labels         actor:16                                      Name
-//! pending        item:16                                       –
+//! pending        item:16                                       the commit that marked it:8
 //! base           row                                           BaseRow
 //! base-sources   source:16 ‖ id:16 ‖ row                       –
 //! base-inodes    inode:8 ‖ row                                 –
@@ -76,6 +76,7 @@ use tables::{ReadTables, Table, WriteTables};
 pub use base::BaseCounts;
 pub use content::ChunkPlace;
 pub use error::StoreError;
+pub use index::Generation;
 pub use notes::{HeldRow, PeerRow, ProblemRow};
 pub use tables::Tables;
 pub use values::Value;

@@ -6,15 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use zerocloud_crdt::id::{DeviceId, EpochId, LogId, SpaceId};
+use zerocloud_crdt::id::{ContentHash, DeviceId, EpochId, FileId, LogId, SpaceId};
 use zerocloud_crdt::keys::{DeviceKeys, EpochSecret};
 use zerocloud_crdt::log::frontier::SignedFrontierError;
-use zerocloud_crdt::log::{Draft, DraftOp, EntryError, Fork, Frontier, LogRead, Start, WaitingPool};
+use zerocloud_crdt::log::{EntryError, Fork, Frontier, LogRead, Start, WaitingPool};
 use zerocloud_crdt::membership::{InsertError, Records};
-use zerocloud_crdt::scan::ScanOutcome;
 use zerocloud_crdt::wire;
 
-use super::shelf::{Shelf, ShelfWrite};
+use super::found::Found;
+use super::shelf::{Contents, Shelf};
 
 /// Bytes of entries that are on their way to one peer before the driver has sent any of them.
 const SENDING_LEN_MAX: usize = 8 << 20;
@@ -36,8 +36,8 @@ pub enum Action {
         /// Whom.
         peer: DeviceId,
     },
-    /// The index changed: plan again.
-    Plan,
+    /// What these items show may have changed: plan them again.
+    Plan(BTreeSet<FileId>),
     /// The space stopped; what it has stays as it is.
     Stopped,
 }
@@ -164,8 +164,7 @@ impl<S: Shelf> Replica<S> {
         };
         let is_begun = replica.frontier()?.position(replica.identity.log);
         if is_begun.is_none() && replica.may_write() {
-            let start = Draft::Start(replica.identity.start.clone());
-            replica.write(start, ScanOutcome::default(), rng)?;
+            replica.write_start(rng)?;
         }
         Ok(replica)
     }
@@ -272,30 +271,23 @@ impl<S: Shelf> Replica<S> {
         self.send_lacking(peer)
     }
 
-    /// Writes what a scan found as one entry, with its rows of base, and sends it on.
+    /// Writes what a folder found as one entry, with its rows of base and its contents, and sends it on. Gives the id of
+    /// each thing that was sighted.
     ///
     /// # Errors
-    /// Those of the store; [`ReplicaError::Stopped`] and [`ReplicaError::Write`].
+    /// Those of the store; [`ReplicaError::Stopped`] and [`ReplicaError::Write`]. Nothing is written then.
     pub fn append(
         &mut self,
-        outcome: ScanOutcome,
+        found: Found,
+        contents: &BTreeMap<ContentHash, Contents>,
         rng: &mut impl rand_core::CryptoRng,
-    ) -> Result<(), ReplicaError<S::Error>> {
+    ) -> Result<Vec<FileId>, ReplicaError<S::Error>> {
         if let Some(stop) = &self.stop {
             return Err(ReplicaError::Stopped(stop.clone()));
         }
-        if outcome.ops.is_empty() {
-            self.shelf.write(ReplicaError::Store, |write| {
-                write.put_base(outcome.base).map_err(ReplicaError::Store)?;
-                write.put_unsettled(outcome.unsettled).map_err(ReplicaError::Store)
-            })?;
-            self.actions.push_back(Action::Plan);
-            return Ok(());
-        }
-        let ops = outcome.ops.iter();
-        let ops = ops.map(|op| DraftOp { item: op.item, write: op.write.clone(), pred: op.pred.clone() }).collect();
-        self.write(Draft::Index(ops), outcome, rng)?;
-        self.send_lacking_to_all()
+        let ids = self.write_found(found, contents, rng)?;
+        self.send_lacking_to_all()?;
+        Ok(ids)
     }
 
     /// Another device was added by this one: its record is kept, and shown to everyone.
@@ -307,12 +299,14 @@ impl<S: Shelf> Replica<S> {
         self.announce_records(None, &kept)
     }
 
-    /// The tree shows everything up to the current frontier (or not any more).
+    /// The tree shows everything up to `shown`, or (`None`) not any more. Says nothing if the frontier has moved on
+    /// since: then there is more to be shown.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn set_materialised(&mut self, is_settled: bool) -> Result<(), ReplicaError<S::Error>> {
-        let shown = if is_settled { digest(&self.frontier()?) } else { None };
+    pub fn set_materialised(&mut self, shown: Option<&Frontier>) -> Result<(), ReplicaError<S::Error>> {
+        let current = self.frontier()?;
+        let shown = shown.filter(|shown| **shown == current).and_then(digest);
         if shown == self.materialised {
             return Ok(());
         }
@@ -353,7 +347,7 @@ impl<S: Shelf> Replica<S> {
 
 /// BLAKE3 of a frontier's bytes; `None` for one that nobody would read.
 fn digest(frontier: &Frontier) -> Option<[u8; 32]> {
-    frontier.encode().ok().map(|bytes| zerocloud_crdt::id::ContentHash::of(&bytes).0)
+    frontier.encode().ok().map(|bytes| ContentHash::of(&bytes).0)
 }
 
 mod entries;

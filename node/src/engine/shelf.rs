@@ -10,11 +10,21 @@ use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseChanges, BaseRead, BaseRow, MemoryBase, RowKey};
 use zerocloud_crdt::change::Key;
-use zerocloud_crdt::id::{ActorId, DeviceId, FileId, OpId, RecordHash, SpaceId};
+use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, FileId, OpId, RecordHash, SpaceId};
 use zerocloud_crdt::index::{IndexChanges, IndexRead, MemoryIndex};
 use zerocloud_crdt::log::{Checked, Entry, EntryMeta, EntryPoint, Frontier, LogRead, MemoryLog};
+use zerocloud_crdt::manifest::{BuiltPage, Chunk};
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::Item;
+
+/// What is stored of a file beside its content value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// All chunks, in order.
+    pub chunks: Vec<Chunk>,
+    /// Manifest pages, if the list is too long for the value.
+    pub pages: Vec<BuiltPage>,
+}
 
 /// Where the engine keeps what must survive.
 pub trait Shelf {
@@ -103,6 +113,11 @@ pub trait ShelfWrite: ShelfRead {
     /// # Errors
     /// Those of the store.
     fn put_unsettled(&mut self, items: BTreeSet<FileId>) -> Result<(), Self::Fault>;
+    /// Keeps which chunks a content is made of, and the pages of its manifest.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn put_contents(&mut self, content: ContentHash, chunks: &[Chunk], pages: &[BuiltPage]) -> Result<(), Self::Fault>;
     /// Keeps a record's bytes, as received.
     ///
     /// # Errors
@@ -130,6 +145,8 @@ pub struct MemoryState {
     pub index: MemoryIndex,
     /// Base.
     pub base: MemoryBase,
+    /// Chunks and pages of contents.
+    pub contents: BTreeMap<ContentHash, Contents>,
     /// Records, as received.
     pub records: BTreeMap<RecordHash, Vec<u8>>,
     /// Items that wait to be planned.
@@ -145,6 +162,7 @@ impl MemoryShelf {
             log: MemoryLog::default(),
             index: MemoryIndex::new(space),
             base: MemoryBase::default(),
+            contents: BTreeMap::new(),
             records: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             frontiers: BTreeMap::new(),
@@ -210,6 +228,11 @@ impl ShelfWrite for MemoryState {
 
     fn put_unsettled(&mut self, items: BTreeSet<FileId>) -> Result<(), Infallible> {
         self.unsettled.extend(items);
+        Ok(())
+    }
+
+    fn put_contents(&mut self, content: ContentHash, chunks: &[Chunk], pages: &[BuiltPage]) -> Result<(), Infallible> {
+        self.contents.insert(content, Contents { chunks: chunks.to_vec(), pages: pages.to_vec() });
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use zerocloud_crdt::log::{Frontier, LogRead};
 
 use super::chunks::{Answered, ChunkSource, ChunkStream};
 use super::*;
+use crate::engine::found::Found;
 use crate::engine::founding::{Founding, creation, founding};
 use crate::engine::replica::Replica;
 use crate::link::iroh::{Bind, IrohLink, IrohSettings};
@@ -37,7 +38,7 @@ impl Device {
             let mut rng = ChaCha20Rng::seed_from_u64(n as u64);
             (Replica::open(shelf, records, identity, &mut rng).unwrap(), rng)
         };
-        let space = SpaceHandle::start(founding.space, make, Arc::new(Sized), || {}).unwrap();
+        let space = SpaceHandle::start(founding.space, make, Arc::new(Sized), |_| {}).unwrap();
         let spaces = Spaces::default();
         spaces.insert(space.clone());
         let device = Self { link, spaces, space, store, log };
@@ -64,7 +65,7 @@ impl Device {
 
     async fn make(&self, text: &str) {
         let outcome = creation(&self.snapshot(), self.log, text);
-        self.space.append(outcome).await.unwrap();
+        self.space.append(Found::Decided(outcome), BTreeMap::new()).await.unwrap();
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -102,7 +103,7 @@ async fn exchange(a: &Device, b: &Device) {
     assert_eq!(a.snapshot().items_after(None, 10).unwrap(), b.snapshot().items_after(None, 10).unwrap());
     assert_eq!(a.snapshot().max_counter().unwrap(), 4);
     for us in [a, b] {
-        us.space.set_materialised(true).await.unwrap();
+        us.space.set_materialised(Some(us.frontier())).await.unwrap();
     }
     for (us, peer) in [(a, b.link.id()), (b, a.link.id())] {
         while !us.space.look(move |facts| facts.is_in_sync(peer)).await.unwrap() {

@@ -67,7 +67,16 @@ impl<T: Tables> IndexRead for Transaction<T> {
     }
 }
 
+/// Names a committed state of the store; each commit has a higher one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(u64);
+
 impl<T: Tables> Transaction<T> {
+    /// Which state this is.
+    pub const fn generation(&self) -> Generation {
+        Generation(self.cache.generation)
+    }
+
     /// Up to `limit` items whose view may differ from base, ascending: what materialise is to look at.
     ///
     /// # Errors
@@ -172,24 +181,33 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Marks items as pending.
+    /// Marks items as pending, as of this commit.
     ///
     /// # Errors
     /// Those of the disk.
     pub fn put_pending<'i>(&mut self, items: impl IntoIterator<Item = &'i FileId>) -> Result<(), StoreError> {
+        let mark = (self.cache.generation + 1).to_be_bytes();
         for id in items {
-            self.tables.put(Table::Pending, id.as_bytes(), &[])?;
+            self.tables.put(Table::Pending, id.as_bytes(), &mark)?;
         }
         Ok(())
     }
 
-    /// Takes the mark off items: base shows what the view has of them.
+    /// Takes the mark off items of which nothing was left to be done in the state `seen`. What was marked since stays:
+    /// it is about something that was not seen.
     ///
     /// # Errors
-    /// Those of the disk.
-    pub fn remove_pending<'i>(&mut self, items: impl IntoIterator<Item = &'i FileId>) -> Result<(), StoreError> {
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn remove_pending<'i>(
+        &mut self,
+        items: impl IntoIterator<Item = &'i FileId>,
+        seen: Generation,
+    ) -> Result<(), StoreError> {
         for id in items {
-            self.tables.remove(Table::Pending, id.as_bytes())?;
+            let mark = self.tables.read(Table::Pending, id.as_bytes(), |mark| tables::exactly(Table::Pending, mark))?;
+            if mark.transpose()?.is_some_and(|mark| u64::from_be_bytes(mark) <= seen.0) {
+                self.tables.remove(Table::Pending, id.as_bytes())?;
+            }
         }
         Ok(())
     }

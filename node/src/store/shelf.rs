@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use zerocloud_crdt::base::BaseChanges;
-use zerocloud_crdt::id::{DeviceId, FileId, RecordHash};
+use zerocloud_crdt::id::{ContentHash, DeviceId, FileId, RecordHash};
 use zerocloud_crdt::index::IndexChanges;
 use zerocloud_crdt::log::{Checked, Entry, EntryPoint};
+use zerocloud_crdt::manifest::{BuiltPage, Chunk};
 
 use super::tables::Tables;
 use super::{Snapshot, SpaceStore, StoreError, Transaction, Write};
@@ -71,6 +72,14 @@ impl ShelfWrite for Write<'_> {
 
     fn put_unsettled(&mut self, items: BTreeSet<FileId>) -> Result<(), StoreError> {
         self.put_pending(&items)
+    }
+
+    fn put_contents(&mut self, content: ContentHash, chunks: &[Chunk], pages: &[BuiltPage]) -> Result<(), StoreError> {
+        for page in pages {
+            self.put_page(page.id, &page.plaintext)?;
+        }
+        // A content of one chunk is found by its value.
+        if chunks.len() > 1 { self.put_chunk_list(content, chunks) } else { Ok(()) }
     }
 
     fn put_record(&mut self, hash: RecordHash, bytes: &[u8]) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub(super) use self::read::read_content_hash;
-pub use self::read::{Contents, Previous, Read, ReadError, ReadFindings, read_content, read_findings, read_stored};
+pub use self::read::{Previous, Read, ReadError, ReadFindings, read_content, read_findings, read_stored};
 use super::handles::{Handles, InBase, Locate, OpenError, Step};
 use super::marker::{Marker, MarkerError};
 use super::{PARKED_PREFIX, TreeError, fingerprint, is_fatal, kind_of};

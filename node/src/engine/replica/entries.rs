@@ -1,23 +1,28 @@
 //! Telling frontiers, sending what a peer lacks, checking and applying what it sends, writing one's own.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use ed25519_dalek::SigningKey;
 use serde_bytes::ByteBuf;
 use zerocloud_crdt::codec::DecodeError;
-use zerocloud_crdt::id::{ActorId, DeviceId};
+use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, FileId, LogId, RecordHash};
 use zerocloud_crdt::index::{IndexRead, Overlay};
+use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::limits::LOG_FRAME_LEN_MAX;
 use zerocloud_crdt::log::check::{CheckError, check, current_heads};
 use zerocloud_crdt::log::writer::WriteError;
 use zerocloud_crdt::log::{
-    Body, Checked, Draft, Entry, EntryError, EntryPoint, Lacking, LogRead, LogWriter, Outcome, Position, Setting,
-    SignedFrontier, Verdict,
+    Body, Checked, Draft, DraftOp, Entry, EntryError, EntryPoint, Lacking, LogRead, LogWriter, Outcome, Position,
+    Setting, SignedFrontier, Verdict, Written,
 };
+use zerocloud_crdt::membership::Records;
+use zerocloud_crdt::register::Op;
 use zerocloud_crdt::scan::ScanOutcome;
 use zerocloud_crdt::wire;
 
-use super::{Action, FRAME_RESERVE_LEN, Peer, Replica, ReplicaError, SENDING_LEN_MAX, Stop, Violation};
-use crate::engine::shelf::{Shelf, ShelfRead, ShelfWrite};
+use super::{Action, FRAME_RESERVE_LEN, Identity, Peer, Replica, ReplicaError, SENDING_LEN_MAX, Stop, Violation};
+use crate::engine::found::Found;
+use crate::engine::shelf::{Contents, Shelf, ShelfRead, ShelfWrite};
 
 impl<S: Shelf> Replica<S> {
     pub(super) fn tell_frontier(&mut self, peer: DeviceId) -> Result<(), ReplicaError<S::Error>> {
@@ -134,7 +139,7 @@ impl<S: Shelf> Replica<S> {
         if entries.is_empty() {
             return Ok(());
         }
-        let Received { applied, stop } = self.check_and_apply(from, entries.into())?;
+        let Received { applied, touched, stop } = self.check_and_apply(from, entries.into())?;
         if let Some(stop) = stop {
             self.stop_for(stop);
             return Ok(());
@@ -150,7 +155,7 @@ impl<S: Shelf> Replica<S> {
             }
         }
         self.materialised = None;
-        self.actions.push_back(Action::Plan);
+        self.actions.push_back(Action::Plan(touched));
         for peer in self.peers.iter().filter(|(_, peer)| peer.is_told).map(|(id, _)| *id).collect::<Vec<_>>() {
             self.say_frontier(peer)?;
         }
@@ -164,7 +169,7 @@ impl<S: Shelf> Replica<S> {
     ) -> Result<Received, ReplicaError<S::Error>> {
         let Self { shelf, records, identity, peers, .. } = self;
         shelf.write(ReplicaError::Store, |write| {
-            let mut received = Received { applied: Vec::new(), stop: None };
+            let mut received = Received { applied: Vec::new(), touched: BTreeSet::new(), stop: None };
             while let Some(entry) = queue.pop_front() {
                 let (point, hash) = (entry.point(), entry.hash());
                 let outcome = match check(&entry, write, records, |epoch| identity.secrets.get(&epoch)) {
@@ -187,7 +192,7 @@ impl<S: Shelf> Replica<S> {
                         }
                     }
                     Outcome::Checked(checked) => {
-                        apply(write, &entry, &checked).map_err(ReplicaError::Store)?;
+                        received.touched.extend(apply(write, &entry, &checked).map_err(ReplicaError::Store)?);
                         received.applied.push((point, Position { number: point.number, hash }));
                         for peer in peers.values_mut() {
                             queue.extend(peer.waiting.take_after_entry(hash));
@@ -199,50 +204,94 @@ impl<S: Shelf> Replica<S> {
         })
     }
 
-    /// Writes the next entry of the own log, with the rows of base that belong to it, in one transaction.
-    pub(super) fn write(
-        &mut self,
-        draft: Draft,
-        outcome: ScanOutcome,
-        rng: &mut impl rand_core::CryptoRng,
-    ) -> Result<(), ReplicaError<S::Error>> {
-        let wrong = |error: &dyn std::fmt::Display| ReplicaError::Write(error.to_string());
-        let epoch = self.records.epoch().map_err(|_| ReplicaError::Stopped(Stop::NeedsNewerVersion))?;
-        let Some(secret) = self.identity.secrets.get(&epoch) else {
-            return Err(wrong(&"the secret of the current epoch is not here"));
-        };
-        let log = self.identity.log;
-        let key = self.identity.keys.signing_key();
-        let writer = LogWriter::new(&key, self.records.space(), log.incarnation);
-        let membership = self.records.heads();
-        self.shelf.write(ReplicaError::Store, |write| {
-            let heads = current_heads(write, log).map_err(ReplicaError::Store)?;
-            let setting = Setting { heads: &heads, membership: &membership, secret };
-            let written = match writer.write(write, &self.records, &setting, draft, rng) {
-                Ok(written) => written,
-                Err(WriteError::Store(error)) => return Err(ReplicaError::Store(error)),
-                Err(error) => return Err(ReplicaError::Write(error.to_string())),
-            };
-            let is_as_drafted = match &written.checked.verdict {
-                Verdict::Applies(Body::Index(change, _)) => change.ops == outcome.ops,
-                Verdict::Applies(_) => true,
-                Verdict::Void(_) => false,
-            };
-            if !is_as_drafted {
-                return Err(wrong(&"the entry does not say what the scan found; scan again"));
-            }
-            apply(write, &written.entry, &written.checked).map_err(ReplicaError::Store)?;
-            write.put_base(outcome.base).map_err(ReplicaError::Store)?;
-            write.put_unsettled(outcome.unsettled).map_err(ReplicaError::Store)
+    /// Writes the beginning of the own log.
+    pub(super) fn write_start(&mut self, rng: &mut impl rand_core::CryptoRng) -> Result<(), ReplicaError<S::Error>> {
+        let Self { shelf, records, identity, .. } = self;
+        let pen = Pen::of(records, identity)?;
+        shelf.write(ReplicaError::Store, |write| {
+            let written = pen.write(write, Draft::Start(identity.start.clone()), rng)?;
+            apply(write, &written.entry, &written.checked).map_err(ReplicaError::Store)
         })?;
-        self.materialised = None;
-        self.actions.push_back(Action::Plan);
         Ok(())
+    }
+
+    /// Writes the next entry of the own log, with the rows of base and the contents that belong to it, in one
+    /// transaction.
+    pub(super) fn write_found(
+        &mut self,
+        found: Found,
+        contents: &BTreeMap<ContentHash, Contents>,
+        rng: &mut impl rand_core::CryptoRng,
+    ) -> Result<Vec<FileId>, ReplicaError<S::Error>> {
+        let Self { shelf, records, identity, .. } = self;
+        let pen = Pen::of(records, identity)?;
+        let actor = ActorId::of_log(records.space(), identity.log);
+        let (is_entry, ids, touched) = shelf.write(ReplicaError::Store, |write| {
+            let ScanOutcome { ops, base, ids, unsettled } = found.decide(write, actor).map_err(ReplicaError::Store)?;
+            let mut touched = unsettled;
+            if !ops.is_empty() {
+                let draft = |op: &Op| DraftOp { item: op.item, write: op.write.clone(), pred: op.pred.clone() };
+                let written = pen.write(write, Draft::Index(ops.iter().map(draft).collect()), rng)?;
+                let is_as_found =
+                    matches!(&written.checked.verdict, Verdict::Applies(Body::Index(change, _)) if change.ops == ops);
+                if !is_as_found {
+                    return Err(ReplicaError::Write("the entry does not say what the scan found".into()));
+                }
+                touched.extend(apply(write, &written.entry, &written.checked).map_err(ReplicaError::Store)?);
+            }
+            for (content, Contents { chunks, pages }) in contents {
+                write.put_contents(*content, chunks, pages).map_err(ReplicaError::Store)?;
+            }
+            write.put_base(base).map_err(ReplicaError::Store)?;
+            write.put_unsettled(touched.clone()).map_err(ReplicaError::Store)?;
+            Ok((!ops.is_empty(), ids, touched))
+        })?;
+        if is_entry {
+            self.materialised = None;
+        }
+        self.actions.push_back(Action::Plan(touched));
+        Ok(ids)
     }
 }
 
-/// Keeps a checked entry, and what it does to the index.
-fn apply<W: ShelfWrite>(write: &mut W, entry: &Entry, checked: &Checked) -> Result<(), W::Fault> {
+/// What writes entries of the own log.
+struct Pen<'a> {
+    records: &'a Records,
+    log: LogId,
+    key: SigningKey,
+    membership: Vec<RecordHash>,
+    secret: &'a EpochSecret,
+}
+
+impl<'a> Pen<'a> {
+    fn of<E>(records: &'a Records, identity: &'a Identity) -> Result<Self, ReplicaError<E>> {
+        let epoch = records.epoch().map_err(|_| ReplicaError::Stopped(Stop::NeedsNewerVersion))?;
+        let Some(secret) = identity.secrets.get(&epoch) else {
+            return Err(ReplicaError::Write("the secret of the current epoch is not here".into()));
+        };
+        let key = identity.keys.signing_key();
+        Ok(Self { records, log: identity.log, key, membership: records.heads(), secret })
+    }
+
+    fn write<W: ShelfWrite>(
+        &self,
+        write: &W,
+        draft: Draft,
+        rng: &mut impl rand_core::CryptoRng,
+    ) -> Result<Written, ReplicaError<W::Fault>> {
+        let heads = current_heads(write, self.log).map_err(ReplicaError::Store)?;
+        let setting = Setting { heads: &heads, membership: &self.membership, secret: self.secret };
+        let writer = LogWriter::new(&self.key, self.records.space(), self.log.incarnation);
+        match writer.write(write, self.records, &setting, draft, rng) {
+            Ok(written) => Ok(written),
+            Err(WriteError::Store(error)) => Err(ReplicaError::Store(error)),
+            Err(error) => Err(ReplicaError::Write(error.to_string())),
+        }
+    }
+}
+
+/// Keeps a checked entry, and what it does to the index; gives the items whose view that may change.
+fn apply<W: ShelfWrite>(write: &mut W, entry: &Entry, checked: &Checked) -> Result<BTreeSet<FileId>, W::Fault> {
     write.put_entry(entry, checked)?;
     let mut overlay = Overlay::new(write);
     match &checked.verdict {
@@ -251,16 +300,20 @@ fn apply<W: ShelfWrite>(write: &mut W, entry: &Entry, checked: &Checked) -> Resu
             let actor = ActorId::of_log(IndexRead::space(overlay.below()), entry.point().log);
             overlay.put_label(actor, start.label.clone());
         }
-        Verdict::Applies(Body::Seen) | Verdict::Void(_) => return Ok(()),
+        Verdict::Applies(Body::Seen) | Verdict::Void(_) => return Ok(BTreeSet::new()),
     }
     let changes = overlay.into_changes();
-    write.put_index(changes)
+    let touched = changes.touched.clone();
+    write.put_index(changes)?;
+    Ok(touched)
 }
 
 /// What became of some entries.
 struct Received {
     /// Which are here now, new or known before.
     applied: Vec<(EntryPoint, Position)>,
+    /// Items whose view may have changed.
+    touched: BTreeSet<FileId>,
     /// Why the space stops.
     stop: Option<Stop>,
 }

@@ -14,6 +14,7 @@ use zerocloud_crdt::name::Name;
 use zerocloud_crdt::wire::{self, Message};
 
 use super::{Action, Replica, ReplicaError, Stop, Violation};
+use crate::engine::found::Found;
 use crate::engine::founding::{Founding, creation, founding};
 use crate::engine::shelf::{MemoryShelf, ShelfRead};
 use crate::store::SpaceStore;
@@ -80,7 +81,7 @@ impl Net {
                     self.queues.entry((from, to)).or_default().push_back(message);
                 }
                 Action::Refuse { .. } => self.refused += 1,
-                Action::Plan | Action::Stopped => {}
+                Action::Plan(_) | Action::Stopped => {}
             }
         }
     }
@@ -102,7 +103,7 @@ impl Net {
     /// A user's new directory on a device.
     fn make(&mut self, at: usize, text: &str) {
         let outcome = creation(&self.devices[at].shelf().state(), self.devices[at].log(), text);
-        self.devices[at].append(outcome, &mut self.founding.rng).unwrap();
+        self.devices[at].append(Found::Decided(outcome), &BTreeMap::new(), &mut self.founding.rng).unwrap();
         self.collect(at);
     }
 
@@ -172,7 +173,7 @@ fn the_store_on_redb_keeps_what_the_memory_shelf_keeps() {
     let mut stored = Replica::open(store, records, identity, &mut founding.rng).unwrap();
     for n in 0..20 {
         let outcome = creation(&memory.shelf().state(), memory.log(), &format!("m{n}"));
-        memory.append(outcome, &mut founding.rng).unwrap();
+        memory.append(Found::Decided(outcome), &BTreeMap::new(), &mut founding.rng).unwrap();
     }
     let (a, b) = (founding.keys[0].id(), keys.id());
     memory.connect(b).unwrap();
@@ -213,7 +214,8 @@ fn peers_are_in_sync_when_frontiers_are_equal_and_both_trees_show_them() {
     net.settle();
     assert!(!net.devices[0].is_in_sync(net.ids[1]).unwrap());
     for at in 0..2 {
-        net.devices[at].set_materialised(true).unwrap();
+        let shown = net.devices[at].frontier().unwrap();
+        net.devices[at].set_materialised(Some(&shown)).unwrap();
         net.collect(at);
     }
     net.settle();
@@ -322,7 +324,7 @@ fn a_peer_that_knows_more_of_ones_own_log_stops_the_space() {
     let stop = net.devices[0].stop().cloned();
     assert!(matches!(stop, Some(Stop::OlderStore | Stop::Fork(_))), "{stop:?}");
     let outcome = creation(&net.devices[0].shelf().state(), net.devices[0].log(), "x");
-    let answer = net.devices[0].append(outcome, &mut net.founding.rng);
+    let answer = net.devices[0].append(Found::Decided(outcome), &BTreeMap::new(), &mut net.founding.rng);
     assert!(matches!(answer, Err(ReplicaError::Stopped(_))));
     assert!(names(&net.index(1)).len() == 1, "what the other has stays as it is");
 }

@@ -7,7 +7,7 @@ use zerocloud_crdt::base::{BaseRead, BaseRow, Fingerprint};
 use zerocloud_crdt::chunk::{Chunker, ContentBuilder};
 use zerocloud_crdt::id::{ChunkId, ContentHash, EpochId};
 use zerocloud_crdt::limits::LINK_TARGET_LEN_MAX;
-use zerocloud_crdt::manifest::{BuiltPage, Chunk, ManifestBuilder, Profile};
+use zerocloud_crdt::manifest::{Chunk, ManifestBuilder, Profile};
 use zerocloud_crdt::register::Kind;
 use zerocloud_crdt::scan::identity::must_be_read;
 use zerocloud_crdt::scan::{Findings, Parent, Seen, Sighting};
@@ -16,6 +16,7 @@ use zerocloud_crdt::seal::ChunkKeys;
 use super::super::handles::OpenError;
 use super::super::{Keyring, Pool, TreeError, fingerprint, is_fatal, kind_of};
 use super::{InFindings, Problem, Reason, handles_of, path_of};
+use crate::engine::shelf::Contents;
 use crate::volume::{Control, Volume, VolumeDirectory, VolumeError, VolumeErrorKind, VolumeFile};
 
 /// How much is read at a time, in bytes: long runs are what BLAKE3 is fastest on.
@@ -34,15 +35,6 @@ pub struct Previous {
     pub epochs: Vec<EpochId>,
     /// Its chunks: what is among them keeps its name.
     pub known: BTreeSet<(EpochId, ChunkId)>,
-}
-
-/// What is stored of a file beside its content value.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Contents {
-    /// All chunks, in order.
-    pub chunks: Vec<Chunk>,
-    /// Manifest pages, if the list is too long for the value.
-    pub pages: Vec<BuiltPage>,
 }
 
 /// What was read of a file or link.
