@@ -8,6 +8,8 @@ pub mod config;
 pub mod daemon;
 pub mod duration;
 pub mod engine;
+pub mod fetcher;
+pub mod folder;
 pub mod home;
 pub mod link;
 pub mod session;

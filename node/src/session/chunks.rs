@@ -23,6 +23,8 @@ const FRAME_LEN: usize = 1 << 20;
 const AHEAD_COUNT: usize = 4;
 /// Requests on their way to the stream.
 const REQUEST_QUEUE_COUNT: usize = 8;
+/// Answers that wait to be opened: many when they are small; at worst 64 MiB of a peer's making.
+const ANSWER_QUEUE_COUNT: usize = 16;
 
 /// Where sealed chunks come from. Called on a thread that may block.
 pub trait ChunkSource: Send + Sync + 'static {
@@ -123,7 +125,7 @@ impl ChunkStream {
         let (mut send, mut receive) = conn.open_bi(StreamKind::Chunk).await?;
         write_frame(&mut send, &Opening::Chunks { space }.to_bytes(), Opening::LEN_MAX).await?;
         let (requests, mut queue) = mpsc::channel::<Request>(REQUEST_QUEUE_COUNT);
-        let (answering, answers) = mpsc::channel(AHEAD_COUNT);
+        let (answering, answers) = mpsc::channel(ANSWER_QUEUE_COUNT);
         tokio::spawn(async move {
             while let Some(request) = queue.recv().await {
                 if write_frame(&mut send, &request.to_bytes(), Request::LEN_MAX).await.is_err() {
@@ -155,6 +157,11 @@ impl ChunkStream {
     /// The next answer; `None` when the stream has ended.
     pub async fn answer(&mut self) -> Option<Answered> {
         self.answers.recv().await
+    }
+
+    /// The two ends: where requests go, and where answers come from.
+    pub fn split(self) -> (mpsc::Sender<Request>, mpsc::Receiver<Answered>) {
+        (self.requests, self.answers)
     }
 }
 

@@ -193,17 +193,13 @@ impl Write<'_> {
         Ok(())
     }
 
-    /// Takes the mark off items of which nothing was left to be done in the state `seen`. What was marked since stays:
-    /// it is about something that was not seen.
+    /// Takes the mark off items, each of which had nothing left to be done in the state that stands beside it. What was
+    /// marked since stays: it is about something that was not seen.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and those of the disk.
-    pub fn remove_pending<'i>(
-        &mut self,
-        items: impl IntoIterator<Item = &'i FileId>,
-        seen: Generation,
-    ) -> Result<(), StoreError> {
-        for id in items {
+    pub fn remove_pending(&mut self, items: impl IntoIterator<Item = (FileId, Generation)>) -> Result<(), StoreError> {
+        for (id, seen) in items {
             let mark = self.tables.read(Table::Pending, id.as_bytes(), |mark| tables::exactly(Table::Pending, mark))?;
             if mark.transpose()?.is_some_and(|mark| u64::from_be_bytes(mark) <= seen.0) {
                 self.tables.remove(Table::Pending, id.as_bytes())?;

@@ -10,6 +10,7 @@ use zerocloud_crdt::name::Name;
 use super::tables::{self, Table, Tables};
 use super::{StoreError, Transaction, Write};
 use crate::clock::WallTime;
+use crate::tree::Intents;
 
 /// What is known of another device of the space.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,12 +69,13 @@ impl<T: Tables> Transaction<T> {
         Ok(peers.into_iter().collect())
     }
 
-    /// The intents that were noted and not cleared, in the order in which they were noted.
+    /// The intents of the batch under way; `None` if there is none.
     ///
     /// # Errors
-    /// Those of the disk.
-    pub fn intents(&self) -> Result<Vec<Vec<u8>>, StoreError> {
-        tables::collect(&self.tables, Table::Intents, &[], |_, bytes| Ok(bytes.to_vec()))
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn intents(&self) -> Result<Option<Intents>, StoreError> {
+        let bytes = tables::pieces(&self.tables, Table::Intents, &[])?;
+        bytes.map(|bytes| tables::decode(Table::Intents, &bytes)).transpose()
     }
 
     /// The items that are held.
@@ -132,16 +134,13 @@ impl Write<'_> {
         self.tables.remove(Table::Peers, device.as_bytes()).map(|_| ())
     }
 
-    /// Notes intents, in order, after those that are noted.
+    /// Notes the intents of a batch that is about to be done.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn put_intents<'i>(&mut self, intents: impl IntoIterator<Item = &'i [u8]>) -> Result<(), StoreError> {
-        let first = u64::from_be_bytes(self.next_position(Table::Intents)?);
-        for (position, intent) in (first..).zip(intents) {
-            self.tables.put(Table::Intents, &position.to_be_bytes(), intent)?;
-        }
-        Ok(())
+    pub fn put_intents(&mut self, intents: &Intents) -> Result<(), StoreError> {
+        self.clear_intents()?;
+        self.tables.put_pieces(Table::Intents, &[], &zerocloud_crdt::codec::encode(intents))
     }
 
     /// Forgets all intents: base says what came of them.

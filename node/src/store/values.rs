@@ -61,12 +61,8 @@ pub const LABEL: Value<Name> = Value::new(18);
 pub const BOOT_ID: Value<Vec<u8>> = Value::new(19);
 /// The file system of the root.
 pub const FILESYSTEM: Value<FilesystemId> = Value::new(20);
-/// The machine's id, by its bytes.
-pub const MACHINE_ID: Value<Vec<u8>> = Value::new(21);
-/// Inode of the home when it was last opened.
-pub const HOME_INODE: Value<u64> = Value::new(22);
-/// The file system of the home.
-pub const HOME_FILESYSTEM: Value<FilesystemId> = Value::new(23);
+/// What tells the home, at the last start, from a copy of it.
+pub const HOME: Value<crate::home::Fingerprint> = Value::new(21);
 /// Inode of the directory of temporary files.
 pub const TEMPORARY_INODE: Value<u64> = Value::new(24);
 /// When everything written before was last made durable.

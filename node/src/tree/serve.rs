@@ -51,7 +51,10 @@ impl ChunkReader {
     }
 
     /// Opens the file of a source, if it is a regular file that base or the version store has.
-    fn open<B: BaseRead>(
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn open<B: BaseRead>(
         &mut self,
         base: &B,
         source: Source<'_>,
@@ -105,14 +108,19 @@ impl ChunkReader {
 }
 
 /// Whether the whole buffer could be filled.
-pub(super) fn read_exact(file: &dyn VolumeFile, buffer: &mut [u8], offset: u64) -> Result<bool, VolumeError> {
+pub(crate) fn read_exact(file: &dyn VolumeFile, buffer: &mut [u8], offset: u64) -> Result<bool, VolumeError> {
+    Ok(read_up_to(file, buffer, offset)? == buffer.len())
+}
+
+/// Fills the buffer as far as the file goes; gives how much that was, in bytes.
+pub(super) fn read_up_to(file: &dyn VolumeFile, buffer: &mut [u8], offset: u64) -> Result<usize, VolumeError> {
     let mut done = 0;
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
         let len = file.read_at(rest, offset.saturating_add(done as u64))?;
         if len == 0 {
-            return Ok(false);
+            break;
         }
         done += len;
     }
-    Ok(true)
+    Ok(done)
 }

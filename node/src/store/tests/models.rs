@@ -153,10 +153,10 @@ proptest! {
         let seen = store.snapshot().unwrap().generation();
         let late = touched.first().copied();
         store.write(|write| write.put_pending(&late)).unwrap();
-        store.write(|write| write.remove_pending(&touched, seen)).unwrap();
+        store.write(|write| write.remove_pending(touched.iter().map(|id| (*id, seen)))).unwrap();
         prop_assert_eq!(store.snapshot().unwrap().pending(9).unwrap(), late.into_iter().collect::<Vec<_>>());
         let seen = store.snapshot().unwrap().generation();
-        store.write(|write| write.remove_pending(&late, seen)).unwrap();
+        store.write(|write| write.remove_pending(late.map(|id| (id, seen)))).unwrap();
         prop_assert_eq!(store.snapshot().unwrap().pending_count().unwrap(), 0);
         store.write(|write| write.clear_index()).unwrap();
         let labels = IndexChanges { labels: (0..3).map(|byte| ActorId([byte; 16])).filter_map(|actor| {

@@ -7,7 +7,7 @@ use zerocloud_crdt::limits::CHUNK_LEN_MAX;
 use zerocloud_crdt::manifest::Chunk;
 use zerocloud_crdt::register::Kind;
 
-use super::super::serve::read_exact;
+use super::super::serve::{read_exact, read_up_to};
 use super::super::{Keyring, PUT, TempNames};
 use super::{FileSpec, StageError, Staged, complete, write_sparse};
 use crate::volume::{At, Volume, VolumeDirectory, VolumeError, VolumeFile, VolumeWriter};
@@ -23,6 +23,7 @@ pub struct PartialFile {
     /// Where each chunk begins.
     offsets: Vec<u64>,
     is_present: Vec<bool>,
+    missing_count: usize,
     /// Over the first `hashed_count` chunks: what comes in order is not read back.
     hasher: blake3::Hasher,
     hashed_count: usize,
@@ -48,13 +49,25 @@ impl PartialFile {
         let file = tmp.create_file(temp.as_bytes())?;
         let is_present = vec![false; chunks.len()];
         let hasher = blake3::Hasher::new();
-        Ok(Self { tmp, names, temp, file, spec, chunks, offsets, is_present, hasher, hashed_count: 0 })
+        let missing_count = chunks.len();
+        Ok(Self { tmp, names, temp, file, spec, chunks, offsets, is_present, missing_count, hasher, hashed_count: 0 })
     }
 
     /// The places of the chunks that are not there yet.
     pub fn missing(&self) -> impl Iterator<Item = (usize, &Chunk)> {
         let all = self.chunks.iter().enumerate().zip(&self.is_present);
         all.filter(|(_, is_present)| !**is_present).map(|(missing, _)| missing)
+    }
+
+    /// The places of the chunks that are not there yet, with where each begins, in bytes.
+    pub fn missing_places(&self) -> impl Iterator<Item = (usize, u64)> {
+        let all = self.offsets.iter().copied().enumerate().zip(&self.is_present);
+        all.filter(|(_, is_present)| !**is_present).map(|(missing, _)| missing)
+    }
+
+    /// Whether all chunks are there.
+    pub const fn is_complete(&self) -> bool {
+        self.missing_count == 0
     }
 
     /// Writes a chunk at its place. `id` is what `plaintext` was opened under, which proved that they belong together.
@@ -69,7 +82,7 @@ impl PartialFile {
         };
         if self.is_present.get(index) == Some(&false) {
             write_sparse(&*self.file, plaintext, offset)?;
-            self.note(index, plaintext);
+            self.note(index, plaintext)?;
         }
         Ok(())
     }
@@ -107,7 +120,7 @@ impl PartialFile {
             // It changed between two reads: what was read first is right, and is written whole, zeros too.
             self.file.write_at(&plaintext, offset)?;
         }
-        self.note(index, &plaintext);
+        self.note(index, &plaintext)?;
         Ok(true)
     }
 
@@ -124,14 +137,35 @@ impl PartialFile {
         Ok(())
     }
 
-    fn note(&mut self, index: usize, plaintext: &[u8]) {
-        if let Some(is_present) = self.is_present.get_mut(index) {
-            *is_present = true;
+    fn note(&mut self, index: usize, plaintext: &[u8]) -> Result<(), VolumeError> {
+        if let Some(is_present) = self.is_present.get_mut(index)
+            && !std::mem::replace(is_present, true)
+        {
+            self.missing_count -= 1;
         }
         if index == self.hashed_count {
             self.hasher.update(plaintext);
             self.hashed_count += 1;
+            self.hash_what_follows()?;
         }
+        Ok(())
+    }
+
+    /// Hashes what came before its turn, while the system still has it in memory.
+    fn hash_what_follows(&mut self) -> Result<(), VolumeError> {
+        while self.is_present.get(self.hashed_count) == Some(&true) {
+            let (Some(chunk), Some(offset)) = (self.chunks.get(self.hashed_count), self.offsets.get(self.hashed_count))
+            else {
+                break;
+            };
+            let mut plaintext = vec![0; chunk.len as usize];
+            // What is not yet as long as it will be ends in zeros that were left out.
+            let len = read_up_to(&*self.file, &mut plaintext, *offset)?;
+            debug_assert!(len <= plaintext.len());
+            self.hasher.update(&plaintext);
+            self.hashed_count += 1;
+        }
+        Ok(())
     }
 
     /// Checks the whole content, gives the file its time and mode, and the name of something complete.
@@ -140,19 +174,11 @@ impl PartialFile {
     /// [`StageError::Incomplete`], and the file stays; [`StageError::WrongContent`], and it is removed;
     /// [`StageError::Volume`].
     pub fn finish(mut self, volume: &dyn Volume) -> Result<Staged, StageError> {
-        let count = self.missing().count();
-        if count > 0 {
-            return Err(StageError::Incomplete { count });
+        if self.missing_count > 0 {
+            return Err(StageError::Incomplete { count: self.missing_count });
         }
         self.file.set_len(self.spec.len)?;
-        for index in self.hashed_count..self.chunks.len() {
-            let (Some(chunk), Some(offset)) = (self.chunks.get(index), self.offsets.get(index)) else { break };
-            let mut plaintext = vec![0; chunk.len as usize];
-            if !read_exact(&*self.file, &mut plaintext, *offset)? {
-                break;
-            }
-            self.hasher.update(&plaintext);
-        }
+        self.hash_what_follows()?;
         if ContentHash(*self.hasher.finalize().as_bytes()) != self.spec.hash {
             self.discard()?;
             return Err(StageError::WrongContent);

@@ -1,0 +1,295 @@
+//! Asks members for chunks: drives [`crate::engine::fetch`] over chunk streams, opens what comes, and hands the
+//! plaintext to whoever wants it.
+//!
+//! Which chunk to ask of whom is decided there; what becomes of the bytes, by the receiver of the job. Here are the
+//! streams, the keys, and the threads on which chunks are opened.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use zerocloud_crdt::id::{DeviceId, SpaceId};
+use zerocloud_crdt::seal::{ChunkKeys, Opener};
+use zerocloud_crdt::wire::{Request, What};
+
+use crate::engine::fetch::{Fetch, JobId, NotAsked, Want};
+use crate::link::{CloseCode, Conn};
+use crate::session::SessionError;
+use crate::session::chunks::{Answered, ChunkStream};
+use crate::tree::Keyring;
+
+/// Streams to a peer that is near: one keeps a core busy, the second fills its pauses.
+const NEAR_STREAM_COUNT: usize = 2;
+/// Streams to a peer that is far: a window for each, because a stream's can't be made larger.
+const FAR_STREAM_COUNT: usize = 8;
+/// From this round trip on a peer is far.
+const FAR_ROUND_TRIP: Duration = Duration::from_millis(5);
+/// How long after its streams ended a peer that is still connected is asked again.
+const AGAIN_DELAY: Duration = Duration::from_secs(2);
+/// Answers that are opened in one go.
+const OPEN_COUNT_MAX: usize = 16;
+
+/// Who wants the chunks of a job. Called on a thread that may block, at the same time for several chunks.
+pub trait Receiver: Send + Sync {
+    /// One of the wants, opened: the plaintext is what its members named.
+    fn receive(&self, want: &Want, plaintext: &[u8]);
+    /// Nobody who is connected has one of them. The job was taken out; chunks that are on their way are not given.
+    fn give_up(&self);
+}
+
+/// Where chunks come from that are not on this disk.
+pub trait Supply: Send + Sync {
+    /// Asks for `wants`, each once, and gives them to `receiver`.
+    fn add(&self, job: JobId, wants: Vec<Want>, receiver: Arc<dyn Receiver>);
+    /// Takes a job out.
+    fn remove(&self, job: JobId);
+    /// How many chunks and pages are still to come.
+    fn missing_count(&self) -> usize;
+}
+
+/// Fetches the chunks of one space. Cheap to clone.
+#[derive(Clone)]
+pub struct Fetcher {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    space: SpaceId,
+    keyring: Arc<Keyring>,
+    state: Mutex<State>,
+    /// Something can be asked for.
+    wake: Notify,
+    /// Shared by all spaces: as many chunks are opened at a time as there are cores.
+    opening: Arc<Semaphore>,
+    runtime: Handle,
+}
+
+#[derive(Default)]
+struct State {
+    fetch: Fetch,
+    receivers: BTreeMap<JobId, Arc<dyn Receiver>>,
+    peers: BTreeMap<DeviceId, PeerStreams>,
+}
+
+struct PeerStreams {
+    conn: Conn,
+    requests: Vec<mpsc::Sender<Request>>,
+    next: usize,
+}
+
+impl Fetcher {
+    /// A fetcher without peers. `opening` bounds how many chunks are opened at a time.
+    pub fn start(space: SpaceId, keyring: Arc<Keyring>, opening: Arc<Semaphore>, runtime: Handle) -> Self {
+        let state = Mutex::new(State::default());
+        let shared = Arc::new(Shared { space, keyring, state, wake: Notify::new(), opening, runtime });
+        let weak = Arc::downgrade(&shared);
+        shared.runtime.spawn(async move {
+            // Ends with the last handle on the fetcher.
+            while let Some(shared) = weak.upgrade() {
+                shared.ask().await;
+                let waited = shared.wake.notified();
+                // Looked at again now and then, so that this task does not keep a fetcher alive that nobody holds.
+                let _ = tokio::time::timeout(Duration::from_secs(10), waited).await;
+            }
+        });
+        Self { shared }
+    }
+
+    /// A member is connected: it is asked from now on, until the connection ends.
+    pub fn connect(&self, conn: Conn) {
+        let weak = Arc::downgrade(&self.shared);
+        self.shared.runtime.spawn(async move {
+            while let Some(shared) = weak.upgrade()
+                && conn.close_reason().is_none()
+            {
+                let Ok(answers) = shared.open_streams(&conn).await else { return };
+                drop(shared);
+                let mut taking = JoinSet::new();
+                for answers in answers {
+                    taking.spawn(take_answers(weak.clone(), conn.clone(), answers));
+                }
+                // The streams of a connection end together: one that ended takes the others along.
+                taking.join_next().await;
+                drop(taking);
+                // Another connection took its place.
+                if !weak.upgrade().is_some_and(|shared| shared.disconnect(&conn)) {
+                    return;
+                }
+                // A peer that does not yet know us as a member ends the streams; it will by then.
+                tokio::time::sleep(AGAIN_DELAY).await;
+            }
+        });
+    }
+
+    /// A member has more than it had before: what it lacked is asked of it again.
+    pub fn forgive(&self, peer: DeviceId) {
+        self.shared.lock().fetch.forgive(peer);
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Supply for Fetcher {
+    fn add(&self, job: JobId, wants: Vec<Want>, receiver: Arc<dyn Receiver>) {
+        {
+            let mut state = self.shared.lock();
+            state.receivers.insert(job, receiver);
+            state.fetch.add_job(job, wants);
+        }
+        self.shared.wake.notify_one();
+    }
+
+    fn remove(&self, job: JobId) {
+        let mut state = self.shared.lock();
+        state.fetch.remove_job(job);
+        state.receivers.remove(&job);
+    }
+
+    fn missing_count(&self) -> usize {
+        self.shared.lock().fetch.missing_count()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens streams to a peer, which is asked on them from then on.
+    async fn open_streams(&self, conn: &Conn) -> Result<Vec<mpsc::Receiver<Answered>>, SessionError> {
+        let is_far = conn.path().is_some_and(|path| path.round_trip >= FAR_ROUND_TRIP);
+        let count = if is_far { FAR_STREAM_COUNT } else { NEAR_STREAM_COUNT };
+        let (mut requests, mut answers) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for _ in 0..count {
+            let (sender, receiver) = ChunkStream::open(conn, self.space).await?.split();
+            requests.push(sender);
+            answers.push(receiver);
+        }
+        let peer = conn.peer();
+        let mut state = self.lock();
+        if state.peers.insert(peer, PeerStreams { conn: conn.clone(), requests, next: 0 }).is_some() {
+            state.fetch.disconnect(peer);
+        }
+        state.fetch.connect(peer);
+        drop(state);
+        self.wake.notify_one();
+        Ok(answers)
+    }
+
+    /// Sends requests as long as there is something to ask for and somebody to ask.
+    async fn ask(&self) {
+        loop {
+            let next = self.lock().next_request();
+            let Some((sender, request)) = next else { return };
+            // A stream that has ended is told by its reader, and what was asked of it is asked again.
+            let _ = sender.send(request).await;
+        }
+    }
+
+    /// Forgets a connection; says whether it was the one that was asked.
+    fn disconnect(&self, conn: &Conn) -> bool {
+        let mut state = self.lock();
+        let is_asked = state.peers.get(&conn.peer()).is_some_and(|peer| peer.conn.is_same(conn));
+        if is_asked {
+            state.peers.remove(&conn.peer());
+            state.fetch.disconnect(conn.peer());
+        }
+        drop(state);
+        self.wake.notify_one();
+        is_asked
+    }
+
+    fn keys(&self, want: &Want) -> Option<&ChunkKeys> {
+        match want.what {
+            What::Chunk => self.keyring.chunks(&want.epoch),
+            What::Page => self.keyring.pages(&want.epoch),
+        }
+    }
+
+    /// Opens one answer and gives it to those who want it.
+    fn take(&self, peer: DeviceId, answered: Answered, opener: &mut Opener) -> Result<(), NotAsked> {
+        let Answered { ask, sealed } = answered;
+        let want = self.lock().fetch.asked(peer, ask)?;
+        let opened = sealed.and_then(|sealed| match opener.open(self.keys(&want)?, &want.id, &sealed) {
+            Ok(plaintext) => Some(plaintext),
+            Err(error) => {
+                tracing::warn!(space = %self.space, %peer, %error, "a peer's chunk is not what was asked for");
+                None
+            }
+        });
+        match opened {
+            Some(plaintext) => {
+                for receiver in self.lock().arrived(peer, ask)? {
+                    receiver.receive(&want, &plaintext);
+                }
+            }
+            None => {
+                let given_up = self.lock().lacked(peer, ask)?;
+                given_up.iter().for_each(|receiver| receiver.give_up());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn next_request(&mut self) -> Option<(mpsc::Sender<Request>, Request)> {
+        let (peer, request) = self.fetch.poll_request()?;
+        let streams = self.peers.get_mut(&peer)?;
+        streams.next = (streams.next + 1) % streams.requests.len().max(1);
+        Some((streams.requests.get(streams.next)?.clone(), request))
+    }
+
+    /// A chunk is there: who wants it.
+    fn arrived(&mut self, peer: DeviceId, ask: u64) -> Result<Vec<Arc<dyn Receiver>>, NotAsked> {
+        let jobs = self.fetch.handle_chunk(peer, ask)?.jobs;
+        let receivers = jobs.iter().filter_map(|job| self.receivers.get(job).cloned()).collect();
+        for job in jobs {
+            if self.fetch.is_complete(job) {
+                self.fetch.remove_job(job);
+                self.receivers.remove(&job);
+            }
+        }
+        Ok(receivers)
+    }
+
+    /// A peer does not have a chunk: whose job nobody can do.
+    fn lacked(&mut self, peer: DeviceId, ask: u64) -> Result<Vec<Arc<dyn Receiver>>, NotAsked> {
+        self.fetch.handle_missing(peer, ask)?;
+        let starved: Vec<JobId> = self.fetch.starved().iter().copied().collect();
+        let mut given_up = Vec::new();
+        for job in starved {
+            self.fetch.remove_job(job);
+            given_up.extend(self.receivers.remove(&job));
+        }
+        Ok(given_up)
+    }
+}
+
+/// Opens what comes on one stream until it ends.
+async fn take_answers(shared: Weak<Shared>, conn: Conn, mut answers: mpsc::Receiver<Answered>) {
+    let mut opener = Opener::new();
+    let mut some = Vec::new();
+    while answers.recv_many(&mut some, OPEN_COUNT_MAX).await > 0 {
+        let Some(shared) = shared.upgrade() else { return };
+        let Ok(permit) = shared.opening.clone().acquire_owned().await else { return };
+        let (taken, peer, sharing) = (std::mem::take(&mut some), conn.peer(), shared.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            for answered in taken {
+                if let Err(error) = sharing.take(peer, answered, &mut opener) {
+                    return Err(error);
+                }
+            }
+            Ok(opener)
+        });
+        match opened.await {
+            Ok(Ok(back)) => opener = back,
+            Ok(Err(error)) => return conn.close(CloseCode::Violation, &error.to_string()),
+            Err(panic) => return tracing::error!(%panic, "opening a chunk failed"),
+        }
+        shared.wake.notify_one();
+    }
+}

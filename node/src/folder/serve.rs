@@ -1,0 +1,164 @@
+//! Answers members' requests for chunks from this folder's files.
+//!
+//! Which file has the bytes is looked up here, in the rows of this space alone; reading and checking them is
+//! [`crate::tree::serve`]'s, sealing `zerocloud_crdt::seal`'s.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use zerocloud_crdt::base::{BaseRead, RowKey};
+use zerocloud_crdt::id::ContentHash;
+use zerocloud_crdt::index::IndexRead;
+use zerocloud_crdt::manifest::Chunk;
+use zerocloud_crdt::register::Content;
+use zerocloud_crdt::seal::{ChunkKeys, Compression, Sealer, Suite};
+use zerocloud_crdt::wire::{Ask, What, Whereabouts};
+
+use super::Message;
+use crate::session::chunks::ChunkSource;
+use crate::store::{Snapshot, SpaceStore, StoreError};
+use crate::tree::Keyring;
+use crate::tree::serve::{Answer, ChunkReader, Source};
+use crate::volume::LinuxVolume;
+
+/// How long a reader keeps directories open: long enough for a run of requests, too short to be in anybody's way.
+const READER_AGE_MAX: Duration = Duration::from_secs(2);
+/// Readers that wait for the next request.
+const READER_COUNT_MAX: usize = 8;
+
+/// The chunks of one space's folder.
+pub struct FolderChunks {
+    store: Arc<SpaceStore>,
+    path: PathBuf,
+    keyring: Arc<Keyring>,
+    suite: Suite,
+    folder: mpsc::Sender<Message>,
+    idle: Mutex<Vec<Server>>,
+}
+
+/// What serves one request after the other.
+struct Server {
+    made: Instant,
+    reader: ChunkReader,
+    sealer: Sealer,
+    rng: ChaCha20Rng,
+}
+
+/// Where a chunk's plaintext may lie, likeliest first.
+enum Place {
+    Row(RowKey),
+    Stored(String),
+}
+
+impl FolderChunks {
+    /// Serves the folder at `path`. `folder` is told of files that are not as base has them.
+    pub fn new(
+        store: Arc<SpaceStore>,
+        path: PathBuf,
+        keyring: Arc<Keyring>,
+        suite: Suite,
+        folder: mpsc::Sender<Message>,
+    ) -> Self {
+        Self { store, path, keyring, suite, folder, idle: Mutex::default() }
+    }
+
+    fn server(&self) -> Option<Server> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|server| server.made.elapsed() < READER_AGE_MAX);
+        if let Some(server) = idle.pop() {
+            return Some(server);
+        }
+        drop(idle);
+        let volume = LinuxVolume::open(&self.path).ok()?;
+        let reader = ChunkReader::new(&volume).ok()?;
+        let mut seed = zeroize::Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *seed).ok()?;
+        let sealer = Sealer::new(self.suite, Compression::ON);
+        Some(Server { made: Instant::now(), reader, sealer, rng: ChaCha20Rng::from_seed(*seed) })
+    }
+
+    fn find(&self, server: &mut Server, ask: &Ask) -> Result<Option<Vec<u8>>, StoreError> {
+        let snapshot = self.store.snapshot()?;
+        if ask.what == What::Page {
+            return snapshot.page(ask.id);
+        }
+        let Some(at) = ask.at else { return Ok(None) };
+        let chunk = Chunk { id: ask.id, epoch: ask.epoch, len: at.len };
+        for place in places(&snapshot, &at)? {
+            let source = match &place {
+                Place::Row(key) => Source::Row(key),
+                Place::Stored(stored) => Source::Stored(stored),
+            };
+            match server.reader.read(&snapshot, source, at.offset, &chunk, &self.keyring) {
+                Ok(Answer::Plaintext(plaintext)) => return Ok(Some(plaintext)),
+                Ok(Answer::Missing) => {}
+                Err(error) => tracing::debug!(space = %self.store.space(), %error, "a chunk could not be read"),
+            }
+        }
+        // The file may have changed since the scan: a new one finds out.
+        drop(self.folder.send(Message::Changed(at.file)));
+        Ok(None)
+    }
+
+    fn keys(&self, ask: &Ask) -> Option<&ChunkKeys> {
+        match ask.what {
+            What::Chunk => self.keyring.chunks(&ask.epoch),
+            What::Page => self.keyring.pages(&ask.epoch),
+        }
+    }
+}
+
+impl ChunkSource for FolderChunks {
+    fn sealed(&self, ask: &Ask) -> Option<Vec<u8>> {
+        let mut server = self.server()?;
+        let found = match self.find(&mut server, ask) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(space = %self.store.space(), %error, "a chunk could not be looked up");
+                None
+            }
+        };
+        let sealed = found.and_then(|plaintext| {
+            let named = self.keys(ask)?.check(&ask.id, &plaintext)?;
+            server.sealer.seal(&named, &mut server.rng).ok()
+        });
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < READER_COUNT_MAX {
+            idle.push(server);
+        }
+        sealed
+    }
+}
+
+/// Where the bytes of a version may lie: at rows that show it, in the version store, at files of the same content.
+fn places(snapshot: &Snapshot, at: &Whereabouts) -> Result<Vec<Place>, StoreError> {
+    let mut places = Vec::new();
+    let mut hashes: BTreeSet<ContentHash> = BTreeSet::new();
+    for (_, key) in snapshot.of_source(at.file)? {
+        if let Some(row) = snapshot.row(&key)?
+            && row.content_ops.contains(&at.op)
+        {
+            hashes.insert(row.hash);
+            places.push(Place::Row(key));
+        }
+    }
+    if let Some(item) = snapshot.item(at.file)?
+        && let Some(Content::File(file)) = item.content.get(&at.op)
+    {
+        hashes.insert(file.hash);
+    }
+    for version in snapshot.versions(at.file)? {
+        if version.origin.as_ref().is_some_and(|(_, row)| row.content_ops.contains(&at.op)) {
+            places.push(Place::Stored(version.stored));
+        }
+    }
+    for hash in hashes {
+        places.extend(snapshot.by_hash(hash)?.into_iter().map(|(key, _)| Place::Row(key)));
+        places.extend(snapshot.versions_by_hash(hash)?.into_iter().map(|version| Place::Stored(version.stored)));
+    }
+    Ok(places)
+}

@@ -1,0 +1,360 @@
+//! What is to be done in a folder, one step after the other.
+//!
+//! A [`Folder`] is told what happened ([`Folder::handle`]) and does what is due ([`Folder::step`]): scans ([`scanning`]),
+//! plans and acts ([`acting`]), has bytes brought ([`wanting`]). It blocks on the disk and on nothing else, and reads
+//! time from the clock that it was given.
+
+mod acting;
+mod jobs;
+mod opening;
+mod scanning;
+mod wanting;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use zerocloud_crdt::base::BaseRead;
+use zerocloud_crdt::id::{ContentHash, FileId, SpaceId};
+use zerocloud_crdt::log::{Frontier, LogRead};
+use zerocloud_crdt::plan::Waiting;
+
+use self::jobs::Jobs;
+use super::{FolderState, Message, NotStaged, Phase};
+use crate::api::path::BytePath;
+use crate::clock::{Clock, Moment};
+use crate::engine::found::Found;
+use crate::engine::shelf::Contents;
+use crate::fetcher::Supply;
+use crate::space::{AppendError, SpaceHandle};
+use crate::store::{Generation, Snapshot, SpaceStore, StoreError, StoreLedger};
+use crate::tree::marker::MarkerError;
+use crate::tree::materialise::Materialiser;
+use crate::tree::stage::Staging;
+use crate::tree::versions::{Retention, SecondLooks};
+use crate::tree::{Keyring, Pool, TreeError};
+use crate::volume::{Volume, VolumeError};
+use crate::watch::WatchEvent;
+use crate::watch::debounce::{Debounce, Depth};
+
+/// Time between two walks over the whole tree, in case that the watcher missed something.
+const WALK_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// The same where nothing watches.
+const BLIND_WALK_INTERVAL: Duration = Duration::from_secs(60);
+/// How soon a file that could not be read as a whole is looked at again.
+const LOOK_AGAIN_DELAY: Duration = Duration::from_secs(1);
+
+/// The space's log, as its folder needs it.
+pub trait Publish: Send + Sync {
+    /// Writes what was found; gives the ids of what was sighted when it is durable.
+    ///
+    /// # Errors
+    /// [`AppendError`].
+    fn append(&self, found: Found, contents: BTreeMap<ContentHash, Contents>) -> Result<Vec<FileId>, AppendError>;
+    /// Says what the tree shows: everything up to here, or (`None`) not everything.
+    fn set_materialised(&self, shown: Option<Frontier>);
+}
+
+impl Publish for SpaceHandle {
+    fn append(&self, found: Found, contents: BTreeMap<ContentHash, Contents>) -> Result<Vec<FileId>, AppendError> {
+        self.append_blocking(found, contents)
+    }
+
+    fn set_materialised(&self, shown: Option<Frontier>) {
+        // A space that is closed tells nobody anything.
+        let _ = self.set_materialised_blocking(shown);
+    }
+}
+
+/// What a folder is made of.
+#[derive(Clone)]
+pub struct FolderParts {
+    /// Where it lies, absolute.
+    pub path: PathBuf,
+    /// The space's store.
+    pub store: Arc<SpaceStore>,
+    /// The space's log.
+    pub log: Arc<dyn Publish>,
+    /// Where bytes come from that are not on this disk.
+    pub supply: Arc<dyn Supply>,
+    /// The keys that contents are named with.
+    pub keyring: Arc<Keyring>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// How long versions are kept.
+    pub retention: Retention,
+    /// 64 random bits for names in `tmp`, drawn for this process.
+    pub nonce: u64,
+}
+
+/// Why a folder can't be kept at the moment.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FolderError {
+    /// The folder, or the disk under it.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// The folder is not the one of this space.
+    #[error(transparent)]
+    Marker(#[from] MarkerError),
+    /// It lies on another disk than before.
+    #[error("this folder lies on another file system than before; is its disk mounted?")]
+    OtherFilesystem,
+    /// The space's store.
+    #[error("the space's store failed: {0}")]
+    Store(#[from] StoreError),
+    /// Nothing can be written to the log.
+    #[error(transparent)]
+    Log(#[from] AppendError),
+    /// An earlier batch was not judged.
+    #[error("an earlier batch was not finished; it is looked at first")]
+    NotRecovered,
+}
+
+impl From<TreeError<StoreError>> for FolderError {
+    fn from(error: TreeError<StoreError>) -> Self {
+        match error {
+            TreeError::Volume(error) => Self::Volume(error),
+            TreeError::Marker(error) => Self::Marker(error),
+            TreeError::Store(error) => Self::Store(error),
+            TreeError::NotRecovered => Self::NotRecovered,
+        }
+    }
+}
+
+/// An item on which the last action was not done.
+#[derive(Clone, Debug)]
+struct Stuck {
+    source: FileId,
+    /// Until when it is left alone.
+    until: Moment,
+    /// What the user is told; `None` while it is only a matter of a scan.
+    problem: Option<(BytePath, String)>,
+}
+
+/// A folder that is open. See the module.
+pub struct Folder<P> {
+    parts: FolderParts,
+    ledger: StoreLedger,
+    volume: Arc<dyn Volume>,
+    inbox: mpsc::Sender<Message>,
+    pool: P,
+    materialiser: Materialiser,
+    staging: Staging,
+
+    debounce: Debounce,
+    /// Directories to be scanned, by their names from the root.
+    dirty: BTreeMap<Box<[u8]>, Depth>,
+    /// What is looked at again, and when.
+    again: BTreeMap<Box<[u8]>, Moment>,
+    rescans: Vec<oneshot::Sender<()>>,
+    next_walk: Moment,
+    has_watcher: bool,
+    looks: SecondLooks,
+    scan_problems: BTreeMap<Box<[u8]>, String>,
+    scan_count: u64,
+
+    /// Items to be planned.
+    ready: BTreeSet<FileId>,
+    /// Of which nothing is left to be done, as of a state of the store.
+    settled: BTreeMap<FileId, Generation>,
+    /// What can't be done yet, by source.
+    waiting: BTreeMap<FileId, Vec<(FileId, Waiting)>>,
+    /// Sources that wait until something is done with an item.
+    waiters: BTreeMap<FileId, BTreeSet<FileId>>,
+    /// By id.
+    stuck: BTreeMap<FileId, Stuck>,
+    /// Actions that were done since everything that waits was last planned.
+    done_count: u64,
+    next_batch: Moment,
+    jobs: Jobs,
+    written: (u64, u64),
+    is_materialised: bool,
+
+    is_paused: bool,
+    warnings: BTreeSet<String>,
+}
+
+impl<P: Pool> Folder<P> {
+    fn space(&self) -> SpaceId {
+        self.parts.store.space()
+    }
+
+    fn now(&self) -> Moment {
+        self.parts.clock.now()
+    }
+
+    /// Notes something that the user should know of the folder as a whole.
+    pub fn warn(&mut self, warning: String) {
+        self.has_watcher = false;
+        self.next_walk = self.next_walk.min(self.now() + BLIND_WALK_INTERVAL);
+        self.warnings.insert(warning);
+    }
+
+    /// Stops scanning, fetching and writing, or goes on.
+    pub fn pause(&mut self, is_paused: bool) {
+        if self.is_paused && !is_paused {
+            self.dirty.insert(Box::default(), Depth::Subtree);
+        }
+        self.is_paused = is_paused;
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, message: Message) {
+        let now = self.now();
+        match message {
+            Message::Watch(WatchEvent::Change(change)) => self.debounce.handle_change(now, &change),
+            Message::Watch(WatchEvent::Rescan) => self.debounce.handle_rescan(now),
+            Message::Watch(WatchEvent::Warning(warning)) => self.warn(warning.to_string()),
+            Message::Plan(items) => {
+                self.is_materialised = false;
+                self.ready.extend(items);
+            }
+            Message::Staged { job, staged } => self.handle_staged(job, staged),
+            Message::Page { job, id, plaintext } => self.handle_page(job, id, &plaintext),
+            Message::Changed(item) => self.handle_changed(item),
+            Message::Rescan(done) => {
+                self.dirty.insert(Box::default(), Depth::Subtree);
+                self.stuck.values_mut().for_each(|stuck| stuck.until = now);
+                self.rescans.push(done);
+            }
+            Message::Connected => self.jobs.want_starved(),
+            Message::Pause(is_paused) => self.pause(is_paused),
+            Message::Stop(done) => drop(done.send(())),
+        }
+    }
+
+    fn handle_staged(
+        &mut self,
+        job: crate::engine::fetch::JobId,
+        staged: Result<crate::tree::stage::Staged, NotStaged>,
+    ) {
+        let Some(entry) = self.jobs.end(job) else {
+            if let Ok(staged) = staged {
+                // Nobody wants it any more; what stays is garbage at the next start.
+                drop(self.staging.discard(&staged));
+            }
+            return;
+        };
+        match staged {
+            Ok(staged) => {
+                self.ready.insert(entry.source);
+                self.jobs.put_staged(entry, staged);
+            }
+            Err(NotStaged::Missing) => self.jobs.starve(entry),
+            Err(NotStaged::Failed(error)) => self.not_staged(&entry, &error),
+        }
+    }
+
+    /// A peer asked for what this file should have and does not: it changed and no scan has seen it.
+    fn handle_changed(&mut self, item: FileId) {
+        let Ok(keys) = self.ledger.of_source(item) else { return };
+        for (_, key) in keys {
+            if let Some(path) = scanning::directory_path(&self.ledger, key.parent) {
+                self.dirty.entry(path).or_insert(Depth::Names);
+            }
+        }
+    }
+
+    /// Does what is due, one batch at most.
+    ///
+    /// # Errors
+    /// [`FolderError`]: the folder is to be opened anew.
+    pub fn step(&mut self) -> Result<(), FolderError> {
+        if self.is_paused {
+            self.rescans.clear();
+            return Ok(());
+        }
+        let now = self.now();
+        self.look_again(now)?;
+        self.scan_what_is_due(now)?;
+        self.unstick_due(now);
+        self.act(now)?;
+        self.want_more()?;
+        self.settle()
+    }
+
+    /// When [`step`](Self::step) has something to do without being told anything; `None` if never.
+    pub fn timeout(&self) -> Option<Moment> {
+        if self.is_paused {
+            return None;
+        }
+        let at_once = (!self.dirty.is_empty()).then(|| self.now());
+        let batch = (!self.ready.is_empty()).then_some(self.next_batch);
+        let stuck = self.stuck.values().map(|stuck| stuck.until).min();
+        let again = self.again.values().min().copied();
+        [at_once, batch, stuck, again, self.debounce.poll_timeout(), self.looks.deadline(), Some(self.next_walk)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether nothing is to be done: no change is waiting to be scanned, and what the view has is on disk or is a
+    /// problem that the user is told of.
+    fn is_idle(&self) -> bool {
+        self.dirty.is_empty()
+            && self.debounce.poll_timeout().is_none()
+            && self.ready.is_empty()
+            && self.jobs.is_empty()
+            && self.settled.is_empty()
+            && self.stuck.values().all(|stuck| stuck.problem.is_some())
+    }
+
+    /// Takes the marks off what is settled, and says so when all is.
+    fn settle(&mut self) -> Result<(), FolderError> {
+        if !self.settled.is_empty() && (self.ready.is_empty() || self.settled.len() >= acting::PLAN_COUNT) {
+            let settled = std::mem::take(&mut self.settled);
+            self.parts.store.write(|write| write.remove_pending(settled))?;
+        }
+        if self.is_idle() && !self.is_materialised {
+            let snapshot = self.parts.store.snapshot()?;
+            // What the replica has marked and not yet told, or what nobody told.
+            let known: BTreeSet<FileId> =
+                self.stuck.values().map(|stuck| stuck.source).chain(self.waiting.keys().copied()).collect();
+            let pending = pending_of(&snapshot)?;
+            self.ready.extend(pending.difference(&known));
+            if self.ready.is_empty() {
+                self.is_materialised = true;
+                self.parts.log.set_materialised(Some(LogRead::frontier(&snapshot)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// What goes on.
+    pub fn state(&self) -> FolderState {
+        let phase = if self.is_paused {
+            Phase::Paused
+        } else if !self.dirty.is_empty() || self.debounce.poll_timeout().is_some() {
+            Phase::Scanning
+        } else if self.is_idle() && self.is_materialised {
+            Phase::Idle
+        } else {
+            Phase::Syncing
+        };
+        let problems = self.scan_problems.iter().map(|(path, reason)| (BytePath::from(path.to_vec()), reason.clone()));
+        let stuck = self.stuck.values().filter_map(|stuck| stuck.problem.clone());
+        FolderState {
+            phase,
+            waiting_files: self.jobs.count() as u64,
+            problems: Arc::new(problems.chain(stuck).collect()),
+            warnings: self.warnings.iter().cloned().collect(),
+            scan_count: self.scan_count,
+            written: self.written,
+        }
+    }
+}
+
+/// Everything that is marked to be planned.
+fn pending_of(snapshot: &Snapshot) -> Result<BTreeSet<FileId>, StoreError> {
+    let mut pending = BTreeSet::new();
+    loop {
+        let some = snapshot.pending_after(pending.last().copied(), acting::PLAN_COUNT)?;
+        if some.is_empty() {
+            return Ok(pending);
+        }
+        pending.extend(some);
+    }
+}

@@ -1,0 +1,338 @@
+//! Planning and acting: from items whose view may differ from base to one batch on the disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use zerocloud_crdt::base::RowKey;
+use zerocloud_crdt::id::FileId;
+use zerocloud_crdt::index::IndexRead;
+use zerocloud_crdt::plan::{Action, Plan, Situation, Wait, Waiting, plan, unstick};
+use zerocloud_crdt::register::{Content, Kind};
+use zerocloud_crdt::view::ViewEntry;
+
+use super::jobs::Jobs;
+use super::scanning::directory_path;
+use super::{Folder, FolderError, Stuck};
+use crate::api::path::BytePath;
+use crate::clock::Moment;
+use crate::store::Snapshot;
+use crate::tree::materialise::{BATCH_COUNT_MAX, BATCH_LEN_MAX, Blocked, Job, Outcome, Trust};
+use crate::tree::stage::{FileSpec, StageError, Staged};
+use crate::tree::{Pool, TreeError};
+use crate::volume::VolumeErrorKind;
+use crate::watch::debounce::Depth;
+
+/// Items that are planned at a time.
+pub(super) const PLAN_COUNT: usize = 4_000;
+/// How long what a scan must look at first is left alone, if that scan does not come earlier.
+const BLOCKED_DELAY: Duration = Duration::from_secs(2);
+/// How long after a refusal of the file system it is tried again.
+const FAILED_DELAY: Duration = Duration::from_secs(30);
+/// The same where the disk is full.
+const FULL_DELAY: Duration = Duration::from_secs(5);
+/// The least time between two batches while files are on their way: each costs several flushes of the disk.
+const BATCH_PAUSE: Duration = Duration::from_millis(20);
+/// The most.
+const BATCH_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// What the planner is told.
+struct Now<'a> {
+    jobs: &'a Jobs,
+    stuck: &'a BTreeMap<FileId, Stuck>,
+}
+
+impl Situation for Now<'_> {
+    fn has_content(&self, entry: &ViewEntry) -> bool {
+        entry.len == 0 || self.jobs.is_staged(entry)
+    }
+
+    fn is_held(&self, id: FileId) -> bool {
+        self.stuck.contains_key(&id)
+    }
+}
+
+impl<P: Pool> Folder<P> {
+    /// Plans what is ready and does one batch of it.
+    pub(super) fn act(&mut self, now: Moment) -> Result<(), FolderError> {
+        if now < self.next_batch {
+            return Ok(());
+        }
+        if self.ready.is_empty() && !self.waiting.is_empty() {
+            return self.act_on_what_waits();
+        }
+        let mut actions = Vec::new();
+        let mut len: u64 = 0;
+        // Items of which nothing is to be done cost no batch: look on until there is something, or nothing more.
+        while actions.is_empty() && !self.ready.is_empty() {
+            let snapshot = self.parts.store.snapshot()?;
+            let sources: BTreeSet<FileId> = self.ready.iter().take(PLAN_COUNT).copied().collect();
+            let situation = Now { jobs: &self.jobs, stuck: &self.stuck };
+            let Plan { actions: mut planned, wanted, waiting, settled } =
+                plan(&snapshot, &snapshot, sources.iter().copied(), &situation, BATCH_COUNT_MAX)?;
+            planned.retain(|action| {
+                len = len.saturating_add(action_len(action));
+                len <= BATCH_LEN_MAX || action_len(action) == len
+            });
+            self.take_plan(&snapshot, &sources, &planned, wanted, waiting, settled);
+            actions = planned;
+        }
+        if actions.is_empty() { Ok(()) } else { self.run(actions) }
+    }
+
+    /// Notes what a plan says of items that are not acted on.
+    fn take_plan(
+        &mut self,
+        snapshot: &Snapshot,
+        sources: &BTreeSet<FileId>,
+        actions: &[Action],
+        wanted: Vec<ViewEntry>,
+        waiting: BTreeMap<FileId, Waiting>,
+        settled: BTreeSet<FileId>,
+    ) {
+        let acted: BTreeSet<FileId> = actions.iter().map(Action::source).collect();
+        let mut told: BTreeSet<FileId> = settled.clone();
+        for source in sources {
+            self.waiting.remove(source);
+        }
+        let staying: BTreeSet<FileId> = wanted
+            .iter()
+            .map(|entry| entry.id)
+            .chain(actions.iter().map(Action::id))
+            .chain(waiting.keys().copied())
+            .collect();
+        for source in sources {
+            for staged in self.jobs.drop_others(*source, &staying, &*self.parts.supply) {
+                drop(self.staging.discard(&staged));
+            }
+        }
+        for entry in wanted {
+            told.insert(entry.source);
+            self.jobs.want(entry, &*self.parts.supply);
+        }
+        for (id, waits) in waiting {
+            told.insert(waits.source);
+            match waits.wait {
+                Wait::Directory(on) | Wait::Occupied(on) | Wait::BelowItself(on) => {
+                    self.waiters.entry(on).or_default().insert(waits.source);
+                    if matches!(waits.wait, Wait::Directory(_))
+                        && on != FileId::ROOT
+                        && !self.waiting.contains_key(&on)
+                        && !sources.contains(&on)
+                    {
+                        self.ready.insert(on);
+                    }
+                }
+                Wait::NotEmpty => drop(self.waiters.entry(id).or_default().insert(waits.source)),
+                Wait::Held => {}
+            }
+            self.waiting.entry(waits.source).or_default().push((id, waits));
+        }
+        for source in told.difference(&acted) {
+            self.ready.remove(source);
+        }
+        let seen = snapshot.generation();
+        self.settled.extend(settled.into_iter().map(|source| (source, seen)));
+    }
+
+    /// Plans again what waits if something was done since; else puts something aside of what waits for each other.
+    fn act_on_what_waits(&mut self) -> Result<(), FolderError> {
+        if std::mem::take(&mut self.done_count) > 0 {
+            self.waiters.clear();
+            self.ready.extend(std::mem::take(&mut self.waiting).into_keys());
+            return Ok(());
+        }
+        let waiting: BTreeMap<FileId, Waiting> = self.waiting.values().flatten().cloned().collect();
+        let mut aside = unstick(self.ledger.snapshot(), &waiting)?;
+        aside.retain(|action| !self.stuck.contains_key(&action.id()));
+        if aside.is_empty() { Ok(()) } else { self.run(aside) }
+    }
+
+    /// Does one batch and notes what became of each action.
+    fn run(&mut self, actions: Vec<Action>) -> Result<(), FolderError> {
+        let begun = self.now();
+        self.is_materialised = false;
+        self.ledger.refresh()?;
+        let mut jobs = Vec::with_capacity(actions.len());
+        for action in actions {
+            match self.staged_for(&action) {
+                Ok(staged) => jobs.push(Job { action, staged }),
+                Err(StageError::Volume(error)) if error.kind() == VolumeErrorKind::NoSpace => {
+                    self.fail(&action, VolumeErrorKind::NoSpace);
+                }
+                Err(StageError::Volume(error)) => return Err(error.into()),
+                Err(error) => {
+                    tracing::error!(%error, "what is on this device could not be staged");
+                    self.fail(&action, VolumeErrorKind::Io);
+                }
+            }
+        }
+        let batch = match self.materialiser.run(&mut self.ledger, &jobs, self.parts.clock.wall_time()) {
+            Ok(batch) => batch,
+            Err(TreeError::NotRecovered) => {
+                self.recover(Trust::Same)?;
+                return Ok(());
+            }
+            Err(error) => {
+                // What was done is found out at once, so that nothing is planned on a wrong base.
+                if let Err(again) = self.recover(Trust::Same) {
+                    tracing::warn!(error = %again, "a batch that failed could not be judged yet");
+                }
+                return Err(error.into());
+            }
+        };
+        for (job, outcome) in jobs.into_iter().zip(batch.outcomes) {
+            self.note(job, &outcome);
+        }
+        let now = self.now();
+        for version in batch.versions {
+            self.looks.add(now, version);
+        }
+        for displaced in batch.displaced {
+            self.publish(&displaced)?;
+        }
+        // While more is on its way, half of the time at most goes into flushing the disk.
+        self.next_batch =
+            if self.jobs.is_fetching() { now + now.since(begun).clamp(BATCH_PAUSE, BATCH_PAUSE_MAX) } else { now };
+        Ok(())
+    }
+
+    /// What an action puts in place.
+    fn staged_for(&mut self, action: &Action) -> Result<Option<Staged>, StageError> {
+        let (entry, old) = match action {
+            Action::Create { entry, .. } => (entry, None),
+            Action::Replace { entry, old, .. } => (entry, Some(old)),
+            _ => return Ok(None),
+        };
+        match entry.kind {
+            Kind::Directory => Ok(None),
+            Kind::File if entry.len == 0 => self.staging.stage_whole(&FileSpec::of_entry(entry, old), &[]).map(Some),
+            Kind::File => Ok(self.jobs.take_staged(entry)),
+            Kind::Symlink => {
+                let item = self.ledger.snapshot().item(entry.source).ok().flatten().unwrap_or_default();
+                match entry.content_op().and_then(|op| item.content.get(&op)) {
+                    Some(Content::Symlink { target }) => self.staging.stage_symlink(target.as_slice()).map(Some),
+                    // It was superseded since: the next plan has what is there now.
+                    _ => Ok(None),
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, Job { action, staged }: Job, outcome: &Outcome) {
+        match outcome {
+            Outcome::Done(_) => {
+                self.done_count += 1;
+                self.ready.insert(action.source());
+                self.release(&action);
+                if let Action::Create { entry, .. } | Action::Replace { entry, .. } = &action
+                    && entry.kind == Kind::File
+                {
+                    self.written.0 += 1;
+                    self.written.1 = self.written.1.saturating_add(entry.len);
+                }
+                return;
+            }
+            Outcome::Blocked(Blocked::NotStaged) => drop(self.ready.insert(action.source())),
+            Outcome::Blocked(_) => {
+                // The disk is not as base has it: a scan of the directory says how.
+                let parent = key_of(&action).parent;
+                let path = directory_path(&self.ledger, parent).unwrap_or_default();
+                self.dirty.entry(path).or_insert(Depth::Names);
+                self.stick(&action, self.now() + BLOCKED_DELAY, None);
+            }
+            Outcome::Failed(kind) => self.fail(&action, *kind),
+            Outcome::NotTried => self.fail(&action, VolumeErrorKind::NoSpace),
+        }
+        if let (Some(staged), Action::Create { entry, .. } | Action::Replace { entry, .. }) = (staged, action) {
+            if staged.kind == Kind::File && entry.len > 0 {
+                self.jobs.put_staged(entry, staged);
+            } else {
+                drop(self.staging.discard(&staged));
+            }
+        }
+    }
+
+    /// The file system refused.
+    fn fail(&mut self, action: &Action, kind: VolumeErrorKind) {
+        let delay = if kind == VolumeErrorKind::NoSpace { FULL_DELAY } else { FAILED_DELAY };
+        self.stick(action, self.now() + delay, Some(kind.to_string()));
+    }
+
+    fn stick(&mut self, action: &Action, until: Moment, problem: Option<String>) {
+        let key = key_of(action);
+        let problem = problem.map(|reason| (self.path_of(key), reason));
+        self.ready.remove(&action.source());
+        self.stuck.insert(action.id(), Stuck { source: action.source(), until, problem });
+    }
+
+    /// A file's bytes could not be written beside the tree.
+    pub(super) fn not_staged(&mut self, entry: &ViewEntry, error: &StageError) {
+        let delay = match error {
+            StageError::Volume(error) if error.kind() == VolumeErrorKind::NoSpace => FULL_DELAY,
+            _ => FAILED_DELAY,
+        };
+        let key = RowKey { parent: entry.parent, local: entry.name.clone() };
+        let problem = Some((self.path_of(&key), error.to_string()));
+        self.stuck.insert(entry.id, Stuck { source: entry.source, until: self.now() + delay, problem });
+    }
+
+    /// Plans again what was left alone for long enough.
+    pub(super) fn unstick_due(&mut self, now: Moment) {
+        let due: Vec<FileId> = self.stuck.iter().filter(|(_, stuck)| stuck.until <= now).map(|(id, _)| *id).collect();
+        if due.is_empty() {
+            return;
+        }
+        for id in due {
+            self.ready.extend(self.stuck.remove(&id).map(|stuck| stuck.source));
+        }
+        // What waited because of them.
+        self.done_count += 1;
+    }
+
+    /// Plans again what waited for what was done.
+    fn release(&mut self, action: &Action) {
+        let mut freed = vec![action.id()];
+        match action {
+            Action::Move { from, .. } | Action::Park { from, .. } => freed.push(from.parent),
+            Action::Delete { key, .. } | Action::RemoveDirectory { key, .. } => freed.push(key.parent),
+            Action::Create { .. } | Action::Replace { .. } | Action::SetMeta { .. } | Action::Note { .. } => {}
+        }
+        for id in freed {
+            for source in self.waiters.remove(&id).unwrap_or_default() {
+                if self.waiting.remove(&source).is_some() {
+                    self.ready.insert(source);
+                }
+            }
+        }
+    }
+
+    pub(super) fn path_of(&self, key: &RowKey) -> BytePath {
+        let mut path = directory_path(&self.ledger, key.parent).unwrap_or_default().into_vec();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(key.local.as_bytes());
+        BytePath::from(path)
+    }
+}
+
+/// Bytes that an action writes.
+fn action_len(action: &Action) -> u64 {
+    match action {
+        Action::Create { entry, .. } | Action::Replace { entry, .. } if entry.kind == Kind::File => entry.len,
+        _ => 0,
+    }
+}
+
+/// The path that an action is about.
+const fn key_of(action: &Action) -> &RowKey {
+    match action {
+        Action::Create { key, .. }
+        | Action::Replace { key, .. }
+        | Action::SetMeta { key, .. }
+        | Action::Delete { key, .. }
+        | Action::RemoveDirectory { key, .. }
+        | Action::Note { key, .. } => key,
+        Action::Move { from, .. } | Action::Park { from, .. } => from,
+    }
+}

@@ -1,0 +1,198 @@
+//! Files whose bytes are wanted, on their way, or complete and not yet in their place.
+//!
+//! Bookkeeping alone: who has what is [`super::wanting`]'s, what is done with a staged file [`super::acting`]'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zerocloud_crdt::id::FileId;
+use zerocloud_crdt::view::ViewEntry;
+
+use crate::engine::fetch::JobId;
+use crate::fetcher::Supply;
+use crate::tree::stage::Staged;
+
+/// Files on their way at a time.
+const ACTIVE_COUNT_MAX: usize = 512;
+/// Their lengths together, above which no further one is begun.
+const ACTIVE_LEN_MAX: u64 = 1 << 30;
+
+/// Where the bytes of one file are.
+#[derive(Clone, Debug)]
+enum At {
+    /// Wanted, nothing begun.
+    Queued,
+    /// On their way.
+    Active(JobId),
+    /// Complete under a temporary name.
+    Staged(Staged),
+    /// Nobody who is connected has them.
+    Starved,
+}
+
+/// The files of one folder.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    /// By id: what is wanted, and where it is.
+    files: BTreeMap<FileId, (ViewEntry, At)>,
+    by_source: BTreeMap<FileId, BTreeSet<FileId>>,
+    /// In the order in which they were wanted.
+    queue: BTreeMap<u64, FileId>,
+    active: BTreeMap<JobId, FileId>,
+    active_len: u64,
+    next: u64,
+}
+
+/// Whether what was had for one entry is what another asks for.
+fn is_same(a: &ViewEntry, b: &ViewEntry) -> bool {
+    (a.hash, a.len, a.mtime, a.executable) == (b.hash, b.len, b.mtime, b.executable)
+}
+
+impl Jobs {
+    /// An entry's bytes are wanted. What was wanted of the same id before is not any more.
+    pub(super) fn want(&mut self, entry: ViewEntry, supply: &dyn Supply) {
+        if self.files.get(&entry.id).is_some_and(|(known, _)| is_same(known, &entry)) {
+            return;
+        }
+        // What was staged for another version stays in `tmp` until the next start.
+        self.remove(entry.id, supply);
+        self.queue.insert(self.next, entry.id);
+        self.next += 1;
+        self.by_source.entry(entry.source).or_default().insert(entry.id);
+        self.files.insert(entry.id, (entry, At::Queued));
+    }
+
+    /// The next file to be begun, under a new job, unless enough are on their way.
+    pub(super) fn begin(&mut self) -> Option<(JobId, ViewEntry)> {
+        if self.active.len() >= ACTIVE_COUNT_MAX || (self.active_len >= ACTIVE_LEN_MAX && !self.active.is_empty()) {
+            return None;
+        }
+        while let Some((_, id)) = self.queue.pop_first() {
+            let Some((entry, at @ At::Queued)) = self.files.get_mut(&id) else { continue };
+            let job = JobId(self.next);
+            self.next += 1;
+            *at = At::Active(job);
+            self.active_len = self.active_len.saturating_add(entry.len);
+            let entry = entry.clone();
+            self.active.insert(job, id);
+            return Some((job, entry));
+        }
+        None
+    }
+
+    /// The entry of a job that is on its way.
+    pub(super) fn entry(&self, job: JobId) -> Option<&ViewEntry> {
+        self.files.get(self.active.get(&job)?).map(|(entry, _)| entry)
+    }
+
+    /// A job is over; its entry, if it is still wanted.
+    pub(super) fn end(&mut self, job: JobId) -> Option<ViewEntry> {
+        let id = self.active.remove(&job)?;
+        let (entry, _) = self.take(id)?;
+        self.active_len = self.active_len.saturating_sub(entry.len);
+        Some(entry)
+    }
+
+    /// A file is complete under a temporary name.
+    pub(super) fn put_staged(&mut self, entry: ViewEntry, staged: Staged) {
+        self.by_source.entry(entry.source).or_default().insert(entry.id);
+        self.files.insert(entry.id, (entry, At::Staged(staged)));
+    }
+
+    /// Nobody who is connected has a file.
+    pub(super) fn starve(&mut self, entry: ViewEntry) {
+        self.by_source.entry(entry.source).or_default().insert(entry.id);
+        self.files.insert(entry.id, (entry, At::Starved));
+    }
+
+    /// Wants again what nobody had.
+    pub(super) fn want_starved(&mut self) {
+        for (id, (_, at)) in &mut self.files {
+            if matches!(at, At::Starved) {
+                *at = At::Queued;
+                self.queue.insert(self.next, *id);
+                self.next += 1;
+            }
+        }
+    }
+
+    /// Whether an entry's file is complete.
+    pub(super) fn is_staged(&self, entry: &ViewEntry) -> bool {
+        matches!(self.files.get(&entry.id), Some((known, At::Staged(_))) if is_same(known, entry))
+    }
+
+    /// Takes the file of an entry out, to be put in its place.
+    pub(super) fn take_staged(&mut self, entry: &ViewEntry) -> Option<Staged> {
+        if !self.is_staged(entry) {
+            return None;
+        }
+        match self.take(entry.id)? {
+            (_, At::Staged(staged)) => Some(staged),
+            _ => None,
+        }
+    }
+
+    /// Drops what was wanted of `source` under ids that are not in `staying`; gives what was staged of it.
+    pub(super) fn drop_others(
+        &mut self,
+        source: FileId,
+        staying: &BTreeSet<FileId>,
+        supply: &dyn Supply,
+    ) -> Vec<Staged> {
+        let gone: Vec<FileId> = self.by_source.get(&source).into_iter().flatten().copied().collect();
+        let gone = gone.into_iter().filter(|id| !staying.contains(id));
+        let mut staged = Vec::new();
+        for id in gone {
+            staged.extend(self.remove(id, supply));
+        }
+        staged
+    }
+
+    /// Forgets what was staged: its files were swept away.
+    pub(super) fn forget_staged(&mut self) {
+        let staged: Vec<FileId> =
+            self.files.iter().filter(|(_, (_, at))| matches!(at, At::Staged(_))).map(|(id, _)| *id).collect();
+        for id in staged {
+            self.take(id);
+        }
+    }
+
+    /// How many files are wanted, on their way or waiting for their place.
+    pub(super) fn count(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Whether files are on their way or about to be.
+    pub(super) fn is_fetching(&self) -> bool {
+        !self.active.is_empty() || !self.queue.is_empty()
+    }
+
+    fn remove(&mut self, id: FileId, supply: &dyn Supply) -> Option<Staged> {
+        let (entry, at) = self.take(id)?;
+        match at {
+            At::Staged(staged) => Some(staged),
+            At::Active(job) => {
+                self.active.remove(&job);
+                self.active_len = self.active_len.saturating_sub(entry.len);
+                supply.remove(job);
+                None
+            }
+            At::Queued | At::Starved => None,
+        }
+    }
+
+    fn take(&mut self, id: FileId) -> Option<(ViewEntry, At)> {
+        let (entry, at) = self.files.remove(&id)?;
+        if let Some(ids) = self.by_source.get_mut(&entry.source) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_source.remove(&entry.source);
+            }
+        }
+        Some((entry, at))
+    }
+}

@@ -1,0 +1,178 @@
+//! Opening and closing a folder: marker, recovery of what an earlier process left, and what is to be done first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, mpsc};
+
+use zerocloud_crdt::scan::{Parent, Sighting};
+
+use super::{Folder, FolderError, FolderParts, Message, pending_of};
+use crate::engine::found::Found;
+use crate::folder::work::jobs::Jobs;
+use crate::store::{StoreError, StoreLedger, values};
+use crate::tree::marker::{Marker, MarkerError};
+use crate::tree::materialise::{Materialiser, Trust};
+use crate::tree::scan::{ReadError, read_stored};
+use crate::tree::stage::Staging;
+use crate::tree::versions::{self, Look, SecondLooks, VersionRow};
+use crate::tree::{Displaced, Pool, TempNames};
+use crate::volume::Volume;
+use crate::watch::debounce::{Debounce, Depth};
+
+impl<P: Pool> Folder<P> {
+    /// Opens a folder: checks that it is the space's, finishes or undoes what an earlier process left in the middle, and
+    /// has everything scanned.
+    ///
+    /// # Errors
+    /// [`FolderError`]; it can be tried again.
+    pub fn open(
+        parts: &FolderParts,
+        volume: Arc<dyn Volume>,
+        inbox: mpsc::Sender<Message>,
+        pool: P,
+    ) -> Result<Self, FolderError> {
+        let parts = parts.clone();
+        let trust = check_marker(&parts, &*volume)?;
+        let names = Arc::new(TempNames::new(parts.nonce));
+        let now = parts.clock.now();
+        let mut folder = Self {
+            ledger: StoreLedger::new(parts.store.clone())?,
+            materialiser: Materialiser::new(volume.clone(), names.clone()),
+            staging: Staging::new(&*volume, names)?,
+            volume,
+            inbox,
+            pool,
+            debounce: Debounce::new(),
+            dirty: BTreeMap::from([(Box::default(), Depth::Subtree)]),
+            again: BTreeMap::new(),
+            rescans: Vec::new(),
+            next_walk: now + super::WALK_INTERVAL,
+            has_watcher: true,
+            looks: SecondLooks::default(),
+            scan_problems: BTreeMap::new(),
+            scan_count: 0,
+            ready: BTreeSet::new(),
+            settled: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            stuck: BTreeMap::new(),
+            done_count: 0,
+            next_batch: now,
+            jobs: Jobs::default(),
+            written: (0, 0),
+            is_materialised: false,
+            is_paused: false,
+            warnings: BTreeSet::new(),
+            parts,
+        };
+        folder.recover(trust)?;
+        raise_marker(&folder.parts, &*folder.volume)?;
+        folder.ready = pending_of(folder.ledger.snapshot())?;
+        Ok(folder)
+    }
+
+    /// Ends with a marker that says so.
+    ///
+    /// # Errors
+    /// [`FolderError`]: nothing is lost, the next start finds it out.
+    pub fn close(&mut self) -> Result<(), FolderError> {
+        raise_marker(&self.parts, &*self.volume)
+    }
+
+    /// Judges what was begun and not finished, and publishes local edits that it had displaced.
+    pub(super) fn recover(&mut self, trust: Trust) -> Result<(), FolderError> {
+        let wall_time = self.parts.clock.wall_time();
+        self.jobs.forget_staged();
+        self.ledger.refresh()?;
+        let recovered = self.materialiser.recover(&mut self.ledger, trust, wall_time)?;
+        for version in recovered.versions {
+            self.looks.add(self.now(), version);
+        }
+        for displaced in self.ledger.displaced()? {
+            self.publish(&displaced)?;
+        }
+        Ok(())
+    }
+
+    /// Publishes a file that was displaced and is not what base had there.
+    pub(super) fn publish(&mut self, displaced: &Displaced) -> Result<(), FolderError> {
+        let kept_at_ms = self.parts.clock.wall_time().as_milliseconds();
+        if let Some(kind) = displaced.kind {
+            let control = self.volume.control()?;
+            let previous = super::scanning::previous(self.ledger.snapshot(), &displaced.row);
+            let read = match read_stored(&control, &displaced.stored, previous.as_ref(), &self.parts.keyring) {
+                Ok(read) => read,
+                // What can't be read stays where it is, and is tried again at the next start.
+                Err(error @ (ReadError::Unstable | ReadError::NoKeys | ReadError::TooLong(_))) => {
+                    tracing::warn!(stored = displaced.stored, %error, "a local edit waits in the version store");
+                    return Ok(());
+                }
+                Err(ReadError::Volume(error)) => return Err(error.into()),
+            };
+            let contents = super::scanning::contents_of(&read.seen, read.contents);
+            let sighting = Sighting {
+                parent: Parent::Known(displaced.key.parent),
+                local: displaced.key.local.clone(),
+                kind,
+                print: read.print,
+                links: 1,
+                from: Some(displaced.key.clone()),
+                seen: read.seen,
+            };
+            let found = Found::Displaced { sighting: Box::new(sighting), row: Box::new(displaced.row.clone()) };
+            self.parts.log.append(found, contents)?;
+        }
+        self.ledger.confirm_displaced(&displaced.stored, kept_at_ms)?;
+        Ok(())
+    }
+
+    /// Looks a second time at what was displaced: another program may have had it open.
+    pub(super) fn look_again(&mut self, now: crate::clock::Moment) -> Result<(), FolderError> {
+        let due = self.looks.take_due(now);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let control = self.volume.control()?;
+        for VersionRow { stored, origin, print, kept_at_ms } in due {
+            let row = VersionRow { stored, origin, print, kept_at_ms };
+            if let (Look::Changed(print), Some((key, old))) = (versions::look(&control, &row)?, row.origin.clone()) {
+                let displaced = Displaced { stored: row.stored, key, kind: Some(old.kind), row: old, print };
+                self.publish(&displaced)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks that the folder is the space's and the one that was noted.
+fn check_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<Trust, FolderError> {
+    volume.check_root()?;
+    let snapshot = parts.store.snapshot()?;
+    let found = volume.filesystem_id()?;
+    if snapshot.value(values::FILESYSTEM)?.is_some_and(|noted| noted != found) {
+        return Err(FolderError::OtherFilesystem);
+    }
+    let noted = Marker { space: parts.store.space(), counter: snapshot.value(values::MARKER_COUNTER)?.unwrap_or(0) };
+    match Marker::read(volume)?.check(&noted) {
+        Ok(()) => Ok(Trust::Same),
+        // The folder was restored from a copy, which is an act of the user: what is there now counts.
+        Err(MarkerError::Lower { marker, store }) => {
+            tracing::warn!(space = %parts.store.space(), marker, store, "the folder is older than the store");
+            Ok(Trust::Other)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Raises the counter in the store and then in the marker. A crash between the two leaves a marker that is behind by
+/// one, and nothing to be judged.
+fn raise_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<(), FolderError> {
+    let filesystem = volume.filesystem_id()?;
+    let counter = parts.store.write::<_, StoreError>(|write| {
+        let counter = write.value(values::MARKER_COUNTER)?.unwrap_or(0).saturating_add(1);
+        write.set(values::MARKER_COUNTER, &counter)?;
+        write.set(values::FILESYSTEM, &filesystem)?;
+        Ok(counter)
+    })?;
+    Marker { space: parts.store.space(), counter }.write(volume)?;
+    Ok(())
+}

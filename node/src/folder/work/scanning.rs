@@ -1,0 +1,194 @@
+//! Scanning: which directories are due, what was found in them, and handing it to the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zerocloud_crdt::base::{BaseRead, BaseRow, PARKED, RowKey};
+use zerocloud_crdt::id::{ContentHash, EpochId, FileId};
+use zerocloud_crdt::index::IndexRead;
+use zerocloud_crdt::limits::PATH_DEPTH_MAX;
+use zerocloud_crdt::manifest::Body;
+use zerocloud_crdt::name::Name;
+use zerocloud_crdt::register::{Content, Kind};
+use zerocloud_crdt::scan::{Seen, batches};
+
+use super::{Folder, FolderError, LOOK_AGAIN_DELAY};
+use crate::clock::Moment;
+use crate::engine::found::Found;
+use crate::engine::shelf::Contents;
+use crate::store::{Snapshot, StoreError};
+use crate::tree::Pool;
+use crate::tree::scan::{Extent, Previous, Problem, Reason, read_findings, scan};
+use crate::watch::debounce::{Depth, Dirty};
+
+impl<P: Pool> Folder<P> {
+    /// Scans whatever is due, if anything is.
+    pub(super) fn scan_what_is_due(&mut self, now: Moment) -> Result<(), FolderError> {
+        for Dirty { directory, depth } in self.debounce.poll(now) {
+            let noted = self.dirty.entry(directory).or_insert(depth);
+            *noted = (*noted).max(depth);
+        }
+        let due: Vec<_> = self.again.iter().filter(|(_, at)| **at <= now).map(|(path, _)| path.clone()).collect();
+        for path in due {
+            self.again.remove(&path);
+            self.dirty.entry(path).or_insert(Depth::Names);
+        }
+        if self.next_walk <= now {
+            self.dirty.insert(Box::default(), Depth::Subtree);
+        }
+        if self.dirty.is_empty() {
+            return Ok(());
+        }
+        let dirty = std::mem::take(&mut self.dirty);
+        self.scan(&dirty)?;
+        if is_everything(&dirty) {
+            let interval = if self.has_watcher { super::WALK_INTERVAL } else { super::BLIND_WALK_INTERVAL };
+            self.next_walk = self.now() + interval;
+            self.scan_count += 1;
+            for done in self.rescans.drain(..) {
+                // Whoever asked may have gone.
+                let _ = done.send(());
+            }
+        }
+        Ok(())
+    }
+
+    fn scan(&mut self, dirty: &BTreeMap<Box<[u8]>, Depth>) -> Result<(), FolderError> {
+        let snapshot = self.parts.store.snapshot()?;
+        let extent = extent_of(&snapshot, dirty)?;
+        let scanned = scan(&*self.volume, &snapshot, self.space(), &extent)?;
+        if is_everything(dirty) {
+            self.scan_problems.clear();
+        } else {
+            self.scan_problems.retain(|path, _| !dirty.contains_key(parent_of(path)));
+        }
+        self.note_problems(scanned.problems);
+        let mut created: BTreeMap<usize, FileId> = BTreeMap::new();
+        for part in batches(scanned.findings) {
+            let indices = part.indices();
+            let part = part.resolve(|at| created.get(&at).copied());
+            let snapshot = self.parts.store.snapshot()?;
+            let previous = |row: &BaseRow| previous(&snapshot, row);
+            let keyring = self.parts.keyring.clone();
+            let read = read_findings(&*self.volume, &snapshot, part, &keyring, previous, &self.pool)?;
+            self.note_problems(read.problems);
+            if read.findings.sightings.is_empty() && read.findings.gone.is_empty() {
+                continue;
+            }
+            let mut contents = BTreeMap::new();
+            for (at, stored) in read.contents {
+                if let Some(sighting) = read.findings.sightings.get(at) {
+                    contents.extend(contents_of(&sighting.seen, stored));
+                }
+            }
+            let ids = self.parts.log.append(Found::Scan(read.findings), contents)?;
+            created.extend(read.kept.iter().filter_map(|at| indices.get(*at).copied()).zip(ids));
+        }
+        // What an action met that no scan had seen was seen now.
+        let now = self.now();
+        self.stuck.values_mut().filter(|stuck| stuck.problem.is_none()).for_each(|stuck| stuck.until = now);
+        Ok(())
+    }
+
+    fn note_problems(&mut self, problems: Vec<Problem>) {
+        for Problem { path, reason } in problems {
+            let path: Box<[u8]> = path.join(&b'/').into();
+            if matches!(reason, Reason::Unstable | Reason::Replaced) {
+                self.again.insert(parent_of(&path).into(), self.now() + LOOK_AGAIN_DELAY);
+            }
+            self.scan_problems.insert(path, reason.to_string());
+        }
+    }
+}
+
+fn is_everything(dirty: &BTreeMap<Box<[u8]>, Depth>) -> bool {
+    dirty.get(&[][..]) == Some(&Depth::Subtree)
+}
+
+/// The directory in which a path stands.
+pub(super) fn parent_of(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|byte| *byte == b'/').and_then(|slash| path.get(..slash)).unwrap_or_default()
+}
+
+fn extent_of(snapshot: &Snapshot, dirty: &BTreeMap<Box<[u8]>, Depth>) -> Result<Extent, StoreError> {
+    if is_everything(dirty) {
+        return Ok(Extent::Full);
+    }
+    let mut directories = BTreeSet::new();
+    for (path, depth) in dirty {
+        let (directory, is_whole) = directory_at(snapshot, path)?;
+        if is_whole && *depth == Depth::Subtree {
+            add_subtree(snapshot, directory, &mut directories)?;
+        } else {
+            // A directory that has no row is new: whoever lists the one that it is in descends into it.
+            directories.insert(directory);
+        }
+    }
+    Ok(Extent::Directories(directories.into_iter().collect()))
+}
+
+/// The last directory on the way to `path` that base knows, and whether that is the whole way.
+fn directory_at(snapshot: &Snapshot, path: &[u8]) -> Result<(FileId, bool), StoreError> {
+    let mut at = FileId::ROOT;
+    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        let Ok(local) = Name::parse(name) else { return Ok((at, false)) };
+        match snapshot.row(&RowKey { parent: at, local })? {
+            Some(row) if row.kind == Kind::Directory => at = row.id,
+            _ => return Ok((at, false)),
+        }
+    }
+    Ok((at, true))
+}
+
+fn add_subtree(snapshot: &Snapshot, top: FileId, to: &mut BTreeSet<FileId>) -> Result<(), StoreError> {
+    let mut stack = vec![top];
+    while let Some(directory) = stack.pop() {
+        if to.insert(directory) {
+            let rows = snapshot.rows(directory)?;
+            stack.extend(rows.iter().filter(|(_, row)| row.kind == Kind::Directory).map(|(_, row)| row.id));
+        }
+    }
+    Ok(())
+}
+
+/// The names from the root to a directory of base, joined by `/`; `None` for one that is not on disk under its name.
+pub(super) fn directory_path<B: BaseRead>(base: &B, directory: FileId) -> Option<Box<[u8]>> {
+    let mut names: Vec<Name> = Vec::new();
+    let mut at = directory;
+    while at != FileId::ROOT {
+        if at == PARKED || names.len() > PATH_DEPTH_MAX {
+            return None;
+        }
+        let key = base.find(at, at).ok().flatten()?;
+        names.push(key.local);
+        at = key.parent;
+    }
+    let names: Vec<&[u8]> = names.iter().rev().map(Name::as_bytes).collect();
+    Some(names.join(&b'/').into())
+}
+
+/// The version of which a row shows the bytes: by it a new version is cut and named. `None` if the index has it no more.
+pub(super) fn previous(snapshot: &Snapshot, row: &BaseRow) -> Option<Previous> {
+    let item = snapshot.item(row.source).ok().flatten()?;
+    let content = row.content_ops.iter().rev().find_map(|op| item.content.get(op))?;
+    let Content::File(file) = content else { return None };
+    let manifest = &file.manifest;
+    let known: BTreeSet<(EpochId, zerocloud_crdt::id::ChunkId)> = match &manifest.body {
+        Body::Inline(chunks) => {
+            let epoch = |index: u16| manifest.epochs.get(usize::from(index)).copied();
+            chunks.iter().filter_map(|chunk| Some((epoch(chunk.epoch_index)?, chunk.id))).collect()
+        }
+        Body::Paged(_) => {
+            let chunks = snapshot.chunk_list(row.hash).ok().flatten()?;
+            chunks.iter().map(|chunk| (chunk.epoch, chunk.id)).collect()
+        }
+    };
+    Some(Previous { profile: manifest.profile, epochs: manifest.epochs.iter().rev().copied().collect(), known })
+}
+
+/// What is stored of a file that was read, under the hash of its content.
+pub(super) fn contents_of(seen: &Seen, contents: Contents) -> BTreeMap<ContentHash, Contents> {
+    match seen {
+        Seen::File { hash, .. } => BTreeMap::from([(*hash, contents)]),
+        Seen::AsBefore | Seen::Directory | Seen::Symlink { .. } => BTreeMap::new(),
+    }
+}

@@ -1,0 +1,326 @@
+//! Having bytes brought: from this disk where they are, from members where not.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use zerocloud_crdt::id::{ChunkId, ContentHash, EpochId, OpId};
+use zerocloud_crdt::index::IndexRead;
+use zerocloud_crdt::manifest::{Chunk, Manifest, PageAddress, ReadManifestError};
+use zerocloud_crdt::register::Content;
+use zerocloud_crdt::view::ViewEntry;
+use zerocloud_crdt::wire::{What, Whereabouts};
+
+use super::{Folder, FolderError};
+use crate::engine::fetch::{JobId, Want};
+use crate::fetcher::Receiver;
+use crate::folder::{Message, NotStaged};
+use crate::store::{Snapshot, StoreError};
+use crate::tree::Pool;
+use crate::tree::serve::{ChunkReader, Source};
+use crate::tree::stage::{FileSpec, PartialFile, StageError, Staged, Staging};
+use crate::volume::{Volume, VolumeFile};
+
+/// Why a job can't be begun.
+enum NotBegun {
+    /// The index has this version no more: the next plan knows better.
+    Superseded,
+    /// A page of its manifest is asked for first.
+    Page(PageAddress),
+    /// What a member's program wrote makes no sense.
+    Damaged(String),
+    Stage(StageError),
+    Folder(FolderError),
+}
+
+impl From<StoreError> for NotBegun {
+    fn from(error: StoreError) -> Self {
+        Self::Folder(error.into())
+    }
+}
+
+impl From<StageError> for NotBegun {
+    fn from(error: StageError) -> Self {
+        Self::Stage(error)
+    }
+}
+
+impl<P: Pool> Folder<P> {
+    /// Begins to have files brought, as many as may be on their way.
+    pub(super) fn want_more(&mut self) -> Result<(), FolderError> {
+        let mut reader = None;
+        while let Some((job, entry)) = self.jobs.begin() {
+            if reader.is_none() {
+                reader = Some(ChunkReader::new(&*self.volume)?);
+            }
+            if let Some(reader) = &mut reader {
+                self.begin_job(job, &entry, reader)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_job(&mut self, job: JobId, entry: &ViewEntry, reader: &mut ChunkReader) -> Result<(), FolderError> {
+        match self.bring(job, entry, reader) {
+            Ok(None) => {}
+            Ok(Some(staged)) => {
+                self.jobs.end(job);
+                self.ready.insert(entry.source);
+                self.jobs.put_staged(entry.clone(), staged);
+            }
+            Err(NotBegun::Superseded) => {
+                self.jobs.end(job);
+                self.ready.insert(entry.source);
+            }
+            Err(NotBegun::Page(page)) => self.ask_for_page(job, entry, page),
+            Err(NotBegun::Stage(error)) => {
+                self.jobs.end(job);
+                self.not_staged(entry, &error);
+            }
+            Err(NotBegun::Damaged(reason)) => {
+                tracing::warn!(space = %self.space(), reason, "a version that a member wrote can't be read");
+                self.jobs.end(job);
+                self.not_staged(entry, &StageError::WrongContent);
+            }
+            Err(NotBegun::Folder(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Takes what is on this disk and asks for the rest. The file, if all of it was here.
+    fn bring(&mut self, job: JobId, entry: &ViewEntry, reader: &mut ChunkReader) -> Result<Option<Staged>, NotBegun> {
+        let snapshot = self.parts.store.snapshot()?;
+        let op = entry.content_op().ok_or(NotBegun::Superseded)?;
+        let item = snapshot.item(entry.source)?.ok_or(NotBegun::Superseded)?;
+        let Some(Content::File(content)) = item.content.get(&op) else { return Err(NotBegun::Superseded) };
+        let chunks: Arc<[Chunk]> = chunks_of(&snapshot, &content.manifest)?.into();
+        let key = snapshot_key(&snapshot, entry)?;
+        let spec = FileSpec::of_entry(entry, key.as_ref());
+        if let [chunk] = *chunks {
+            if let Some(plaintext) = self.read_here(&snapshot, reader, entry.hash, &chunk)? {
+                return Ok(Some(self.staging.stage_whole(&spec, &plaintext)?));
+            }
+            let receiver = Whole { job, spec, staging: self.staging.clone(), inbox: self.inbox.clone() };
+            self.parts.supply.add(job, vec![want_of(entry, op, 0, 0, &chunk)], Arc::new(receiver));
+            return Ok(None);
+        }
+        let mut partial = self.staging.resume(spec, chunks.clone(), &self.parts.keyring)?;
+        self.copy_here(&snapshot, reader, entry.hash, &mut partial)?;
+        let mut places: BTreeMap<(EpochId, ChunkId), Vec<usize>> = BTreeMap::new();
+        for (at, chunk) in partial.missing() {
+            places.entry((chunk.epoch, chunk.id)).or_default().push(at);
+        }
+        if places.is_empty() {
+            return Ok(Some(partial.finish(&*self.volume)?));
+        }
+        let mut wants = Vec::with_capacity(places.len());
+        let mut offset = 0;
+        for (at, chunk) in chunks.iter().enumerate() {
+            if places.get(&(chunk.epoch, chunk.id)).and_then(|places| places.first()) == Some(&at) {
+                wants.push(want_of(entry, op, at as u64, offset, chunk));
+            }
+            offset += u64::from(chunk.len);
+        }
+        let volume = self.volume.clone();
+        let receiver = Parts { job, partial: Mutex::new(Some(partial)), places, volume, inbox: self.inbox.clone() };
+        self.parts.supply.add(job, wants, Arc::new(receiver));
+        Ok(None)
+    }
+
+    fn ask_for_page(&self, job: JobId, entry: &ViewEntry, page: PageAddress) {
+        let Some(op) = entry.content_op() else { return };
+        let at = Whereabouts { file: entry.source, op, ordinal: 0, offset: 0, len: page.len };
+        let want = Want { what: What::Page, epoch: page.epoch, id: page.id, at };
+        self.parts.supply.add(job, vec![want], Arc::new(Page { job, inbox: self.inbox.clone() }));
+    }
+
+    /// A page has come: it is kept, and its job goes on.
+    pub(super) fn handle_page(&mut self, job: JobId, id: ChunkId, plaintext: &[u8]) {
+        let Some(entry) = self.jobs.entry(job).cloned() else { return };
+        let kept = self.parts.store.write(|write| write.put_page(id, plaintext)).map_err(FolderError::from);
+        let begun = kept.and_then(|()| {
+            let mut reader = ChunkReader::new(&*self.volume)?;
+            self.begin_job(job, &entry, &mut reader)
+        });
+        if let Err(error) = begun {
+            tracing::warn!(space = %self.space(), %error, "a file's list of chunks could not be kept");
+            self.jobs.end(job);
+            self.ready.insert(entry.source);
+        }
+    }
+
+    /// A chunk of a content, where a file of this disk or the version store still has it.
+    fn read_here(
+        &self,
+        snapshot: &Snapshot,
+        reader: &mut ChunkReader,
+        content: ContentHash,
+        chunk: &Chunk,
+    ) -> Result<Option<Vec<u8>>, NotBegun> {
+        for file in self.files_here(snapshot, reader, content)? {
+            let mut plaintext = vec![0; chunk.len as usize];
+            let is_read = crate::tree::serve::read_exact(&*file, &mut plaintext, 0).unwrap_or(false);
+            if is_read && self.parts.keyring.is_chunk(chunk, &plaintext) {
+                return Ok(Some(plaintext));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Copies what is missing of a file from files of this disk that have it.
+    fn copy_here(
+        &self,
+        snapshot: &Snapshot,
+        reader: &mut ChunkReader,
+        content: ContentHash,
+        partial: &mut PartialFile,
+    ) -> Result<(), NotBegun> {
+        for file in self.files_here(snapshot, reader, content)? {
+            let missing: Vec<(usize, u64)> = partial.missing_places().collect();
+            for (at, offset) in missing {
+                partial.copy(at, &*file, offset, &self.parts.keyring)?;
+            }
+        }
+        // Other contents may have some of the chunks: files are kept open as long as they are of use.
+        let mut open: BTreeMap<ContentHash, Vec<Arc<dyn VolumeFile>>> = BTreeMap::new();
+        let missing: Vec<(usize, ChunkId)> = partial.missing().map(|(at, chunk)| (at, chunk.id)).collect();
+        for (at, chunk) in missing {
+            'places: for place in snapshot.find_chunk(chunk)? {
+                if !open.contains_key(&place.content) {
+                    if open.len() >= OPEN_COUNT_MAX {
+                        open.clear();
+                    }
+                    open.insert(place.content, self.files_here(snapshot, reader, place.content)?);
+                }
+                for file in open.get(&place.content).into_iter().flatten() {
+                    if partial.copy(at, &**file, place.offset, &self.parts.keyring)? {
+                        break 'places;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Files that had this content when they were last looked at.
+    fn files_here(
+        &self,
+        snapshot: &Snapshot,
+        reader: &mut ChunkReader,
+        content: ContentHash,
+    ) -> Result<Vec<Arc<dyn VolumeFile>>, NotBegun> {
+        let mut files = Vec::new();
+        for (key, _) in snapshot.by_hash(content)?.into_iter().take(SOURCE_COUNT_MAX) {
+            files.extend(reader.open(snapshot, Source::Row(&key)).map_err(|error| NotBegun::Folder(error.into()))?);
+        }
+        for version in snapshot.versions_by_hash(content)?.into_iter().take(SOURCE_COUNT_MAX) {
+            let source = Source::Stored(&version.stored);
+            files.extend(reader.open(snapshot, source).map_err(|error| NotBegun::Folder(error.into()))?);
+        }
+        Ok(files)
+    }
+}
+
+/// Files of other contents that are open while one is put together.
+const OPEN_COUNT_MAX: usize = 32;
+/// Files of one content that are tried.
+const SOURCE_COUNT_MAX: usize = 3;
+
+fn want_of(entry: &ViewEntry, op: OpId, ordinal: u64, offset: u64, chunk: &Chunk) -> Want {
+    let at = Whereabouts { file: entry.source, op, ordinal, offset, len: chunk.len };
+    Want { what: What::Chunk, epoch: chunk.epoch, id: chunk.id, at }
+}
+
+/// What base has of an entry's id.
+fn snapshot_key(snapshot: &Snapshot, entry: &ViewEntry) -> Result<Option<zerocloud_crdt::base::BaseRow>, StoreError> {
+    use zerocloud_crdt::base::BaseRead;
+    match snapshot.find(entry.id, entry.source)? {
+        Some(key) => snapshot.row(&key),
+        None => Ok(None),
+    }
+}
+
+/// The chunks of a manifest, by the pages that are kept.
+fn chunks_of(snapshot: &Snapshot, manifest: &Manifest) -> Result<Vec<Chunk>, NotBegun> {
+    let page =
+        |address: &PageAddress| snapshot.page(address.id).map_err(NotBegun::from)?.ok_or(NotBegun::Page(*address));
+    manifest.chunks(page).map_err(|error| match error {
+        ReadManifestError::Source(error) => error,
+        ReadManifestError::Manifest(error) => NotBegun::Damaged(error.to_string()),
+        ReadManifestError::Page(error) => NotBegun::Damaged(error.to_string()),
+        // A kind of a newer version of the crate below.
+        _ => NotBegun::Damaged("the list of its chunks can't be read".into()),
+    })
+}
+
+/// Receives a file of one chunk.
+struct Whole {
+    job: JobId,
+    spec: FileSpec,
+    staging: Staging,
+    inbox: mpsc::Sender<Message>,
+}
+
+impl Receiver for Whole {
+    fn receive(&self, _: &Want, plaintext: &[u8]) {
+        let staged = self.staging.stage_whole(&self.spec, plaintext).map_err(NotStaged::Failed);
+        // A folder that is closed wants nothing more.
+        drop(self.inbox.send(Message::Staged { job: self.job, staged }));
+    }
+
+    fn give_up(&self) {
+        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing) }));
+    }
+}
+
+/// Receives a file of several chunks.
+struct Parts {
+    job: JobId,
+    /// `None` once it is complete or given up.
+    partial: Mutex<Option<PartialFile>>,
+    places: BTreeMap<(EpochId, ChunkId), Vec<usize>>,
+    volume: Arc<dyn Volume>,
+    inbox: mpsc::Sender<Message>,
+}
+
+impl Receiver for Parts {
+    fn receive(&self, want: &Want, plaintext: &[u8]) {
+        let mut held = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(partial) = held.as_mut() else { return };
+        let places = self.places.get(&(want.epoch, want.id)).map(Vec::as_slice).unwrap_or_default();
+        let written = places.iter().try_for_each(|at| partial.write(*at, &want.id, plaintext));
+        let is_complete = partial.is_complete();
+        let staged = match written {
+            Ok(()) if !is_complete => return,
+            Ok(()) => held.take().map(|partial| partial.finish(&*self.volume)),
+            Err(error) => {
+                // What is there is found again when it is tried again.
+                *held = None;
+                Some(Err(error))
+            }
+        };
+        if let Some(staged) = staged {
+            drop(self.inbox.send(Message::Staged { job: self.job, staged: staged.map_err(NotStaged::Failed) }));
+        }
+    }
+
+    fn give_up(&self) {
+        *self.partial.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing) }));
+    }
+}
+
+/// Receives a manifest page.
+struct Page {
+    job: JobId,
+    inbox: mpsc::Sender<Message>,
+}
+
+impl Receiver for Page {
+    fn receive(&self, want: &Want, plaintext: &[u8]) {
+        drop(self.inbox.send(Message::Page { job: self.job, id: want.id, plaintext: plaintext.to_vec() }));
+    }
+
+    fn give_up(&self) {
+        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing) }));
+    }
+}

@@ -1,0 +1,225 @@
+//! One space of this device: its store, and what keeps it the same as on its peers while a node runs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use tokio::sync::Semaphore;
+use zerocloud_crdt::id::{EpochId, Incarnation, LogId, SpaceId};
+use zerocloud_crdt::keys::{DeviceKeys, EpochSecret};
+use zerocloud_crdt::log::{LogRead, Start};
+use zerocloud_crdt::membership::Records;
+use zerocloud_crdt::name::Name;
+
+use crate::api::{ApiError, ErrorKind};
+use crate::clock::Clock;
+use crate::config::{Config, Suite, Versions};
+use crate::engine::replica::{Identity, Replica};
+use crate::fetcher::Fetcher;
+use crate::folder::serve::FolderChunks;
+use crate::folder::work::FolderParts;
+use crate::folder::{FolderHandle, Mailbox, Message};
+use crate::home::{Home, Secrets};
+use crate::space::SpaceHandle;
+use crate::store::{Snapshot, SpaceStore, StoreError, values};
+use crate::tree::Keyring;
+use crate::tree::versions::Retention;
+
+/// A space that is stored here.
+pub(super) struct OpenSpace {
+    pub(super) id: SpaceId,
+    /// What it is called here.
+    pub(super) name: Name,
+    /// Its folder, absolute.
+    pub(super) dir: PathBuf,
+    pub(super) store: Arc<SpaceStore>,
+    /// `None` where no node runs, or if it could not be begun.
+    pub(super) running: Result<Running, String>,
+}
+
+/// What works on a space while a node runs.
+#[derive(Clone)]
+pub(super) struct Running {
+    pub(super) handle: SpaceHandle,
+    pub(super) folder: FolderHandle,
+    pub(super) fetcher: Fetcher,
+}
+
+/// What all spaces of a node share.
+pub(super) struct Surroundings {
+    pub(super) home: Home,
+    pub(super) config: Config,
+    pub(super) keys: DeviceKeys,
+    pub(super) clock: Arc<dyn Clock>,
+    /// How many chunks are opened at a time.
+    pub(super) opening: Arc<Semaphore>,
+    /// What this device is called.
+    pub(super) label: Name,
+}
+
+/// Why a space can't be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum OpenError {
+    #[error("its store can't be used: {0}")]
+    Store(#[from] StoreError),
+    #[error("its store lacks what a space must have; join it again")]
+    Incomplete,
+    #[error("its membership records can't be used: {0}")]
+    Records(String),
+    #[error("the secret of its current epoch is not in this home")]
+    NoSecret,
+    #[error("it can't be begun: {0}")]
+    Replica(String),
+    #[error("the system refuses: {0}")]
+    System(#[from] std::io::Error),
+    #[error("the system gives no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl From<OpenError> for ApiError {
+    fn from(error: OpenError) -> Self {
+        Self::new(ErrorKind::Failed, error.to_string())
+    }
+}
+
+/// A generator that is seeded by the system.
+pub(super) fn system_rng() -> Result<ChaCha20Rng, getrandom::Error> {
+    let mut seed = zeroize::Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed)?;
+    Ok(ChaCha20Rng::from_seed(*seed))
+}
+
+impl OpenSpace {
+    /// Opens the store of a space, and begins to work on it if `is_node`.
+    pub(super) fn open(
+        id: SpaceId,
+        surroundings: &Surroundings,
+        secrets: &Secrets,
+        is_node: bool,
+    ) -> Result<Self, OpenError> {
+        let store = Arc::new(SpaceStore::open(&surroundings.home.store_path(id), id)?);
+        let snapshot = store.snapshot()?;
+        let name = snapshot.value(values::NAME)?.ok_or(OpenError::Incomplete)?;
+        let dir = snapshot.value(values::FOLDER)?.ok_or(OpenError::Incomplete)?;
+        let dir = PathBuf::from(std::ffi::OsString::from(crate::api::path::BytePath::from(dir).to_path()));
+        let running = if is_node {
+            Running::start(id, dir.clone(), store.clone(), surroundings, secrets).map_err(|error| {
+                tracing::error!(space = %id, %error, "a space can't be worked on");
+                error.to_string()
+            })
+        } else {
+            Err("no node is running".to_owned())
+        };
+        Ok(Self { id, name, dir, store, running })
+    }
+
+    /// Whether the user paused it.
+    pub(super) fn is_paused(&self) -> Result<bool, StoreError> {
+        Ok(self.store.snapshot()?.value(values::PAUSED)?.unwrap_or(false))
+    }
+}
+
+impl Running {
+    fn start(
+        id: SpaceId,
+        dir: PathBuf,
+        store: Arc<SpaceStore>,
+        surroundings: &Surroundings,
+        secrets: &Secrets,
+    ) -> Result<Self, OpenError> {
+        let snapshot = store.snapshot()?;
+        let records = records_of(&snapshot, id)?;
+        let secrets: BTreeMap<EpochId, EpochSecret> = secrets
+            .epochs(id)
+            .map(|(epoch, secret)| (epoch, EpochSecret::new(id, epoch, secret.clone())))
+            .collect();
+        let epoch = records.epoch().map_err(|error| OpenError::Records(error.to_string()))?;
+        let current = secrets.get(&epoch).ok_or(OpenError::NoSecret)?;
+        let keyring = Arc::new(Keyring::new(current, secrets.values()));
+        let identity = identity(&store, surroundings, secrets)?;
+        let is_paused = snapshot.value(values::PAUSED)?.unwrap_or(false);
+        drop(snapshot);
+
+        let mailbox = Mailbox::new();
+        let suite = match surroundings.config.suite {
+            Suite::Auto => zerocloud_crdt::seal::Suite::fastest(),
+            Suite::One => zerocloud_crdt::seal::Suite::XChaCha20Poly1305,
+            Suite::Two => zerocloud_crdt::seal::Suite::Aes256Gcm,
+        };
+        let chunks = FolderChunks::new(store.clone(), dir.clone(), keyring.clone(), suite, mailbox.sender());
+        let mut rng = system_rng()?;
+        let replica = Replica::open(store.clone(), records, identity, &mut rng)
+            .map_err(|error| OpenError::Replica(error.to_string()))?;
+        let to_folder = std::sync::Mutex::new(mailbox.sender());
+        let plan = move |items| {
+            // A folder that has ended plans nothing more.
+            let to_folder = to_folder.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            drop(to_folder.send(Message::Plan(items)));
+        };
+        let handle = SpaceHandle::start(id, move || (replica, rng), Arc::new(chunks), plan)?;
+        let runtime = tokio::runtime::Handle::current();
+        let fetcher = Fetcher::start(id, keyring.clone(), surroundings.opening.clone(), runtime);
+        let mut nonce = [0; 8];
+        getrandom::fill(&mut nonce)?;
+        let parts = FolderParts {
+            path: dir,
+            store,
+            log: Arc::new(handle.clone()),
+            supply: Arc::new(fetcher.clone()),
+            keyring,
+            clock: surroundings.clock.clone(),
+            retention: match surroundings.config.versions {
+                Versions::None => Retention::None,
+                Versions::KeepDays(days) => Retention::KeepDays(u32::from(days)),
+            },
+            nonce: u64::from_le_bytes(nonce),
+        };
+        let folder = FolderHandle::start(parts, mailbox, is_paused)?;
+        Ok(Self { handle, folder, fetcher })
+    }
+}
+
+/// The records that a store has, verified again.
+pub(super) fn records_of(snapshot: &Snapshot, id: SpaceId) -> Result<Records, OpenError> {
+    let mut stored = snapshot.records()?.into_iter().map(|(_, bytes)| bytes);
+    let genesis = stored.next().ok_or(OpenError::Incomplete)?;
+    let mut records = Records::new(id, &genesis).map_err(|error| OpenError::Records(error.to_string()))?;
+    for bytes in stored {
+        records.insert(&bytes).map_err(|error| OpenError::Records(error.to_string()))?;
+    }
+    Ok(records)
+}
+
+/// What this device writes as, in a space. A home that was copied or restored begins a new incarnation.
+fn identity(
+    store: &SpaceStore,
+    surroundings: &Surroundings,
+    secrets: BTreeMap<EpochId, EpochSecret>,
+) -> Result<Identity, OpenError> {
+    let author = surroundings.keys.id();
+    let fingerprint = surroundings.home.fingerprint()?;
+    let mut fresh = Incarnation([0; 8]);
+    getrandom::fill(&mut fresh.0)?;
+    let label = &surroundings.label;
+    let (log, start) = store.write::<_, StoreError>(|write| {
+        let is_same_home = write.value(values::HOME)?.is_none_or(|noted| noted == fingerprint);
+        let noted = write.value(values::INCARNATION)?.filter(|_| is_same_home);
+        let incarnation = noted.unwrap_or(fresh);
+        let log = LogId { author, incarnation };
+        let logs = LogRead::frontier(write)?;
+        let earlier = logs.iter().map(|(log, _)| log).filter(|other| other.author == author && *other != log);
+        let earlier = earlier.map(|other| other.incarnation).collect();
+        let label = match noted {
+            Some(_) => write.value(values::LABEL)?.unwrap_or_else(|| label.clone()),
+            None => label.clone(),
+        };
+        write.set(values::INCARNATION, &incarnation)?;
+        write.set(values::LABEL, &label)?;
+        write.set(values::HOME, &fingerprint)?;
+        Ok((log, Start { label, earlier }))
+    })?;
+    Ok(Identity { keys: surroundings.keys.clone(), log, start, secrets })
+}

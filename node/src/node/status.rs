@@ -1,0 +1,226 @@
+//! What goes on in a node: status, waiting until all agree, and telling of changes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use zerocloud_crdt::id::DeviceId;
+use zerocloud_crdt::membership::{self, Records};
+
+use super::opened::{OpenSpace, Running, records_of};
+use super::{AGREEMENT_INTERVAL, Shared, failed, lock, show};
+use crate::answers;
+use crate::api::path::BytePath;
+use crate::api::types::*;
+use crate::api::{ApiError, Progress};
+use crate::fetcher::Supply;
+use crate::folder::{FolderState, Phase};
+use crate::link::Route;
+use crate::store::Snapshot;
+
+/// A role as the local API names it.
+pub(super) const fn role_of(role: membership::Role) -> Role {
+    match role {
+        membership::Role::Owner => Role::Owner,
+        membership::Role::Editor => Role::Editor,
+        membership::Role::Viewer => Role::Viewer,
+        membership::Role::Keeper => Role::Keeper,
+    }
+}
+
+/// The devices of a space but `us`; recovery rows are none.
+pub(super) fn others(records: &Records, us: DeviceId) -> BTreeSet<DeviceId> {
+    let recovery = records.genesis().body().recovery.device;
+    let rows = records.table().map(|table| table.rows().map(|row| row.identity.device).collect());
+    let rows: BTreeSet<DeviceId> = rows.unwrap_or_default();
+    rows.into_iter().filter(|device| *device != us && *device != recovery).collect()
+}
+
+impl Shared {
+    pub(super) async fn status(&self) -> Result<Status, ApiError> {
+        let mut spaces = Vec::new();
+        for space in self.all() {
+            spaces.push(self.space_status(&space).await?);
+        }
+        let mut warnings: Vec<String> = Vec::new();
+        if let Some(meeting) = &self.meeting {
+            warnings.extend(meeting.warnings());
+        }
+        for space in self.all() {
+            if let Ok(running) = &space.running {
+                let name = show(&space.name);
+                warnings.extend(running.folder.state().warnings.iter().map(|warning| format!("{name}: {warning}")));
+            }
+        }
+        let broken = lock(&self.broken).clone();
+        warnings.extend(broken.iter().map(|(id, reason)| format!("the space {id} can't be opened: {reason}")));
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: self.surroundings.keys.id().to_string(),
+            spaces,
+            warnings,
+        })
+    }
+
+    async fn space_status(&self, space: &OpenSpace) -> Result<SpaceStatus, ApiError> {
+        let snapshot = space.store.snapshot()?;
+        let counts = snapshot.base_counts();
+        let (state, error, missing_chunks, problems) = match &space.running {
+            Err(reason) => (State::Error, Some(reason.clone()), 0, Vec::new()),
+            Ok(running) => {
+                let folder = running.folder.state();
+                let stop = running.handle.look(|facts| facts.stop()).await.map_err(failed)?;
+                let (state, error) = match (stop, &folder.phase) {
+                    (Some(stop), _) => (State::Error, Some(stop.to_string())),
+                    (None, Phase::Failed(reason)) => (State::Error, Some(reason.clone())),
+                    (None, phase) => (state_of(phase), None),
+                };
+                let problems = folder.problems.iter();
+                let problems = problems.map(|(path, reason)| Problem { path: path.clone(), reason: reason.clone() });
+                let missing = running.fetcher.missing_count().max(usize::try_from(folder.waiting_files).unwrap_or(0));
+                (state, error, missing as u64, problems.collect())
+            }
+        };
+        let Space { role, .. } = self.describe(space)?;
+        Ok(SpaceStatus {
+            id: space.id.to_string(),
+            name: show(&space.name),
+            dir: BytePath::from(space.dir.as_path()),
+            role,
+            state,
+            error,
+            files: counts.files + counts.symlinks,
+            directories: counts.directories,
+            bytes: counts.bytes,
+            missing_chunks,
+            conflicts: answers::conflict_count(&snapshot)?,
+            problems,
+            peers: self.peer_statuses(space, &snapshot).await?,
+        })
+    }
+
+    async fn peer_statuses(&self, space: &OpenSpace, snapshot: &Snapshot) -> Result<Vec<PeerStatus>, ApiError> {
+        let records = records_of(snapshot, space.id)?;
+        let mut peers = Vec::new();
+        for device in others(&records, self.surroundings.keys.id()) {
+            let conn = self.meeting.as_ref().and_then(|meeting| meeting.conn(device));
+            let path = conn.as_ref().and_then(crate::link::Conn::path);
+            let in_sync = match &space.running {
+                Ok(running) if conn.is_some() => {
+                    running.handle.look(move |facts| facts.is_in_sync(device)).await.unwrap_or(false)
+                }
+                _ => false,
+            };
+            let name = snapshot.peer(device)?.and_then(|row| row.name);
+            peers.push(PeerStatus {
+                device: device.to_string(),
+                name: name.as_ref().map(show).unwrap_or_default(),
+                connected: conn.is_some(),
+                path: match path.as_ref().map(|path| &path.route) {
+                    Some(Route::Direct(_)) => PeerPath::Direct,
+                    Some(Route::Relay(_)) => PeerPath::Relay,
+                    None => PeerPath::None,
+                },
+                rtt_ms: path.map(|path| path.round_trip.as_secs_f64() * 1e3),
+                in_sync,
+            });
+        }
+        Ok(peers)
+    }
+
+    /// Scans some spaces; waits until all agree if asked to.
+    pub(super) async fn sync(&self, request: &SyncSpaces, progress: Progress) -> Result<SyncReport, ApiError> {
+        let spaces = self.some(request.space.as_ref())?;
+        let mut report = SyncReport { spaces: Vec::new(), peers_in_sync: 0, problems: 0 };
+        progress.report(Step::Waiting { what: "scanning".into() });
+        for space in &spaces {
+            report.spaces.push(show(&space.name));
+            if !space.is_paused()? {
+                space.running()?.folder.rescan().await.map_err(failed)?;
+            }
+        }
+        for space in &spaces {
+            let running = space.running()?;
+            if request.wait && !space.is_paused()? {
+                report.peers_in_sync += self.agreement(space, running, &progress).await?;
+            }
+            report.problems += running.folder.state().problems.len() as u64;
+        }
+        Ok(report)
+    }
+
+    /// Waits until this device and all connected peers agree on a space; gives how many peers that are.
+    async fn agreement(&self, space: &OpenSpace, running: &Running, progress: &Progress) -> Result<u64, ApiError> {
+        let begun = running.folder.state().written;
+        loop {
+            let state = running.folder.state();
+            if let Phase::Failed(reason) = &state.phase {
+                return Err(failed(format!("{}: {reason}", show(&space.name))));
+            }
+            let is_here = matches!(state.phase, Phase::Idle | Phase::Held) && running.fetcher.missing_count() == 0;
+            if is_here && let Some(count) = self.agreeing(space, running).await? {
+                return Ok(count);
+            }
+            let files_done = state.written.0.saturating_sub(begun.0);
+            let bytes_done = state.written.1.saturating_sub(begun.1);
+            let files_total = files_done.saturating_add(state.waiting_files);
+            progress.report(Step::Transfer { files_done, files_total, bytes_done, bytes_total: bytes_done });
+            tokio::time::sleep(AGREEMENT_INTERVAL).await;
+        }
+    }
+
+    /// How many peers are connected, if all of them agree.
+    async fn agreeing(&self, space: &OpenSpace, running: &Running) -> Result<Option<u64>, ApiError> {
+        let records = records_of(&space.store.snapshot()?, space.id)?;
+        let mut count = 0;
+        for device in others(&records, self.surroundings.keys.id()) {
+            if self.meeting.as_ref().is_none_or(|meeting| meeting.conn(device).is_none()) {
+                continue;
+            }
+            let is_keeper = records.role_at(&records.heads(), device).ok().flatten().is_some_and(|role| !role.can_read());
+            let agrees = running.handle.look(move |facts| facts.is_in_sync(device)).await.map_err(failed)?;
+            if !agrees && !is_keeper {
+                return Ok(None);
+            }
+            count += 1;
+        }
+        Ok(Some(count))
+    }
+
+    /// Tells of changes of a space's state for as long as it is open.
+    pub(super) fn follow(self: &Arc<Self>, space: &OpenSpace) {
+        let Ok(running) = &space.running else { return };
+        let (mut states, name) = (running.folder.watch(), show(&space.name));
+        let shared = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut told: Option<State> = None;
+            let mut known: BTreeSet<BytePath> = BTreeSet::new();
+            loop {
+                let FolderState { phase, problems, .. } = states.borrow_and_update().clone();
+                let Some(shared) = shared.upgrade() else { return };
+                let state = state_of(&phase);
+                if told.replace(state) != Some(state) {
+                    shared.tell(What::State { space: name.clone(), state });
+                }
+                for (path, reason) in problems.iter().filter(|(path, _)| !known.contains(path)) {
+                    shared.tell(What::Problem { space: name.clone(), path: path.clone(), reason: reason.clone() });
+                }
+                known = problems.iter().map(|(path, _)| path.clone()).collect();
+                drop(shared);
+                if states.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+const fn state_of(phase: &Phase) -> State {
+    match phase {
+        Phase::Scanning => State::Scanning,
+        Phase::Syncing => State::Syncing,
+        Phase::Idle => State::Idle,
+        Phase::Paused => State::Paused,
+        Phase::Held => State::Held,
+        Phase::Failed(_) => State::Error,
+    }
+}
