@@ -316,3 +316,6 @@ impl Keeper {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,11 +40,10 @@
 //! pages          chunk:32 ‖ piece:4                            a manifest page's plaintext, in pieces
 //! versions       file:16 ‖ when:8 ‖ stored name                VersionRow
 //! version-names  stored name                                   file:16 ‖ when:8
-//! version-times  when:8 ‖ stored name                          –
+//! version-ends   expires:8 ‖ stored name                       –
 //! version-hashes content hash, first 16 ‖ stored name          –
-//! displaced      stored name                                   Displaced
 //! peers          device:32                                     PeerRow
-//! intents        piece:4                                       Intents, in pieces
+//! intents        position:8                                    bytes
 //! held           item:16                                       HeldRow
 //! problems       (path, kind)                                  ProblemRow
 //! ```
@@ -57,7 +56,6 @@ mod cache;
 mod content;
 mod error;
 mod index;
-mod ledger;
 mod log;
 mod notes;
 mod shelf;
@@ -79,11 +77,10 @@ pub use base::BaseCounts;
 pub use content::ChunkPlace;
 pub use error::StoreError;
 pub use index::Generation;
-pub use ledger::StoreLedger;
 pub use notes::{HeldRow, PeerRow, ProblemRow};
 pub use tables::Tables;
 pub use values::Value;
-pub use versions::VersionCounts;
+pub use versions::{VersionCounts, VersionReason, VersionRow};
 
 /// The version of this format. A store of a higher one is refused.
 pub const STORE_FORMAT: u32 = 1;

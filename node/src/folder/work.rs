@@ -282,7 +282,8 @@ impl<P: Pool> Folder<P> {
             return None;
         }
         let at_once = (!self.dirty.is_empty()).then(|| self.now());
-        let batch = (!self.ready.is_empty()).then_some(self.next_batch);
+        let is_more = !self.ready.is_empty() || self.done_count > 0;
+        let batch = is_more.then_some(self.next_batch);
         let stuck = self.stuck.values().map(|stuck| stuck.until).min();
         let again = self.again.values().min().copied();
         [at_once, batch, stuck, again, self.debounce.poll_timeout(), self.looks.deadline(), Some(self.next_walk)]
@@ -297,6 +298,7 @@ impl<P: Pool> Folder<P> {
         self.dirty.is_empty()
             && self.debounce.poll_timeout().is_none()
             && self.ready.is_empty()
+            && self.done_count == 0
             && self.jobs.is_empty()
             && self.settled.is_empty()
             && self.stuck.values().all(|stuck| stuck.problem.is_some())

@@ -10,7 +10,6 @@ use zerocloud_crdt::name::Name;
 use super::tables::{self, Table, Tables};
 use super::{StoreError, Transaction, Write};
 use crate::clock::WallTime;
-use crate::tree::Intents;
 
 /// What is known of another device of the space.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,13 +68,12 @@ impl<T: Tables> Transaction<T> {
         Ok(peers.into_iter().collect())
     }
 
-    /// The intents of the batch under way; `None` if there is none.
+    /// The intents that were noted and not cleared, in the order in which they were noted.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] and those of the disk.
-    pub fn intents(&self) -> Result<Option<Intents>, StoreError> {
-        let bytes = tables::pieces(&self.tables, Table::Intents, &[])?;
-        bytes.map(|bytes| tables::decode(Table::Intents, &bytes)).transpose()
+    /// Those of the disk.
+    pub fn intents(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        tables::collect(&self.tables, Table::Intents, &[], |_, bytes| Ok(bytes.to_vec()))
     }
 
     /// The items that are held.
@@ -134,13 +132,16 @@ impl Write<'_> {
         self.tables.remove(Table::Peers, device.as_bytes()).map(|_| ())
     }
 
-    /// Notes the intents of a batch that is about to be done.
+    /// Notes intents, in order, after those that are noted.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn put_intents(&mut self, intents: &Intents) -> Result<(), StoreError> {
-        self.clear_intents()?;
-        self.tables.put_pieces(Table::Intents, &[], &zerocloud_crdt::codec::encode(intents))
+    pub fn put_intents<'i>(&mut self, intents: impl IntoIterator<Item = &'i [u8]>) -> Result<(), StoreError> {
+        let first = u64::from_be_bytes(self.next_position(Table::Intents)?);
+        for (position, intent) in (first..).zip(intents) {
+            self.tables.put(Table::Intents, &position.to_be_bytes(), intent)?;
+        }
+        Ok(())
     }
 
     /// Forgets all intents: base says what came of them.

@@ -57,26 +57,32 @@ impl<P: Pool> Folder<P> {
         if now < self.next_batch {
             return Ok(());
         }
-        if self.ready.is_empty() && !self.waiting.is_empty() {
-            return self.act_on_what_waits();
-        }
-        let mut actions = Vec::new();
         let mut len: u64 = 0;
         // Items of which nothing is to be done cost no batch: look on until there is something, or nothing more.
-        while actions.is_empty() && !self.ready.is_empty() {
+        loop {
+            if self.ready.is_empty() {
+                let aside = self.free_what_waits()?;
+                if !aside.is_empty() {
+                    return self.run(aside);
+                }
+                if self.ready.is_empty() {
+                    return Ok(());
+                }
+            }
             let snapshot = self.parts.store.snapshot()?;
             let sources: BTreeSet<FileId> = self.ready.iter().take(PLAN_COUNT).copied().collect();
             let situation = Now { jobs: &self.jobs, stuck: &self.stuck };
-            let Plan { actions: mut planned, wanted, waiting, settled } =
+            let Plan { mut actions, wanted, waiting, settled } =
                 plan(&snapshot, &snapshot, sources.iter().copied(), &situation, BATCH_COUNT_MAX)?;
-            planned.retain(|action| {
+            actions.retain(|action| {
                 len = len.saturating_add(action_len(action));
                 len <= BATCH_LEN_MAX || action_len(action) == len
             });
-            self.take_plan(&snapshot, &sources, &planned, wanted, waiting, settled);
-            actions = planned;
+            self.take_plan(&snapshot, &sources, &actions, wanted, waiting, settled);
+            if !actions.is_empty() {
+                return self.run(actions);
+            }
         }
-        if actions.is_empty() { Ok(()) } else { self.run(actions) }
     }
 
     /// Notes what a plan says of items that are not acted on.
@@ -134,17 +140,21 @@ impl<P: Pool> Folder<P> {
         self.settled.extend(settled.into_iter().map(|source| (source, seen)));
     }
 
-    /// Plans again what waits if something was done since; else puts something aside of what waits for each other.
-    fn act_on_what_waits(&mut self) -> Result<(), FolderError> {
+    /// Has everything that waits planned again if something was done since it was; else gives what is to be put aside
+    /// of things that wait for each other's places.
+    fn free_what_waits(&mut self) -> Result<Vec<Action>, FolderError> {
+        if self.waiting.is_empty() {
+            self.done_count = 0;
+        }
         if std::mem::take(&mut self.done_count) > 0 {
             self.waiters.clear();
             self.ready.extend(std::mem::take(&mut self.waiting).into_keys());
-            return Ok(());
+            return Ok(Vec::new());
         }
         let waiting: BTreeMap<FileId, Waiting> = self.waiting.values().flatten().cloned().collect();
         let mut aside = unstick(self.ledger.snapshot(), &waiting)?;
         aside.retain(|action| !self.stuck.contains_key(&action.id()));
-        if aside.is_empty() { Ok(()) } else { self.run(aside) }
+        Ok(aside)
     }
 
     /// Does one batch and notes what became of each action.

@@ -1,0 +1,227 @@
+//! Two devices with real folders, spaces on redb, and the memory link between them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+use zerocloud_crdt::keys::EpochSecret;
+use zerocloud_crdt::name::Name;
+
+use super::serve::FolderChunks;
+use super::work::FolderParts;
+use super::*;
+use crate::clock::SystemClock;
+use crate::engine::founding::{Founding, founding};
+use crate::engine::replica::Replica;
+use crate::fetcher::{Fetcher, Supply};
+use crate::link::memory::MemoryNet;
+use crate::link::{Admission, Link, Protocol};
+use crate::session::{self, Spaces};
+use crate::space::SpaceHandle;
+use crate::store::{SpaceStore, values};
+use crate::tree::Keyring;
+use crate::tree::marker::Marker;
+use crate::tree::versions::Retention;
+
+struct Device {
+    dir: TempDir,
+    link: Arc<dyn Link>,
+    spaces: Spaces,
+    handle: SpaceHandle,
+    folder: FolderHandle,
+    fetcher: Fetcher,
+    store: Arc<SpaceStore>,
+}
+
+impl Device {
+    fn start(founding: &Founding, n: usize, link: Arc<dyn Link>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SpaceStore::with_backend(redb::backends::InMemoryBackend::new(), founding.space).unwrap();
+        let store = Arc::new(store);
+        Marker { space: founding.space, counter: 1 }.write(&LinuxVolume::open(dir.path()).unwrap()).unwrap();
+        store.write::<_, crate::store::StoreError>(|write| write.set(values::MARKER_COUNTER, &1)).unwrap();
+        let secrets = [EpochSecret::clone(&founding.secret)];
+        let keyring = Arc::new(Keyring::new(&secrets[0], []));
+        let mailbox = Mailbox::new();
+        let suite = zerocloud_crdt::seal::Suite::fastest();
+        let path = dir.path().to_path_buf();
+        let chunks = FolderChunks::new(store.clone(), path.clone(), keyring.clone(), suite, mailbox.sender());
+        let (identity, records, shelf) = (founding.identity(n), founding.records.clone(), store.clone());
+        let make = move || {
+            let mut rng = ChaCha20Rng::seed_from_u64(n as u64);
+            (Replica::open(shelf, records, identity, &mut rng).unwrap(), rng)
+        };
+        let plan = std::sync::Mutex::new(mailbox.sender());
+        let plan = move |items| drop(plan.lock().unwrap().send(Message::Plan(items)));
+        let handle = SpaceHandle::start(founding.space, make, Arc::new(chunks), plan).unwrap();
+        let runtime = tokio::runtime::Handle::current();
+        let fetcher = Fetcher::start(founding.space, keyring.clone(), Arc::new(Semaphore::new(2)), runtime);
+        let parts = FolderParts {
+            path,
+            store: store.clone(),
+            log: Arc::new(handle.clone()),
+            supply: Arc::new(fetcher.clone()),
+            keyring,
+            clock: Arc::new(SystemClock::new()),
+            retention: Retention::default(),
+            nonce: n as u64,
+        };
+        let folder = FolderHandle::start(parts, mailbox, false).unwrap();
+        let spaces = Spaces::default();
+        spaces.insert(handle.clone());
+        let device = Self { dir, link, spaces, handle, folder, fetcher, store };
+        device.accept();
+        device
+    }
+
+    fn accept(&self) {
+        let (link, spaces, fetcher) = (self.link.clone(), self.spaces.clone(), self.fetcher.clone());
+        tokio::spawn(async move {
+            while let Some(conn) = link.accept().await {
+                let (greeted, is_greeted) = oneshot::channel();
+                tokio::spawn(session::run(conn.clone(), spaces.clone(), "test".into(), Name::parse(b"a").unwrap(), greeted));
+                is_greeted.await.unwrap();
+                fetcher.connect(conn);
+            }
+        });
+    }
+
+    async fn dial(&self, peer: &Self) {
+        let conn = self.link.dial(peer.link.id(), Protocol::Sync, &peer.link.addresses()).await.unwrap();
+        let (greeted, is_greeted) = oneshot::channel();
+        let spaces = self.spaces.clone();
+        tokio::spawn(session::run(conn.clone(), spaces, "test".into(), Name::parse(b"d").unwrap(), greeted));
+        is_greeted.await.unwrap();
+        self.fetcher.connect(conn);
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Everything in the folder but our own directory: path to hash of the content, `None` for directories.
+    fn tree(&self) -> BTreeMap<String, Option<String>> {
+        let mut tree = BTreeMap::new();
+        let mut stack = vec![self.path().to_path_buf()];
+        while let Some(directory) = stack.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                let shown = path.strip_prefix(self.path()).unwrap().to_str().unwrap().to_owned();
+                if shown == ".zerocloud" {
+                    continue;
+                }
+                if path.is_dir() {
+                    tree.insert(shown, None);
+                    stack.push(path);
+                } else {
+                    let hash = blake3::hash(&std::fs::read(path).unwrap()).to_hex();
+                    tree.insert(shown, Some(hash[..8].to_owned()));
+                }
+            }
+        }
+        tree
+    }
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn agree(a: &Device, b: &Device) {
+    a.folder.rescan().await.unwrap();
+    b.folder.rescan().await.unwrap();
+    loop {
+        let (peer_a, peer_b) = (a.link.id(), b.link.id());
+        let both = a.handle.look(move |facts| facts.is_in_sync(peer_b)).await.unwrap()
+            && b.handle.look(move |facts| facts.is_in_sync(peer_a)).await.unwrap();
+        let is_idle = [a, b].iter().all(|device| device.folder.state().phase == Phase::Idle);
+        if both && is_idle {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn two(seed: u64) -> (Device, Device) {
+    let founding = founding(2, seed);
+    let net = MemoryNet::new();
+    let link = |n: usize| -> Arc<dyn Link> { Arc::new(net.join(founding.keys[n].id(), Admission::new(|_, _| true))) };
+    let (a, b) = (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)));
+    a.dial(&b).await;
+    (a, b)
+}
+
+fn noise(len: usize, seed: u8) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    rand_core::Rng::fill_bytes(&mut ChaCha20Rng::from_seed([seed; 32]), &mut bytes);
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_makes_the_other_has() {
+    let (a, b) = two(1).await;
+    std::fs::create_dir_all(a.path().join("deep/er")).unwrap();
+    std::fs::write(a.path().join("deep/er/small"), b"hello").unwrap();
+    std::fs::write(a.path().join("empty"), b"").unwrap();
+    std::fs::write(a.path().join("large"), noise(5_000_000, 1)).unwrap();
+    std::os::unix::fs::symlink("../out", a.path().join("link")).unwrap();
+    until(|| b.path().join("large").exists() && b.path().join("deep/er/small").exists()).await;
+    agree(&a, &b).await;
+    assert_eq!(std::fs::read_link(b.path().join("link")).unwrap(), Path::new("../out"));
+    for file in [&a, &b] {
+        std::fs::remove_file(file.path().join("link")).unwrap();
+    }
+    agree(&a, &b).await;
+    assert_eq!(a.tree(), b.tree());
+    assert_eq!(b.tree().len(), 5);
+    assert_eq!(b.fetcher.missing_count(), 0);
+    assert_eq!(b.store.snapshot().unwrap().pending_count().unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edits_moves_and_deletions_go_both_ways() {
+    let (a, b) = two(2).await;
+    for n in 0..30 {
+        std::fs::create_dir_all(a.path().join(format!("d{}", n % 3))).unwrap();
+        std::fs::write(a.path().join(format!("d{}/f{n}", n % 3)), noise(n * 997, n as u8)).unwrap();
+    }
+    agree(&a, &b).await;
+    assert_eq!(a.tree(), b.tree());
+    std::fs::rename(b.path().join("d1"), b.path().join("moved")).unwrap();
+    std::fs::write(b.path().join("d2/f2"), b"another").unwrap();
+    std::fs::remove_dir_all(b.path().join("d0")).unwrap();
+    agree(&a, &b).await;
+    assert_eq!(a.tree(), b.tree());
+    assert!(a.path().join("moved/f1").exists() && !a.path().join("d0").exists());
+    assert_eq!(std::fs::read(a.path().join("d2/f2")).unwrap(), b"another");
+    // A swap.
+    std::fs::rename(a.path().join("d2/f2"), a.path().join("x")).unwrap();
+    std::fs::rename(a.path().join("d2/f5"), a.path().join("d2/f2")).unwrap();
+    std::fs::rename(a.path().join("x"), a.path().join("d2/f5")).unwrap();
+    agree(&a, &b).await;
+    assert_eq!(a.tree(), b.tree());
+    assert_eq!(std::fs::read(b.path().join("d2/f5")).unwrap(), b"another");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_on_both_sides_leaves_both_texts_on_both() {
+    let founding = founding(2, 3);
+    let net = MemoryNet::new();
+    let link = |n: usize| -> Arc<dyn Link> { Arc::new(net.join(founding.keys[n].id(), Admission::new(|_, _| true))) };
+    let (a, b) = (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)));
+    std::fs::write(a.path().join("note.txt"), b"from a").unwrap();
+    std::fs::write(b.path().join("note.txt"), b"from b").unwrap();
+    a.folder.rescan().await.unwrap();
+    b.folder.rescan().await.unwrap();
+    a.dial(&b).await;
+    agree(&a, &b).await;
+    assert_eq!(a.tree(), b.tree());
+    let tree = a.tree();
+    assert_eq!(tree.len(), 2, "{tree:?}");
+    assert!(tree.keys().any(|name| name.starts_with("note (conflict device")), "{tree:?}");
+}
