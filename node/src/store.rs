@@ -38,15 +38,18 @@
 //! chunk-lists    content hash:32 ‖ piece:4                     (epochs, [(chunk, index of epoch, len)]), in pieces
 //! chunk-places   chunk, first 8 ‖ content hash:32              (offset, len)
 //! pages          chunk:32 ‖ piece:4                            a manifest page's plaintext, in pieces
-//! versions       file:16 ‖ when:8 ‖ stored name                VersionRow
-//! version-names  stored name                                   file:16 ‖ when:8
-//! version-ends   expires:8 ‖ stored name                       –
-//! version-hashes content hash, first 16 ‖ stored name          –
+//! versions       file:16 ‖ kept:8 ‖ stored name                VersionRow; file = 0 if none is known
+//! version-names  stored name                                   file:16 ‖ kept:8
+//! version-ends   kept:8 ‖ stored name                          –
+//! version-hashes content hash, first 16 ‖ stored name          –        regular files as base had them alone
+//! displaced      stored name                                   Displaced
 //! peers          device:32                                     PeerRow
-//! intents        position:8                                    bytes
+//! intents        piece:4                                       Intents, in pieces; no row if there are none
 //! held           item:16                                       HeldRow
 //! problems       (path, kind)                                  ProblemRow
 //! ```
+//!
+//! *kept* is in milliseconds since 1970, its sign bit turned over, so that times before stand before.
 //!
 //! redb gives a value above a page a power of two of pages, which wastes up to half; pieces of 1,300 bytes stand
 //! three to a page of 4 KiB.
@@ -56,6 +59,7 @@ mod cache;
 mod content;
 mod error;
 mod index;
+mod ledger;
 mod log;
 mod notes;
 mod shelf;
@@ -64,6 +68,7 @@ pub mod values;
 mod versions;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use redb::backends::FileBackend;
@@ -77,10 +82,11 @@ pub use base::BaseCounts;
 pub use content::ChunkPlace;
 pub use error::StoreError;
 pub use index::Generation;
+pub use ledger::StoreLedger;
 pub use notes::{HeldRow, PeerRow, ProblemRow};
 pub use tables::Tables;
 pub use values::Value;
-pub use versions::{VersionCounts, VersionReason, VersionRow};
+pub use versions::VersionCounts;
 
 /// The version of this format. A store of a higher one is refused.
 pub const STORE_FORMAT: u32 = 1;
@@ -96,6 +102,8 @@ pub struct SpaceStore {
     /// Held by the one who writes, from before the transaction until its cache is in place.
     writer: Mutex<()>,
     caches: Mutex<Caches>,
+    /// Whether a commit failed: the file may hold it all the same, which shows when it is opened again.
+    is_unsure: AtomicBool,
     space: SpaceId,
 }
 
@@ -139,7 +147,8 @@ impl SpaceStore {
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE_LEN);
         let database = builder.create_with_backend(backend).map_err(StoreError::of_redb)?;
-        let mut store = Self { database, writer: Mutex::default(), caches: Mutex::default(), space };
+        let (writer, caches, is_unsure) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        let mut store = Self { database, writer, caches, is_unsure, space };
         store.begin()?;
         Ok(store)
     }
@@ -165,6 +174,11 @@ impl SpaceStore {
         let tables = self.read_tables()?;
         let cache = Cache::load(&tables)?;
         Ok(Transaction { tables, cache, space: self.space })
+    }
+
+    /// Whether a commit failed since the store was opened, so that its file may hold more than snapshots show.
+    fn is_unsure(&self) -> bool {
+        self.is_unsure.load(Ordering::Relaxed)
     }
 
     /// Runs `body` in one transaction and commits what it wrote; it is durable when this returns. If `body` fails,
@@ -194,7 +208,10 @@ impl SpaceStore {
         };
         // A snapshot may see the commit before this thread runs again: it finds its cache among the two.
         self.caches.lock().unwrap_or_else(PoisonError::into_inner).prepare(cache);
-        transaction.commit().map_err(StoreError::of_redb)?;
+        transaction.commit().map_err(|error| {
+            self.is_unsure.store(true, Ordering::Relaxed);
+            StoreError::of_redb(error)
+        })?;
         self.caches.lock().unwrap_or_else(PoisonError::into_inner).promote();
         Ok(value)
     }

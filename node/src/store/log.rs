@@ -195,7 +195,7 @@ impl Write<'_> {
     }
 
     /// The key after the last one of a table that is ordered by arrival.
-    pub(super) fn next_position(&self, table: Table) -> Result<[u8; 8], StoreError> {
+    fn next_position(&self, table: Table) -> Result<[u8; 8], StoreError> {
         let last = match self.tables.last(table, (Bound::Unbounded, Bound::Unbounded))? {
             Some((key, _)) => u64::from_be_bytes(tables::exactly(table, &key)?),
             None => 0,

@@ -1,15 +1,17 @@
-//! What the engine notes beside index and base: peers, intents, holds and problems.
+//! What is noted beside index and base: peers, intents, holds and problems.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use zerocloud_crdt::address::AddressHint;
+use zerocloud_crdt::codec;
 use zerocloud_crdt::id::{DeviceId, FileId};
 use zerocloud_crdt::name::Name;
 
 use super::tables::{self, Table, Tables};
 use super::{StoreError, Transaction, Write};
 use crate::clock::WallTime;
+use crate::tree::Intents;
 
 /// What is known of another device of the space.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +47,7 @@ pub struct ProblemRow {
 }
 
 fn problem_key(path: &[Name], kind: &str) -> Vec<u8> {
-    zerocloud_crdt::codec::encode(&(path, kind))
+    codec::encode(&(path, kind))
 }
 
 impl<T: Tables> Transaction<T> {
@@ -68,12 +70,13 @@ impl<T: Tables> Transaction<T> {
         Ok(peers.into_iter().collect())
     }
 
-    /// The intents that were noted and not cleared, in the order in which they were noted.
+    /// The intents that were noted and not cleared.
     ///
     /// # Errors
-    /// Those of the disk.
-    pub fn intents(&self) -> Result<Vec<Vec<u8>>, StoreError> {
-        tables::collect(&self.tables, Table::Intents, &[], |_, bytes| Ok(bytes.to_vec()))
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn intents(&self) -> Result<Option<Intents>, StoreError> {
+        let bytes = tables::pieces(&self.tables, Table::Intents, &[])?;
+        bytes.map(|bytes| tables::decode(Table::Intents, &bytes)).transpose()
     }
 
     /// The items that are held.
@@ -132,19 +135,15 @@ impl Write<'_> {
         self.tables.remove(Table::Peers, device.as_bytes()).map(|_| ())
     }
 
-    /// Notes intents, in order, after those that are noted.
+    /// Notes intents, in place of what was noted.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn put_intents<'i>(&mut self, intents: impl IntoIterator<Item = &'i [u8]>) -> Result<(), StoreError> {
-        let first = u64::from_be_bytes(self.next_position(Table::Intents)?);
-        for (position, intent) in (first..).zip(intents) {
-            self.tables.put(Table::Intents, &position.to_be_bytes(), intent)?;
-        }
-        Ok(())
+    pub fn put_intents(&mut self, intents: &Intents) -> Result<(), StoreError> {
+        self.tables.put_pieces(Table::Intents, &[], &codec::encode(intents))
     }
 
-    /// Forgets all intents: base says what came of them.
+    /// Forgets the intents: base says what came of them.
     ///
     /// # Errors
     /// Those of the disk.

@@ -67,6 +67,7 @@ tables! {
     VersionNames = "version-names",
     VersionEnds = "version-ends",
     VersionHashes = "version-hashes",
+    Displaced = "displaced",
     Peers = "peers",
     Intents = "intents",
     Held = "held",

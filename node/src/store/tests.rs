@@ -2,6 +2,7 @@
 
 mod crash;
 mod entries;
+mod ledger;
 mod models;
 mod rows;
 
@@ -16,6 +17,7 @@ use zerocloud_crdt::register::{FileTime, Item, Kind, Place};
 
 use super::tables::Table;
 use super::*;
+use crate::tree::Displaced;
 
 const SPACE: SpaceId = SpaceId([1; 32]);
 
@@ -61,6 +63,12 @@ fn row(of: u8, source: u8, kind: Kind, content: u8, inode: u64) -> BaseRow {
         executable: false,
         print: Fingerprint { inode, birth: None, len, mtime: time, ctime: time, mode: 0o644 },
     }
+}
+
+/// A file that was displaced at a place of its own.
+fn displaced(stored: &str, of: u8) -> Displaced {
+    let print = Fingerprint { len: 3, ..row(of, of, Kind::File, 1, 5).print };
+    Displaced { stored: stored.into(), key: key(0, stored), row: row(of, of, Kind::File, 1, 4), kind: None, print }
 }
 
 /// Table, key and value of every row.

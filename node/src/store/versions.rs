@@ -1,58 +1,19 @@
-//! The version store's register: which displaced files are kept, under which name, and until when.
+//! The version store's register: which files are kept there, under which name, and since when. How long they are kept
+//! is asked of [`Retention`](crate::tree::versions::Retention) when something is to go.
 
 use std::ops::{Bound, ControlFlow};
 
 use serde::{Deserialize, Serialize};
-use zerocloud_crdt::id::{ContentHash, FileId, OpId};
-use zerocloud_crdt::name::Name;
-use zerocloud_crdt::register::FileTime;
+use zerocloud_crdt::id::{ContentHash, FileId};
+use zerocloud_crdt::register::Kind;
 
 use super::base::hash_prefix;
 use super::tables::{self, Table, Tables};
 use super::{StoreError, Transaction, Write, values};
-use crate::clock::WallTime;
+use crate::tree::Displaced;
+use crate::tree::versions::VersionRow;
 
-/// Why a file was displaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum VersionReason {
-    /// A newer value took its place.
-    Replaced,
-    /// It was deleted elsewhere.
-    Deleted,
-    /// It was taken off this disk by selection or an ignore rule.
-    Deselected,
-    /// It was found after a crash, and nothing else holds its bytes for sure.
-    Recovered,
-}
-
-/// A kept file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VersionRow {
-    /// The item or virtual id that it was.
-    pub id: FileId,
-    /// When it was displaced.
-    pub when: WallTime,
-    /// Its name in the directory of versions: no other version has it.
-    pub stored: Name,
-    /// Where it stood in the view, from the root down.
-    pub path: Vec<Name>,
-    /// Hash of its content.
-    pub hash: ContentHash,
-    /// Length in bytes.
-    pub len: u64,
-    /// Time of last change.
-    pub mtime: Option<FileTime>,
-    /// Executable bit.
-    pub executable: bool,
-    /// The content operation that it showed, if it was one's.
-    pub content_op: Option<OpId>,
-    /// Why it is here.
-    pub reason: VersionReason,
-    /// When it may go; `None`: not by itself.
-    pub expires: Option<WallTime>,
-}
-
-/// What the version store holds.
+/// What the version store holds, local edits that are not published yet aside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionCounts {
     /// Versions.
@@ -61,30 +22,46 @@ pub struct VersionCounts {
     pub bytes: u64,
 }
 
-impl VersionRow {
-    fn key(&self) -> Vec<u8> {
-        tables::joined(&[self.id.as_bytes(), &sortable(self.when), self.stored.as_bytes()])
-    }
+/// Whose version it is; [`FileId::ROOT`], which has none, if nothing is known of it.
+fn item(row: &VersionRow) -> FileId {
+    row.origin.as_ref().map_or(FileId::ROOT, |(_, row)| row.id)
+}
 
-    /// The keys under which the row is found beside its own.
-    fn marks(&self) -> impl Iterator<Item = (Table, Vec<u8>)> {
-        let stored = self.stored.as_bytes();
-        let end = self.expires.map(|at| (Table::VersionEnds, tables::joined(&[&sortable(at), stored])));
-        end.into_iter().chain([(Table::VersionHashes, tables::joined(&[hash_prefix(&self.hash), stored]))])
-    }
+/// The hash of a regular file's content. Of a local edit base never knew it, and it is told by length and time.
+fn content_hash(version: &VersionRow) -> Option<ContentHash> {
+    let (_, row) = version.origin.as_ref()?;
+    let (print, noted) = (&version.print, &row.print);
+    let is_as_noted = row.kind == Kind::File && print.len == noted.len && print.mtime == noted.mtime;
+    is_as_noted.then_some(row.hash)
+}
+
+/// What the rows of an item's versions are ordered by.
+fn prefix(row: &VersionRow) -> Vec<u8> {
+    tables::joined(&[item(row).as_bytes(), &sortable(row.kept_at_ms)])
+}
+
+fn key(row: &VersionRow) -> Vec<u8> {
+    tables::joined(&[&prefix(row), row.stored.as_bytes()])
+}
+
+/// The keys under which the row is found beside its own and its name.
+fn marks(row: &VersionRow) -> impl Iterator<Item = (Table, Vec<u8>)> {
+    let stored = row.stored.as_bytes();
+    let hash = content_hash(row).map(|hash| (Table::VersionHashes, tables::joined(&[hash_prefix(&hash), stored])));
+    [(Table::VersionEnds, tables::joined(&[&sortable(row.kept_at_ms), stored]))].into_iter().chain(hash)
 }
 
 /// Bytes that are ordered as the times are, negative ones included.
-fn sortable(time: WallTime) -> [u8; 8] {
-    (time.0 ^ i64::MIN).to_be_bytes()
+fn sortable(time_ms: i64) -> [u8; 8] {
+    (time_ms ^ i64::MIN).to_be_bytes()
 }
 
-fn stored_name(table: Table, bytes: &[u8]) -> Result<Name, StoreError> {
-    Name::parse(bytes).map_err(|_| StoreError::Damaged { table: table.name() })
+fn stored_name(table: Table, bytes: &[u8]) -> Result<String, StoreError> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| StoreError::Damaged { table: table.name() })
 }
 
 impl<T: Tables> Transaction<T> {
-    /// The versions of an item, oldest first.
+    /// The versions of an item or virtual id, oldest first; of [`FileId::ROOT`] those of which it is not known.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and those of the disk.
@@ -109,14 +86,14 @@ impl<T: Tables> Transaction<T> {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and those of the disk.
-    pub fn version(&self, stored: &Name) -> Result<Option<VersionRow>, StoreError> {
+    pub fn version(&self, stored: &str) -> Result<Option<VersionRow>, StoreError> {
         let prefix = self.tables.read(Table::VersionNames, stored.as_bytes(), <[u8]>::to_vec)?;
         let Some(prefix) = prefix else { return Ok(None) };
         let row = self.load(Table::Versions, &tables::joined(&[&prefix, stored.as_bytes()]))?;
         row.map(Some).ok_or(StoreError::Damaged { table: Table::VersionNames.name() })
     }
 
-    /// The versions that have this content.
+    /// The regular files among the versions that have this content.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and those of the disk.
@@ -124,33 +101,50 @@ impl<T: Tables> Transaction<T> {
         let names = tables::collect(&self.tables, Table::VersionHashes, hash_prefix(&hash), |name, _| {
             stored_name(Table::VersionHashes, name)
         })?;
-        let mut rows = Vec::new();
-        for name in names {
-            rows.extend(self.version(&name)?.filter(|row| row.hash == hash));
-        }
-        Ok(rows)
+        let rows = self.named(Table::VersionHashes, &names)?;
+        Ok(rows.into_iter().filter(|row| content_hash(row) == Some(hash)).collect())
     }
 
-    /// Up to `limit` versions that may go at `now`, those first that could go for the longest time.
+    /// Up to `limit` versions that were kept at `at_ms` (milliseconds since 1970) or before, the oldest first. Whether
+    /// their time is over is to be asked of each.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and those of the disk.
-    pub fn expired_versions(&self, now: WallTime, limit: usize) -> Result<Vec<VersionRow>, StoreError> {
+    pub fn versions_kept_before(&self, at_ms: i64, limit: usize) -> Result<Vec<VersionRow>, StoreError> {
         let mut names = Vec::new();
         if limit > 0 {
             self.tables.walk(Table::VersionEnds, (Bound::Unbounded, Bound::Unbounded), &mut |mut key, _| {
-                if tables::take::<8>(Table::VersionEnds, &mut key)? > sortable(now) {
+                if tables::take::<8>(Table::VersionEnds, &mut key)? > sortable(at_ms) {
                     return Ok(ControlFlow::Break(()));
                 }
                 names.push(stored_name(Table::VersionEnds, key)?);
                 Ok(if names.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })?;
         }
-        let mut rows = Vec::with_capacity(names.len());
-        for name in names {
-            rows.push(self.version(&name)?.ok_or(StoreError::Damaged { table: Table::VersionEnds.name() })?);
-        }
-        Ok(rows)
+        self.named(Table::VersionEnds, &names)
+    }
+
+    /// The versions that an index names.
+    fn named(&self, index: Table, names: &[String]) -> Result<Vec<VersionRow>, StoreError> {
+        let damaged = || StoreError::Damaged { table: index.name() };
+        names.iter().map(|name| self.version(name)?.ok_or_else(damaged)).collect()
+    }
+
+    /// The displaced files that wait to be published, by their stored name.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn displaced(&self) -> Result<Vec<Displaced>, StoreError> {
+        tables::collect(&self.tables, Table::Displaced, &[], |_, row| tables::decode(Table::Displaced, row))
+    }
+
+    /// Whether a version or a displaced file is kept under this name.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn is_stored(&self, stored: &str) -> Result<bool, StoreError> {
+        let is_in = |table| Ok(self.tables.read(table, stored.as_bytes(), |_| ())?.is_some());
+        Ok(is_in(Table::VersionNames)? || is_in(Table::Displaced)?)
     }
 }
 
@@ -161,30 +155,48 @@ impl Write<'_> {
     /// [`StoreError::Damaged`] and those of the disk.
     pub fn put_version(&mut self, row: &VersionRow) -> Result<(), StoreError> {
         self.remove_version(&row.stored)?;
-        self.tables.store(Table::Versions, &row.key(), row)?;
-        let prefix = tables::joined(&[row.id.as_bytes(), &sortable(row.when)]);
-        self.tables.put(Table::VersionNames, row.stored.as_bytes(), &prefix)?;
-        for (table, key) in row.marks() {
+        self.tables.store(Table::Versions, &key(row), row)?;
+        self.tables.put(Table::VersionNames, row.stored.as_bytes(), &prefix(row))?;
+        for (table, key) in marks(row) {
             self.tables.put(table, &key, &[])?;
         }
         let counts = self.cache.version_counts;
-        self.set_version_counts(counts.versions.saturating_add(1), counts.bytes.saturating_add(row.len))
+        self.set_version_counts(counts.versions.saturating_add(1), counts.bytes.saturating_add(row.print.len))
     }
 
     /// Forgets the version that is stored under a name; returns what was noted of it.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and those of the disk.
-    pub fn remove_version(&mut self, stored: &Name) -> Result<Option<VersionRow>, StoreError> {
+    pub fn remove_version(&mut self, stored: &str) -> Result<Option<VersionRow>, StoreError> {
         let Some(row) = self.version(stored)? else { return Ok(None) };
-        self.tables.remove(Table::Versions, &row.key())?;
+        self.tables.remove(Table::Versions, &key(&row))?;
         self.tables.remove(Table::VersionNames, stored.as_bytes())?;
-        for (table, key) in row.marks() {
+        for (table, key) in marks(&row) {
             self.tables.remove(table, &key)?;
         }
         let counts = self.cache.version_counts;
-        self.set_version_counts(counts.versions.saturating_sub(1), counts.bytes.saturating_sub(row.len))?;
+        self.set_version_counts(counts.versions.saturating_sub(1), counts.bytes.saturating_sub(row.print.len))?;
         Ok(Some(row))
+    }
+
+    /// Notes a displaced file, in place of what was noted of that stored name.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn put_displaced(&mut self, row: &Displaced) -> Result<(), StoreError> {
+        self.tables.store(Table::Displaced, row.stored.as_bytes(), row)
+    }
+
+    /// Makes a displaced file, which was published, a version like others, kept from `kept_at_ms` on. Nothing is done
+    /// if none is noted under that name.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn confirm_displaced(&mut self, stored: &str, kept_at_ms: i64) -> Result<(), StoreError> {
+        let Some(row) = self.load::<Displaced>(Table::Displaced, stored.as_bytes())? else { return Ok(()) };
+        self.tables.remove(Table::Displaced, stored.as_bytes())?;
+        self.put_version(&row.confirmed(kept_at_ms))
     }
 
     fn set_version_counts(&mut self, versions: u64, bytes: u64) -> Result<(), StoreError> {

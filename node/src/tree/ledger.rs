@@ -107,6 +107,13 @@ pub struct Displaced {
     pub print: Fingerprint,
 }
 
+impl Displaced {
+    /// The version that it is once it was published: kept from `kept_at_ms` (milliseconds since 1970) on.
+    pub fn confirmed(self, kept_at_ms: i64) -> VersionRow {
+        VersionRow { stored: self.stored, origin: Some((self.key, self.row)), print: self.print, kept_at_ms }
+    }
+}
+
 /// What a batch or a recovery changes. All of it is written in one transaction, which also clears the intents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
@@ -148,9 +155,8 @@ pub struct MemoryLedger {
 impl MemoryLedger {
     /// After a displaced file was published: it is a version like others.
     pub fn confirm(&mut self, stored: &str, kept_at_ms: i64) {
-        if let Some(Displaced { stored, key, row, print, .. }) = self.displaced.remove(stored) {
-            let version = VersionRow { stored, origin: Some((key, row)), print, kept_at_ms };
-            self.versions.insert(version.stored.clone(), version);
+        if let Some(displaced) = self.displaced.remove(stored) {
+            self.versions.insert(stored.to_owned(), displaced.confirmed(kept_at_ms));
         }
     }
 }

@@ -21,7 +21,7 @@ pub const KEEP_DAY_COUNT: u32 = 30;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// One file of the version store.
+/// One file of the version store: as base had it, or a local edit that was published since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionRow {
     /// Its name in the store.

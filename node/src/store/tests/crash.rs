@@ -8,6 +8,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use zerocloud_crdt::index::{IndexChanges, Seat};
 
 use super::*;
+use crate::tree::versions::VersionRow;
+use crate::tree::{Commit, Deed, Intents};
 
 /// What the disk holds for sure, and what it was told since: at power loss any part of that may be there.
 #[derive(Debug, Default)]
@@ -83,11 +85,22 @@ impl Disk {
 }
 
 #[derive(Clone, Debug, Default)]
-struct CrashDisk(Arc<Mutex<Disk>>);
+pub(super) struct CrashDisk(Arc<Mutex<Disk>>);
 
 impl CrashDisk {
     fn of_image(image: Vec<u8>) -> Self {
         Self(Arc::new(Mutex::new(Disk { live: image.clone(), durable: image, ..Disk::default() })))
+    }
+
+    /// The disk as it is found after power loss.
+    pub(super) fn after_power_loss(&self, seed: u64) -> Self {
+        Self::of_image(self.0.lock().unwrap().after_power_loss(seed))
+    }
+
+    /// After so many steps more, everything fails.
+    pub(super) fn fail_after(&self, step_count: usize) {
+        let mut disk = self.0.lock().unwrap();
+        disk.fails_at = Some(disk.step + step_count);
     }
 }
 
@@ -131,6 +144,13 @@ impl StorageBackend for CrashDisk {
 
 const BATCH_COUNT: u8 = 6;
 
+/// Intents of several pieces.
+fn intents(round: u8) -> Intents {
+    let new = row(round, round, Kind::File, round, 9);
+    let deed = |n| Deed::Create { key: key(0, &format!("{n}")), new: new.clone(), temp: format!("put-{n}") };
+    Intents { tmp_inode: u64::from(round), deeds: (0..usize::from(round) * 8).map(deed).collect() }
+}
+
 /// One transaction that touches most tables and moves rows from one place to another.
 fn batch(write: &mut Write<'_>, round: u8) -> Result<(), StoreError> {
     let seat = |round| Seat { parent: id(0), name_key: u64::from(round) };
@@ -147,10 +167,22 @@ fn batch(write: &mut Write<'_>, round: u8) -> Result<(), StoreError> {
         let row = row(byte, byte, Kind::File, round, u64::from(byte + round));
         (key(0, &format!("{byte}")), (!(byte + round).is_multiple_of(5)).then_some(row))
     });
-    write.apply_base(&base.collect())?;
+    let versions = (0..3_u8).map(|byte| VersionRow {
+        stored: format!("version-{}", byte + round),
+        origin: (byte > 0).then(|| (key(0, "v"), row(byte, byte, Kind::File, round, 7))),
+        print: row(byte, byte, Kind::File, round, 7).print,
+        kept_at_ms: i64::from(round) - 3,
+    });
+    // What an earlier round noted is judged; what this one notes is judged by the next.
+    write.apply_commit(&Commit {
+        base: base.collect(),
+        versions: versions.collect(),
+        displaced: vec![displaced(&format!("displaced-{round}"), round)],
+        done: [id(round)].into(),
+    })?;
+    write.confirm_displaced(&format!("displaced-{}", round - 1), i64::from(round))?;
     write.put_page(ChunkId([1; 32]), &vec![round; 5_000])?;
-    write.clear_intents()?;
-    write.put_intents([&[round][..], &[round, round]])
+    if round.is_multiple_of(3) { Ok(()) } else { write.put_intents(&intents(round)) }
 }
 
 /// Opens a store on `disk` and writes until it fails; returns how many transactions were acknowledged.

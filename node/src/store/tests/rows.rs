@@ -8,36 +8,30 @@ use zerocloud_crdt::manifest::Chunk;
 
 use super::*;
 use crate::clock::WallTime;
-
-fn version(stored: &str, of: u8, when: i64, content: u8, expires: Option<i64>) -> VersionRow {
-    VersionRow {
-        id: id(of),
-        when: WallTime(when),
-        stored: name(stored),
-        path: vec![name("directory"), name("file")],
-        hash: ContentHash([content; 32]),
-        len: u64::from(content) + 5,
-        mtime: None,
-        executable: true,
-        content_op: Some(op(4)),
-        reason: VersionReason::Replaced,
-        expires: expires.map(WallTime),
-    }
-}
+use crate::tree::versions::VersionRow;
 
 fn versions() -> impl Strategy<Value = VersionRow> {
     let times = prop_oneof![-3..4_i64, Just(i64::MIN), Just(i64::MAX)];
-    ("[a-d]{1,2}", 0..3_u8, times.clone(), 0..3_u8, proptest::option::of(times))
-        .prop_map(|(stored, of, when, content, expires)| version(&stored, of, when, content, expires))
+    let kind = prop_oneof![Just(Kind::File), Just(Kind::Symlink)];
+    let origin = proptest::option::of((0..3_u8, kind, 0..3_u8));
+    ("[a-d]{1,2}", origin, any::<bool>(), times).prop_map(|(stored, origin, is_as_noted, kept_at_ms)| {
+        let origin = origin.map(|(of, kind, content)| (key(0, "at"), row(of, of, kind, content, 1)));
+        let mut print = origin.as_ref().map_or(row(0, 0, Kind::File, 9, 1), |(_, row)| row.clone()).print;
+        if !is_as_noted {
+            print.mtime.secs += 1;
+            print.len += 7;
+        }
+        VersionRow { stored, origin, print, kept_at_ms }
+    })
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn versions_are_found_by_item_name_content_and_end(
+    fn versions_are_found_by_item_name_content_and_age(
         steps in vec((versions(), any::<bool>()), 1..20),
-        now in -3..4_i64,
+        at_ms in -3..4_i64,
     ) {
         let (store, mut model) = (in_memory(), BTreeMap::new());
         store
@@ -55,29 +49,36 @@ proptest! {
             })
             .unwrap();
         let snapshot = store.snapshot().unwrap();
+        let item = |row: &VersionRow| row.origin.as_ref().map_or(FileId::ROOT, |(_, row)| row.id);
         let sorted = |mut rows: Vec<VersionRow>| {
-            rows.sort_by_key(|row| (row.id, row.when, row.stored.clone()));
+            rows.sort_by_key(|row| (item(row), row.kept_at_ms, row.stored.clone()));
             rows
         };
         let all = sorted(model.values().cloned().collect());
         prop_assert_eq!(snapshot.all_versions().unwrap(), all.clone());
-        let counts = VersionCounts { versions: all.len() as u64, bytes: all.iter().map(|row| row.len).sum() };
+        let counts = VersionCounts { versions: all.len() as u64, bytes: all.iter().map(|row| row.print.len).sum() };
         prop_assert_eq!(snapshot.version_counts(), counts);
         for byte in 0..3 {
-            let of: Vec<_> = all.iter().filter(|row| row.id == id(byte)).cloned().collect();
+            let of: Vec<_> = all.iter().filter(|row| item(row) == id(byte)).cloned().collect();
             prop_assert_eq!(snapshot.versions(id(byte)).unwrap(), of);
             let hash = ContentHash([byte; 32]);
-            let with: Vec<_> = all.iter().filter(|row| row.hash == hash).cloned().collect();
+            let has_content = |version: &&VersionRow| {
+                version.origin.as_ref().is_some_and(|(_, row)| {
+                    row.hash == hash && row.kind == Kind::File && row.print == version.print
+                })
+            };
+            let with: Vec<_> = all.iter().filter(has_content).cloned().collect();
+            prop_assert_eq!(snapshot.has_content(hash).unwrap(), !with.is_empty());
             prop_assert_eq!(sorted(snapshot.versions_by_hash(hash).unwrap()), with);
         }
         for (stored, row) in &model {
             prop_assert_eq!(snapshot.version(stored).unwrap(), Some(row.clone()));
+            prop_assert!(snapshot.is_stored(stored).unwrap());
         }
-        let now = WallTime(now);
-        let mut expired: Vec<_> = all.into_iter().filter(|row| row.expires.is_some_and(|end| end <= now)).collect();
-        expired.sort_by_key(|row| (row.expires, row.stored.clone()));
-        prop_assert_eq!(&snapshot.expired_versions(now, 99).unwrap(), &expired);
-        prop_assert_eq!(&snapshot.expired_versions(now, 1).unwrap()[..], &expired[..expired.len().min(1)]);
+        let mut old: Vec<_> = all.into_iter().filter(|row| row.kept_at_ms <= at_ms).collect();
+        old.sort_by_key(|row| (row.kept_at_ms, row.stored.clone()));
+        prop_assert_eq!(&snapshot.versions_kept_before(at_ms, 99).unwrap(), &old);
+        prop_assert_eq!(&snapshot.versions_kept_before(at_ms, 1).unwrap()[..], &old[..old.len().min(1)]);
     }
 
     #[test]
@@ -146,18 +147,6 @@ proptest! {
         prop_assert_eq!(snapshot.page(ChunkId([0; 32])).unwrap(), None);
         prop_assert_eq!(snapshot.page(ChunkId([1; 32])).unwrap().is_some(), lens.len() > 1);
     }
-}
-
-#[test]
-fn intents_come_back_in_their_order_until_they_are_cleared() {
-    let store = in_memory();
-    store.write(|write| write.put_intents([&b"z"[..], b"a"])).unwrap();
-    store.write(|write| write.put_intents([&b"m"[..]])).unwrap();
-    assert_eq!(store.snapshot().unwrap().intents().unwrap(), [b"z", b"a", b"m"]);
-    store.write(|write| write.clear_intents()).unwrap();
-    assert!(store.snapshot().unwrap().intents().unwrap().is_empty());
-    store.write(|write| write.put_intents([&b"n"[..]])).unwrap();
-    assert_eq!(store.snapshot().unwrap().intents().unwrap(), [b"n"]);
 }
 
 #[test]
