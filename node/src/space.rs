@@ -3,9 +3,9 @@
 //! The replica decides; this thread hands it events one after the other, commits through its store and gives what it
 //! wants to say to the sessions. It waits for nothing but the next event.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use zerocloud_crdt::id::{DeviceId, SpaceId};
 use zerocloud_crdt::scan::ScanOutcome;
 use zerocloud_crdt::wire;
@@ -91,6 +91,8 @@ pub struct SpaceHandle {
     events: mpsc::Sender<Event>,
     chunks: Arc<dyn ChunkSource>,
     wake: Arc<dyn Fn() + Send + Sync>,
+    /// Told when the space's records change. Also held by the space's thread, which tells it.
+    tables: Arc<OnceLock<watch::Sender<u64>>>,
 }
 
 /// The space's thread has ended.
@@ -117,11 +119,13 @@ impl SpaceHandle {
         let (events, queue) = mpsc::channel(EVENT_COUNT_MAX);
         let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(plan);
         let notify = wake.clone();
+        let tables: Arc<OnceLock<watch::Sender<u64>>> = Arc::default();
+        let told = tables.clone();
         std::thread::Builder::new().name("space".into()).spawn(move || {
             let (replica, rng) = make();
-            Worker { replica, rng, sessions: Vec::new(), wake: notify }.run(queue);
+            Worker { replica, rng, sessions: Vec::new(), wake: notify, tables: told }.run(queue);
         })?;
-        Ok(Self { id, events, chunks, wake })
+        Ok(Self { id, events, chunks, wake, tables })
     }
 
     /// The space.
@@ -137,6 +141,12 @@ impl SpaceHandle {
     /// Has the space planned again.
     pub fn plan(&self) {
         (self.wake)();
+    }
+
+    /// Has `changes` counted up whenever the records of the space change. The first caller's counts.
+    pub(crate) fn tell_of_tables(&self, changes: watch::Sender<u64>) {
+        // A space is in one node, and a node counts in one place.
+        let _ = self.tables.set(changes);
     }
 
     pub(crate) async fn tell(&self, event: Event) -> Result<(), SpaceClosed> {
@@ -189,13 +199,18 @@ struct Worker<S: Shelf, R> {
     rng: R,
     sessions: Vec<Session>,
     wake: Arc<dyn Fn() + Send + Sync>,
+    tables: Arc<OnceLock<watch::Sender<u64>>>,
 }
 
 impl<S: Shelf, R: rand_core::CryptoRng> Worker<S, R> {
     fn run(mut self, mut queue: mpsc::Receiver<Event>) {
         while let Some(event) = queue.blocking_recv() {
+            let record_count = self.replica.records().count();
             self.handle(event);
             self.act();
+            if let Some(tables) = self.tables.get().filter(|_| self.replica.records().count() != record_count) {
+                tables.send_modify(|change_count| *change_count += 1);
+            }
         }
     }
 

@@ -50,7 +50,7 @@ impl Device {
         tokio::spawn(async move {
             while let Some(conn) = link.accept().await {
                 let (greeted, _) = oneshot::channel();
-                tokio::spawn(run(conn, spaces.clone(), "test".into(), Name::parse(b"accepter").unwrap(), greeted));
+                tokio::spawn(run(conn, spaces.clone(), presence("accepter"), greeted));
             }
         });
     }
@@ -59,7 +59,7 @@ impl Device {
         let hints: Vec<AddressHint> = peer.link.addresses();
         let conn = self.link.dial(peer.link.id(), Protocol::Sync, &hints).await.unwrap();
         let (greeted, _) = oneshot::channel();
-        tokio::spawn(run(conn, self.spaces.clone(), "test".into(), Name::parse(b"dialler").unwrap(), greeted))
+        tokio::spawn(run(conn, self.spaces.clone(), presence("dialler"), greeted))
     }
 
     async fn make(&self, text: &str) {
@@ -84,6 +84,10 @@ impl ChunkSource for Sized {
         let len = usize::from(u16::from_be_bytes([ask.id.0[0], ask.id.0[1]])) * 40;
         (ask.id.0[0] > 0).then(|| ask.id.0.iter().copied().cycle().take(len).collect())
     }
+}
+
+fn presence(name: &str) -> Presence {
+    Presence { agent: "test".into(), name: Name::parse(name.as_bytes()).unwrap(), addresses: Vec::new() }
 }
 
 /// Waits until something is so; the test's own runner gives up on one that never is.
@@ -166,7 +170,7 @@ async fn threat_31_a_stranger_that_knows_the_id_of_a_space_learns_nothing_of_it(
     let conn = stranger.dial(a.link.id(), Protocol::Sync, &a.link.addresses()).await.unwrap();
     let (mut send, mut receive) = conn.open_bi(StreamKind::Control).await.unwrap();
     write_frame(&mut send, &Opening::Control.to_bytes(), Opening::LEN_MAX).await.unwrap();
-    let hello = Hello { agent: "evil".into(), name: Name::parse(b"x").unwrap(), spaces: vec![founding.space] };
+    let hello = Hello { agent: "evil".into(), name: Name::parse(b"x").unwrap(), spaces: vec![founding.space], addresses: ByteBuf::new() };
     write_frame(&mut send, &Control::Hello(hello).to_bytes(), Control::LEN_MAX).await.unwrap();
     let Some(Control::Hello(told)) = read::<Control>(&mut receive).await.unwrap() else { panic!("no greeting") };
     assert!(told.spaces.is_empty(), "a space is named to members alone");
@@ -198,9 +202,8 @@ async fn garbage_ends_the_session_and_nothing_else() {
 async fn asked(a: &Device, b: &Device, ids: &[[u8; 32]]) -> BTreeMap<u64, Option<Vec<u8>>> {
     let conn = b.link.dial(a.link.id(), Protocol::Sync, &a.link.addresses()).await.unwrap();
     let (greeted, hello) = oneshot::channel();
-    let name = Name::parse(b"asker").unwrap();
-    let _session = tokio::spawn(run(conn.clone(), b.spaces.clone(), "test".into(), name, greeted));
-    assert_eq!(hello.await.unwrap().name.as_bytes(), b"accepter");
+    let _session = tokio::spawn(run(conn.clone(), b.spaces.clone(), presence("asker"), greeted));
+    assert_eq!(hello.await.unwrap().hello.name.as_bytes(), b"accepter");
     let mut stream = ChunkStream::open(&conn, a.space.id()).await.unwrap();
     let mut answers = BTreeMap::new();
     for (n, ids) in ids.chunks(50).enumerate() {
@@ -239,7 +242,7 @@ async fn threat_31_chunks_are_served_to_members_alone() {
     let conn = stranger.dial(a.link.id(), Protocol::Sync, &a.link.addresses()).await.unwrap();
     let (mut send, mut receive) = conn.open_bi(StreamKind::Control).await.unwrap();
     write_frame(&mut send, &Opening::Control.to_bytes(), Opening::LEN_MAX).await.unwrap();
-    let hello = Hello { agent: "evil".into(), name: Name::parse(b"x").unwrap(), spaces: Vec::new() };
+    let hello = Hello { agent: "evil".into(), name: Name::parse(b"x").unwrap(), spaces: Vec::new(), addresses: ByteBuf::new() };
     write_frame(&mut send, &Control::Hello(hello).to_bytes(), Control::LEN_MAX).await.unwrap();
     read::<Control>(&mut receive).await.unwrap();
     let mut stream = ChunkStream::open(&conn, founding.space).await.unwrap();
