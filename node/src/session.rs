@@ -257,4 +257,4 @@ async fn read<M: Message>(stream: &mut RecvStream) -> Result<Option<M>, SessionE
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
