@@ -59,6 +59,8 @@ pub struct Hello {
     pub name: Name,
     /// The spaces in which the receiver's key is in the sender's table.
     pub spaces: Vec<SpaceId>,
+    /// Where the sender may be reached: its signed [`AddressRecord`](crate::address::AddressRecord), or nothing.
+    pub addresses: ByteBuf,
 }
 
 /// A message on a log stream.
@@ -219,6 +221,7 @@ impl Message for Control {
                 hello.spaces.len() <= limits::HELLO_SPACE_COUNT_MAX
                     && hello.agent.len() <= limits::AGENT_LEN_MAX
                     && hello.name.as_bytes().len() <= limits::LABEL_LEN_MAX
+                    && hello.addresses.len() <= limits::ADDRESS_RECORD_LEN_MAX
             }
             Self::Share { .. } => true,
         }
@@ -363,6 +366,22 @@ mod tests {
         assert_eq!(assembly.push(4, b"de"), Err(BadFragments));
         assert_eq!(assembly.push(5, b"d"), Err(BadFragments));
         assert_eq!(Assembly::default().push(u32::MAX, b"a"), Err(BadFragments));
+    }
+
+    #[test]
+    fn threat_44_a_hello_with_more_than_an_address_record_is_refused() {
+        let hello = |len: usize, space_count: usize| {
+            Control::Hello(Hello {
+                agent: "a".repeat(limits::AGENT_LEN_MAX),
+                name: Name::parse(&[b'n'; limits::LABEL_LEN_MAX]).unwrap(),
+                spaces: vec![SpaceId([7; 32]); space_count],
+                addresses: ByteBuf::from(vec![1; len]),
+            })
+        };
+        let longest = hello(limits::ADDRESS_RECORD_LEN_MAX, limits::HELLO_SPACE_COUNT_MAX);
+        assert_eq!(Control::from_bytes(&longest.to_bytes()), Ok(longest));
+        assert!(Control::from_bytes(&hello(limits::ADDRESS_RECORD_LEN_MAX + 1, 0).to_bytes()).is_err());
+        assert!(Control::from_bytes(&hello(0, limits::HELLO_SPACE_COUNT_MAX + 1).to_bytes()).is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod fetcher;
 pub mod folder;
 pub mod home;
 pub mod link;
+pub mod peers;
 pub mod session;
 pub mod space;
 pub mod store;

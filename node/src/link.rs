@@ -23,6 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use zerocloud_crdt::address::{self, AddressError, DirectAddress, RelayUrl};
 use zerocloud_crdt::id::DeviceId;
 use zerocloud_crdt::limits::CLOSE_REASON_LEN_MAX;
 
@@ -96,6 +97,27 @@ pub enum AddressHint {
     Direct(SocketAddr),
     /// A relay on which the device waits: its URL. Ignored by a node that has no relay configured.
     Relay(String),
+}
+
+impl From<address::AddressHint> for AddressHint {
+    fn from(hint: address::AddressHint) -> Self {
+        match hint {
+            address::AddressHint::Direct(direct) => Self::Direct(direct.to_socket()),
+            address::AddressHint::Relay(url) => Self::Relay(url.as_str().to_owned()),
+        }
+    }
+}
+
+/// What may stand in a signed object: no port 0, no address of more than one host, no text that is no URL.
+impl TryFrom<&AddressHint> for address::AddressHint {
+    type Error = AddressError;
+
+    fn try_from(hint: &AddressHint) -> Result<Self, AddressError> {
+        match hint {
+            AddressHint::Direct(socket) => DirectAddress::new(socket.ip(), socket.port()).map(Self::Direct),
+            AddressHint::Relay(url) => RelayUrl::parse(url).map(Self::Relay),
+        }
+    }
 }
 
 /// Decides who may connect to us: asked on every incoming connection, once the peer's key is proven and before

@@ -2,62 +2,98 @@
 //! decided.
 //!
 //! The dialler opens the control stream and both sides greet each other with the spaces in which they know the other
-//! as a member. The dialler opens a log stream for each space that it named; the other side for those that only it
-//! named, because the dialler does not yet know it there.
+//! as a member. Which streams follow, and what happens when the spaces change, is in [`streams`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use serde_bytes::ByteBuf;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use zerocloud_crdt::address::{AddressRecord, AddressRecordError};
 use zerocloud_crdt::codec::DecodeError;
 use zerocloud_crdt::id::{DeviceId, SpaceId};
-use zerocloud_crdt::limits::{LOG_STREAM_COUNT_MAX, OTHER_STREAM_COUNT_MAX};
+use zerocloud_crdt::limits::HELLO_SPACE_COUNT_MAX;
 use zerocloud_crdt::name::Name;
-use zerocloud_crdt::wire::{Control, Hello, Log, Message, Opening};
+use zerocloud_crdt::wire::{Control, Hello, Message, Opening};
 
+use self::streams::Streams;
 use crate::link::{CloseCode, CloseReason, Conn, RecvStream, SendStream, Side, StreamKind};
-use crate::space::{Event, SessionId, SpaceHandle};
+use crate::space::{SessionId, SpaceHandle};
 use crate::wire::{FrameError, read_frame, write_frame};
 
 pub mod chunks;
+mod streams;
 
 /// How long a peer has to greet.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 
-/// The spaces of this node, by id.
-#[derive(Clone, Default)]
+/// The spaces of this node, by id. Clones are handles to the same spaces.
+#[derive(Clone, Debug)]
 pub struct Spaces {
-    open: Arc<Mutex<BTreeMap<SpaceId, SpaceHandle>>>,
+    /// Each with what ends its streams when it is taken out. Never held across an await.
+    open: Arc<Mutex<BTreeMap<SpaceId, Open>>>,
     session_count: Arc<AtomicU64>,
+    /// Counts whenever a space comes or goes, or the records of one change. Also held by the spaces' threads.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Clone)]
+struct Open {
+    space: SpaceHandle,
+    removed: CancellationToken,
+}
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Open").field("space", &self.space.id()).finish_non_exhaustive()
+    }
+}
+
+impl Default for Spaces {
+    fn default() -> Self {
+        Self { open: Arc::default(), session_count: Arc::default(), changes: watch::Sender::new(0) }
+    }
 }
 
 impl Spaces {
-    /// Adds a space; sessions that begin later share it.
+    /// Adds a space. Open sessions with its members share it from now on.
     pub fn insert(&self, space: SpaceHandle) {
-        self.lock().insert(space.id(), space);
+        space.tell_of_tables(self.changes.clone());
+        let open = Open { removed: CancellationToken::new(), space };
+        if let Some(former) = self.lock().insert(open.space.id(), open) {
+            former.removed.cancel();
+        }
+        self.changed();
     }
 
-    /// Takes a space out.
+    /// Takes a space out, and ends its streams in all sessions.
     pub fn remove(&self, space: SpaceId) -> Option<SpaceHandle> {
-        self.lock().remove(&space)
+        let removed = self.lock().remove(&space)?;
+        removed.removed.cancel();
+        self.changed();
+        Some(removed.space)
     }
 
     /// The space with this id.
     pub fn space(&self, space: SpaceId) -> Option<SpaceHandle> {
-        self.lock().get(&space).cloned()
+        self.open(space).map(|open| open.space)
     }
 
     /// All spaces.
     pub fn all(&self) -> Vec<SpaceHandle> {
-        self.lock().values().cloned().collect()
+        self.lock().values().map(|open| open.space.clone()).collect()
     }
 
-    /// The spaces in which a device is a member.
+    /// The spaces in which a device is a member: at most [`HELLO_SPACE_COUNT_MAX`], those with the lowest ids.
     pub async fn shared_with(&self, device: DeviceId) -> BTreeSet<SpaceId> {
         let mut shared = BTreeSet::new();
         for space in self.all() {
+            if shared.len() == HELLO_SPACE_COUNT_MAX {
+                break;
+            }
             if space.look(move |facts| facts.is_member(device)).await == Ok(true) {
                 shared.insert(space.id());
             }
@@ -65,9 +101,46 @@ impl Spaces {
         shared
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SpaceId, SpaceHandle>> {
+    /// Counts up whenever a space comes or goes, or the members of one may have changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|change_count| *change_count += 1);
+    }
+
+    fn open(&self, space: SpaceId) -> Option<Open> {
+        self.lock().get(&space).cloned()
+    }
+
+    fn new_session(&self) -> SessionId {
+        SessionId(self.session_count.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SpaceId, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What this device says of itself when it greets.
+#[derive(Clone, Debug)]
+pub struct Presence {
+    /// The program and its version.
+    pub agent: String,
+    /// How the user calls the device.
+    pub name: Name,
+    /// Its signed [`AddressRecord`], or nothing. Told to members of a space of ours alone.
+    pub addresses: Vec<u8>,
+}
+
+/// How a peer greeted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// What it said.
+    pub hello: Hello,
+    /// Where it may be reached, by its own signed word.
+    pub addresses: Option<AddressRecord>,
 }
 
 /// Why a session ended.
@@ -86,48 +159,60 @@ pub enum SessionError {
     /// A message where it must not be.
     #[error("the peer spoke out of turn")]
     OutOfTurn,
+    /// Addresses that the peer did not sign.
+    #[error("the peer sent no valid addresses: {0}")]
+    Addresses(#[from] AddressRecordError),
+    /// The address record of another device.
+    #[error("the peer sent the addresses of another device")]
+    ForeignAddresses,
     /// No greeting within ten seconds.
     #[error("the peer did not greet in time")]
     Silent,
 }
 
 /// Runs a session until its connection ends, and tells why it did. `greeted` is told what the peer said of itself;
-/// chunk streams may be opened from then on.
-pub async fn run(
-    conn: Conn,
-    spaces: Spaces,
-    agent: String,
-    name: Name,
-    greeted: oneshot::Sender<Hello>,
-) -> SessionError {
-    let error = match greet(&conn, &spaces, agent, name).await {
-        Ok((ours, hello, control)) => {
-            let theirs = hello.spaces.iter().copied().collect();
+/// chunk streams may be opened from then on. When this returns, no space knows of the connection any more.
+pub async fn run(conn: Conn, spaces: Spaces, us: Presence, greeted: oneshot::Sender<Greeting>) -> SessionError {
+    let changes = spaces.changes();
+    let (error, mut streams) = match greet(&conn, &spaces, us).await {
+        Ok((ours, greeting, control)) => {
+            let theirs = greeting.hello.spaces.iter().copied().collect();
             // Nobody may want to know.
-            drop(greeted.send(hello));
-            let served = Serving { conn: conn.clone(), spaces };
-            // The control stream stays open as long as the session: its end is the peer's.
-            let _control = control;
-            served.serve(ours, theirs).await
+            drop(greeted.send(greeting));
+            let mut streams = Streams::new(conn.clone(), spaces, ours, theirs, control);
+            (streams.run(changes).await, Some(streams))
         }
-        Err(error) => error,
+        Err(error) => (error, None),
+    };
+    // Of a connection that is closed already this changes nothing; the word of whoever closed it counts.
+    let error = match (error, conn.close_reason()) {
+        (SessionError::Frame(FrameError::Stream(_)), Some(reason)) => SessionError::Closed(reason),
+        (error, _) => error,
     };
     let code = match &error {
         SessionError::Closed(_) => CloseCode::Done,
-        SessionError::Frame(_) | SessionError::Message(_) | SessionError::OutOfTurn | SessionError::Silent => {
-            CloseCode::Violation
-        }
+        SessionError::Frame(_)
+        | SessionError::Message(_)
+        | SessionError::OutOfTurn
+        | SessionError::Addresses(_)
+        | SessionError::ForeignAddresses
+        | SessionError::Silent => CloseCode::Violation,
     };
     conn.close(code, &error.to_string());
+    if let Some(streams) = &mut streams {
+        streams.finish().await;
+    }
     error
 }
 
-type Greeted = (BTreeSet<SpaceId>, Hello, (SendStream, RecvStream));
+type Greeted = (BTreeSet<SpaceId>, Greeting, (SendStream, RecvStream));
 
-async fn greet(conn: &Conn, spaces: &Spaces, agent: String, name: Name) -> Result<Greeted, SessionError> {
+async fn greet(conn: &Conn, spaces: &Spaces, us: Presence) -> Result<Greeted, SessionError> {
     let greeting = async {
         let ours = spaces.shared_with(conn.peer()).await;
-        let hello = Control::Hello(Hello { agent, name, spaces: ours.iter().copied().collect() });
+        let addresses = if ours.is_empty() { ByteBuf::new() } else { ByteBuf::from(us.addresses) };
+        let spaces = ours.iter().copied().collect();
+        let hello = Control::Hello(Hello { agent: us.agent, name: us.name, spaces, addresses });
         let (mut send, mut receive) = match conn.side() {
             Side::Dialled => {
                 let (mut send, receive) = conn.open_bi(StreamKind::Control).await?;
@@ -145,11 +230,23 @@ async fn greet(conn: &Conn, spaces: &Spaces, agent: String, name: Name) -> Resul
         };
         write_frame(&mut send, &hello.to_bytes(), Control::LEN_MAX).await?;
         match read::<Control>(&mut receive).await? {
-            Some(Control::Hello(theirs)) => Ok((ours, theirs, (send, receive))),
+            Some(Control::Hello(hello)) => {
+                let addresses = verified(&hello, conn.peer())?;
+                Ok((ours, Greeting { hello, addresses }, (send, receive)))
+            }
             Some(Control::Share { .. }) | None => Err(SessionError::OutOfTurn),
         }
     };
     tokio::time::timeout(HELLO_LIMIT, greeting).await.unwrap_or(Err(SessionError::Silent))
+}
+
+/// The addresses in a greeting, if the device whose key was proven has signed them.
+fn verified(hello: &Hello, peer: DeviceId) -> Result<Option<AddressRecord>, SessionError> {
+    if hello.addresses.is_empty() {
+        return Ok(None);
+    }
+    let record = AddressRecord::decode(&hello.addresses)?;
+    if record.device == peer { Ok(Some(record)) } else { Err(SessionError::ForeignAddresses) }
 }
 
 async fn read<M: Message>(stream: &mut RecvStream) -> Result<Option<M>, SessionError> {
@@ -159,121 +256,5 @@ async fn read<M: Message>(stream: &mut RecvStream) -> Result<Option<M>, SessionE
     }
 }
 
-struct Serving {
-    conn: Conn,
-    spaces: Spaces,
-}
-
-impl Serving {
-    async fn serve(&self, ours: BTreeSet<SpaceId>, theirs: BTreeSet<SpaceId>) -> SessionError {
-        let mut streams = tokio::task::JoinSet::new();
-        let opened: BTreeSet<SpaceId> = match self.conn.side() {
-            Side::Dialled => ours,
-            Side::Accepted => ours.difference(&theirs).copied().collect(),
-        };
-        for space in opened {
-            match self.open_log(space).await {
-                Ok(Some(pump)) => drop(streams.spawn(pump)),
-                Ok(None) => {}
-                Err(error) => return error,
-            }
-        }
-        loop {
-            tokio::select! {
-                ended = streams.join_next(), if !streams.is_empty() => {
-                    if let Some(Ok(Err(error))) = ended {
-                        return error;
-                    }
-                }
-                accepted = self.conn.accept_bi() => {
-                    let (send, receive) = match accepted {
-                        Ok(accepted) => accepted,
-                        Err(reason) => return reason.into(),
-                    };
-                    if streams.len() >= LOG_STREAM_COUNT_MAX + OTHER_STREAM_COUNT_MAX {
-                        return SessionError::OutOfTurn;
-                    }
-                    let (conn, spaces) = (self.conn.clone(), self.spaces.clone());
-                    streams.spawn(accept(conn, spaces, send, receive));
-                }
-            }
-        }
-    }
-
-    async fn open_log(
-        &self,
-        id: SpaceId,
-    ) -> Result<Option<impl Future<Output = Result<(), SessionError>> + Send + use<>>, SessionError> {
-        let Some(space) = self.spaces.space(id) else { return Ok(None) };
-        let (mut send, receive) = self.conn.open_bi(StreamKind::Log).await?;
-        write_frame(&mut send, &Opening::Log { space: id }.to_bytes(), Opening::LEN_MAX).await?;
-        let session = SessionId(self.spaces.session_count.fetch_add(1, Ordering::Relaxed));
-        Ok(Some(pump_log(self.conn.clone(), space, session, send, receive)))
-    }
-}
-
-/// Finds out what a stream is that the peer opened, and pumps it.
-async fn accept(conn: Conn, spaces: Spaces, mut send: SendStream, mut receive: RecvStream) -> Result<(), SessionError> {
-    match read::<Opening>(&mut receive).await? {
-        Some(Opening::Log { space }) => {
-            // A space that is not here is answered like one in which the peer is no member: by silence and an end.
-            let Some(space) = spaces.space(space) else { return Ok(()) };
-            send.set_kind(StreamKind::Log);
-            let session = SessionId(spaces.session_count.fetch_add(1, Ordering::Relaxed));
-            pump_log(conn, space, session, send, receive).await
-        }
-        Some(Opening::Chunks { space }) => {
-            let Some(space) = spaces.space(space) else { return Ok(()) };
-            let peer = conn.peer();
-            if space.look(move |facts| facts.is_member(peer)).await != Ok(true) {
-                return Ok(());
-            }
-            send.set_kind(StreamKind::Chunk);
-            chunks::serve(space.chunks(), send, receive).await
-        }
-        Some(Opening::Control) => Err(SessionError::OutOfTurn),
-        None => Ok(()),
-    }
-}
-
-/// Carries messages between a log stream and its space until one of both ends.
-async fn pump_log(
-    conn: Conn,
-    space: SpaceHandle,
-    session: SessionId,
-    mut send: SendStream,
-    mut receive: RecvStream,
-) -> Result<(), SessionError> {
-    let (outgoing, mut queue) = mpsc::unbounded_channel::<Log>();
-    if space.tell(Event::Opened { session, conn, outgoing }).await.is_err() {
-        return Ok(());
-    }
-    let writing = async {
-        while let Some(message) = queue.recv().await {
-            let entries_len = message.entries_len();
-            write_frame(&mut send, &message.to_bytes(), Log::LEN_MAX).await?;
-            if entries_len > 0 && space.tell(Event::Sent { session, entries_len }).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
-    };
-    let reading = async {
-        while let Some(message) = read::<Log>(&mut receive).await? {
-            if space.tell(Event::Message { session, message }).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
-    };
-    let ended = tokio::select! {
-        ended = writing => ended,
-        ended = reading => ended,
-    };
-    // A space that is closed has forgotten the session already.
-    let _ = space.tell(Event::Closed { session }).await;
-    ended
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,9 +4,9 @@
 //! wants to say to the sessions. It waits for nothing but the next event.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use zerocloud_crdt::id::{ContentHash, DeviceId, FileId, SpaceId};
 use zerocloud_crdt::log::Frontier;
 use zerocloud_crdt::wire;
@@ -94,6 +94,8 @@ pub struct SpaceHandle {
     id: SpaceId,
     events: mpsc::Sender<Event>,
     chunks: Arc<dyn ChunkSource>,
+    /// Told when the space's records change. Also held by the space's thread, which tells it.
+    tables: Arc<OnceLock<watch::Sender<u64>>>,
 }
 
 /// Why what a folder found was not written.
@@ -133,11 +135,13 @@ impl SpaceHandle {
         R: rand_core::CryptoRng,
     {
         let (events, queue) = mpsc::channel(EVENT_COUNT_MAX);
+        let tables: Arc<OnceLock<watch::Sender<u64>>> = Arc::default();
+        let told = tables.clone();
         std::thread::Builder::new().name("space".into()).spawn(move || {
             let (replica, rng) = make();
-            Worker { replica, rng, sessions: Vec::new(), plan: Box::new(plan) }.run(queue);
+            Worker { replica, rng, sessions: Vec::new(), plan: Box::new(plan), tables: told }.run(queue);
         })?;
-        Ok(Self { id, events, chunks })
+        Ok(Self { id, events, chunks, tables })
     }
 
     /// The space.
@@ -148,6 +152,12 @@ impl SpaceHandle {
     /// What answers members' requests for chunks.
     pub fn chunks(&self) -> Arc<dyn ChunkSource> {
         self.chunks.clone()
+    }
+
+    /// Has `changes` counted up whenever the records of the space change. The first caller's counts.
+    pub(crate) fn tell_of_tables(&self, changes: watch::Sender<u64>) {
+        // A space is in one node, and a node counts in one place.
+        let _ = self.tables.set(changes);
     }
 
     pub(crate) async fn tell(&self, event: Event) -> Result<(), SpaceClosed> {
@@ -226,13 +236,18 @@ struct Worker<S: Shelf, R> {
     rng: R,
     sessions: Vec<Session>,
     plan: Box<dyn Fn(BTreeSet<FileId>) + Send>,
+    tables: Arc<OnceLock<watch::Sender<u64>>>,
 }
 
 impl<S: Shelf, R: rand_core::CryptoRng> Worker<S, R> {
     fn run(mut self, mut queue: mpsc::Receiver<Event>) {
         while let Some(event) = queue.blocking_recv() {
+            let record_count = self.replica.records().count();
             self.handle(event);
             self.act();
+            if let Some(tables) = self.tables.get().filter(|_| self.replica.records().count() != record_count) {
+                tables.send_modify(|change_count| *change_count += 1);
+            }
         }
     }
 

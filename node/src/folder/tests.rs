@@ -19,7 +19,7 @@ use crate::engine::replica::Replica;
 use crate::fetcher::{Fetcher, Supply};
 use crate::link::memory::MemoryNet;
 use crate::link::{Admission, Link, Protocol};
-use crate::session::{self, Spaces};
+use crate::session::{self, Presence, Spaces};
 use crate::space::SpaceHandle;
 use crate::store::{SpaceStore, values};
 use crate::tree::Keyring;
@@ -82,7 +82,7 @@ impl Device {
         tokio::spawn(async move {
             while let Some(conn) = link.accept().await {
                 let (greeted, is_greeted) = oneshot::channel();
-                tokio::spawn(session::run(conn.clone(), spaces.clone(), "test".into(), Name::parse(b"a").unwrap(), greeted));
+                tokio::spawn(session::run(conn.clone(), spaces.clone(), presence(), greeted));
                 is_greeted.await.unwrap();
                 fetcher.connect(conn);
             }
@@ -93,7 +93,7 @@ impl Device {
         let conn = self.link.dial(peer.link.id(), Protocol::Sync, &peer.link.addresses()).await.unwrap();
         let (greeted, is_greeted) = oneshot::channel();
         let spaces = self.spaces.clone();
-        tokio::spawn(session::run(conn.clone(), spaces, "test".into(), Name::parse(b"d").unwrap(), greeted));
+        tokio::spawn(session::run(conn.clone(), spaces, presence(), greeted));
         is_greeted.await.unwrap();
         self.fetcher.connect(conn);
     }
@@ -124,6 +124,10 @@ impl Device {
         }
         tree
     }
+}
+
+fn presence() -> Presence {
+    Presence { agent: "test".into(), name: Name::parse(b"device").unwrap(), addresses: Vec::new() }
 }
 
 async fn until(mut is_so: impl FnMut() -> bool) {

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::log::{Frontier, LogRead};
+use zerocloud_crdt::wire::Log;
 
 use super::chunks::{Answered, ChunkSource, ChunkStream};
 use super::*;
@@ -16,34 +17,42 @@ use crate::link::iroh::{Bind, IrohLink, IrohSettings};
 use crate::link::memory::MemoryNet;
 use crate::link::{AddressHint, Admission, Link, Protocol};
 use crate::store::{Snapshot, SpaceStore};
+use zerocloud_crdt::address::AddressHint as SignedHint;
 use zerocloud_crdt::id::{ChunkId, EpochId, LogId};
+use zerocloud_crdt::membership::Records;
 use zerocloud_crdt::wire::{Ask, Request, What};
 
+mod sharing;
+
 /// A device of the test: its link, its space, and a second hold on the space's store.
-struct Device {
-    link: Arc<dyn Link>,
-    spaces: Spaces,
-    space: SpaceHandle,
+pub(crate) struct Device {
+    pub(crate) link: Arc<dyn Link>,
+    pub(crate) spaces: Spaces,
+    pub(crate) space: SpaceHandle,
     store: Arc<SpaceStore>,
     log: LogId,
 }
 
 impl Device {
     fn start(founding: &Founding, n: usize, link: Arc<dyn Link>) -> Self {
+        let device = Self::with_records(founding, n, founding.records.clone(), link);
+        device.spaces.insert(device.space.clone());
+        device.accept();
+        device
+    }
+
+    /// With a space that begins with these records and is not shared yet. Accepts nobody.
+    pub(crate) fn with_records(founding: &Founding, n: usize, records: Records, link: Arc<dyn Link>) -> Self {
         let store = SpaceStore::with_backend(redb::backends::InMemoryBackend::new(), founding.space).unwrap();
         let store = Arc::new(store);
-        let (identity, records, shelf) = (founding.identity(n), founding.records.clone(), store.clone());
+        let (identity, shelf) = (founding.identity(n), store.clone());
         let log = identity.log;
         let make = move || {
             let mut rng = ChaCha20Rng::seed_from_u64(n as u64);
             (Replica::open(shelf, records, identity, &mut rng).unwrap(), rng)
         };
         let space = SpaceHandle::start(founding.space, make, Arc::new(Sized), |_| {}).unwrap();
-        let spaces = Spaces::default();
-        spaces.insert(space.clone());
-        let device = Self { link, spaces, space, store, log };
-        device.accept();
-        device
+        Self { link, spaces: Spaces::default(), space, store, log }
     }
 
     fn accept(&self) {
@@ -51,7 +60,7 @@ impl Device {
         tokio::spawn(async move {
             while let Some(conn) = link.accept().await {
                 let (greeted, _) = oneshot::channel();
-                tokio::spawn(run(conn, spaces.clone(), "test".into(), Name::parse(b"accepter").unwrap(), greeted));
+                tokio::spawn(run(conn, spaces.clone(), presence("accepter"), greeted));
             }
         });
     }
@@ -60,10 +69,10 @@ impl Device {
         let hints: Vec<AddressHint> = peer.link.addresses();
         let conn = self.link.dial(peer.link.id(), Protocol::Sync, &hints).await.unwrap();
         let (greeted, _) = oneshot::channel();
-        tokio::spawn(run(conn, self.spaces.clone(), "test".into(), Name::parse(b"dialler").unwrap(), greeted))
+        tokio::spawn(run(conn, self.spaces.clone(), presence("dialler"), greeted))
     }
 
-    async fn make(&self, text: &str) {
+    pub(crate) async fn make(&self, text: &str) {
         let outcome = creation(&self.snapshot(), self.log, text);
         self.space.append(Found::Decided(outcome), BTreeMap::new()).await.unwrap();
     }
@@ -72,7 +81,7 @@ impl Device {
         self.store.snapshot().unwrap()
     }
 
-    fn frontier(&self) -> Frontier {
+    pub(crate) fn frontier(&self) -> Frontier {
         LogRead::frontier(&self.snapshot()).unwrap()
     }
 }
@@ -87,8 +96,12 @@ impl ChunkSource for Sized {
     }
 }
 
+fn presence(name: &str) -> Presence {
+    Presence { agent: "test".into(), name: Name::parse(name.as_bytes()).unwrap(), addresses: Vec::new() }
+}
+
 /// Waits until something is so; the test's own runner gives up on one that never is.
-async fn until(mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -112,7 +125,7 @@ async fn exchange(a: &Device, b: &Device) {
     }
 }
 
-fn everyone() -> Admission {
+pub(crate) fn everyone() -> Admission {
     Admission::new(|_, _| true)
 }
 
@@ -167,7 +180,12 @@ async fn threat_31_a_stranger_that_knows_the_id_of_a_space_learns_nothing_of_it(
     let conn = stranger.dial(a.link.id(), Protocol::Sync, &a.link.addresses()).await.unwrap();
     let (mut send, mut receive) = conn.open_bi(StreamKind::Control).await.unwrap();
     write_frame(&mut send, &Opening::Control.to_bytes(), Opening::LEN_MAX).await.unwrap();
-    let hello = Hello { agent: "evil".into(), name: Name::parse(b"x").unwrap(), spaces: vec![founding.space] };
+    let hello = Hello {
+        agent: "evil".into(),
+        name: Name::parse(b"x").unwrap(),
+        spaces: vec![founding.space],
+        addresses: ByteBuf::new(),
+    };
     write_frame(&mut send, &Control::Hello(hello).to_bytes(), Control::LEN_MAX).await.unwrap();
     let Some(Control::Hello(told)) = read::<Control>(&mut receive).await.unwrap() else { panic!("no greeting") };
     assert!(told.spaces.is_empty(), "a space is named to members alone");
@@ -199,9 +217,8 @@ async fn garbage_ends_the_session_and_nothing_else() {
 async fn asked(a: &Device, b: &Device, ids: &[[u8; 32]]) -> BTreeMap<u64, Option<Vec<u8>>> {
     let conn = b.link.dial(a.link.id(), Protocol::Sync, &a.link.addresses()).await.unwrap();
     let (greeted, hello) = oneshot::channel();
-    let name = Name::parse(b"asker").unwrap();
-    let _session = tokio::spawn(run(conn.clone(), b.spaces.clone(), "test".into(), name, greeted));
-    assert_eq!(hello.await.unwrap().name.as_bytes(), b"accepter");
+    let _session = tokio::spawn(run(conn.clone(), b.spaces.clone(), presence("asker"), greeted));
+    assert_eq!(hello.await.unwrap().hello.name.as_bytes(), b"accepter");
     let mut stream = ChunkStream::open(&conn, a.space.id()).await.unwrap();
     let mut answers = BTreeMap::new();
     for (n, ids) in ids.chunks(50).enumerate() {
@@ -240,11 +257,47 @@ async fn threat_31_chunks_are_served_to_members_alone() {
     let conn = stranger.dial(a.link.id(), Protocol::Sync, &a.link.addresses()).await.unwrap();
     let (mut send, mut receive) = conn.open_bi(StreamKind::Control).await.unwrap();
     write_frame(&mut send, &Opening::Control.to_bytes(), Opening::LEN_MAX).await.unwrap();
-    let hello = Hello { agent: "evil".into(), name: Name::parse(b"x").unwrap(), spaces: Vec::new() };
+    let hello =
+        Hello { agent: "evil".into(), name: Name::parse(b"x").unwrap(), spaces: Vec::new(), addresses: ByteBuf::new() };
     write_frame(&mut send, &Control::Hello(hello).to_bytes(), Control::LEN_MAX).await.unwrap();
     read::<Control>(&mut receive).await.unwrap();
     let mut stream = ChunkStream::open(&conn, founding.space).await.unwrap();
     let ask = Ask { what: What::Chunk, epoch: EpochId([0; 32]), id: ChunkId([9; 32]), at: None };
     stream.ask(Request { first: 0, asks: vec![ask] }).await.unwrap();
     assert_eq!(stream.answer().await, None);
+}
+
+#[tokio::test]
+async fn threat_47_addresses_count_if_the_proven_peer_signed_them() {
+    let founding = founding(2, 34);
+    let net = MemoryNet::new();
+    let link = |n: usize| -> Arc<dyn Link> { Arc::new(net.join(founding.keys[n].id(), everyone())) };
+    let (a, b) = (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)));
+    let hints: Vec<SignedHint> = b.link.addresses().iter().map(|hint| hint.try_into().unwrap()).collect();
+    let own = AddressRecord::make(&founding.keys[1], 7, hints.clone());
+    let foreign = AddressRecord::make(&founding.keys[0], 7, hints.clone());
+    let mut forged = own.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    for (addresses, is_taken) in [(own, true), (Vec::new(), true), (foreign, false), (forged, false)] {
+        let conn = b.link.dial(a.link.id(), Protocol::Sync, &a.link.addresses()).await.unwrap();
+        let (mut send, mut receive) = conn.open_bi(StreamKind::Control).await.unwrap();
+        write_frame(&mut send, &Opening::Control.to_bytes(), Opening::LEN_MAX).await.unwrap();
+        let hello = Hello {
+            agent: "test".into(),
+            name: Name::parse(b"b").unwrap(),
+            spaces: vec![founding.space],
+            addresses: ByteBuf::from(addresses),
+        };
+        let greeting = verified(&hello, b.link.id());
+        assert_eq!(greeting.is_ok(), is_taken);
+        if let Ok(Some(record)) = greeting {
+            assert_eq!(record.hints, hints);
+        }
+        write_frame(&mut send, &Control::Hello(hello).to_bytes(), Control::LEN_MAX).await.unwrap();
+        read::<Control>(&mut receive).await.unwrap();
+        if !is_taken {
+            let CloseReason::ByPeer { code, .. } = conn.closed().await else { panic!("not by the peer") };
+            assert_eq!(code, CloseCode::Violation);
+        }
+    }
 }

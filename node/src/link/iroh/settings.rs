@@ -52,6 +52,8 @@ pub enum Bind {
         /// The UDP port.
         port: u16,
     },
+    /// Nowhere: no UDP socket, so relays alone carry packets.
+    RelaysOnly,
 }
 
 /// A relay that the user named.
@@ -186,6 +188,7 @@ fn relay_mode(relays: &[Relay]) -> Result<RelayMode, OpenLinkError> {
 fn with_sockets(builder: Builder, bind: Bind) -> io::Result<Builder> {
     let builder = builder.clear_ip_transports();
     let bound = match bind {
+        Bind::RelaysOnly => return Ok(builder),
         Bind::Address(address) => builder.bind_addr(address),
         Bind::EveryInterface { port } => {
             let port = if port == 0 { free_port()? } else { port };
