@@ -76,6 +76,7 @@ use tables::{ReadTables, Table, WriteTables};
 pub use base::BaseCounts;
 pub use content::ChunkPlace;
 pub use error::StoreError;
+pub use log::Operation;
 pub use notes::{HeldRow, PeerRow, ProblemRow};
 pub use tables::Tables;
 pub use values::Value;

@@ -38,7 +38,7 @@ use zerocloud_crdt::keys::DeviceKeys;
 use zerocloud_crdt::limits::{ADDRESS_HINT_COUNT_MAX, HANDSHAKE_COUNT_MAX};
 
 use self::conn::{IrohConn, close_varint, dial_error};
-pub use self::settings::{Bind, IrohSettings, LinkWarning, OpenLinkError, Relay};
+pub use self::settings::{Bind, IrohSettings, LinkWarning, OpenLinkError, Relay, udp_buffer_warning};
 use super::{AddressHint, Admission, BoxFuture, CloseCode, Conn, DialError, Link, Protocol, Side};
 
 /// From the first packet to the proof of both keys, dialling and accepting. A silent address costs this long.
