@@ -74,7 +74,7 @@ impl IrohLink {
     pub async fn open(keys: &DeviceKeys, settings: IrohSettings, admission: Admission) -> Result<Self, OpenLinkError> {
         let lookup = MemoryLookup::new();
         let has_relays = !settings.relays.is_empty();
-        let mut warnings: Vec<LinkWarning> = settings::udp_buffer_warning().into_iter().collect();
+        let mut warnings: Vec<LinkWarning> = udp_buffer_warning().into_iter().collect();
         let endpoint = settings::bind(keys, &settings, lookup.clone(), AdmissionHook { admission }).await?;
         if settings.lan {
             warnings.extend(settings::add_lan_lookup(&endpoint).err());
