@@ -72,6 +72,8 @@ struct State {
     fetch: Fetch,
     receivers: BTreeMap<JobId, Arc<dyn Receiver>>,
     peers: BTreeMap<DeviceId, PeerStreams>,
+    /// Connections on which streams are, or are about to be.
+    conns: Vec<Conn>,
 }
 
 struct PeerStreams {
@@ -98,8 +100,16 @@ impl Fetcher {
         Self { shared }
     }
 
-    /// A member is connected: it is asked from now on, until the connection ends.
-    pub fn connect(&self, conn: Conn) {
+    /// A member is connected: it is asked from now on, until the connection ends. Says whether that is news.
+    pub fn connect(&self, conn: Conn) -> bool {
+        {
+            let mut state = self.shared.lock();
+            state.conns.retain(|known| known.close_reason().is_none());
+            if state.conns.iter().any(|known| known.is_same(&conn)) {
+                return false;
+            }
+            state.conns.push(conn.clone());
+        }
         let weak = Arc::downgrade(&self.shared);
         self.shared.runtime.spawn(async move {
             while let Some(shared) = weak.upgrade()
@@ -122,6 +132,7 @@ impl Fetcher {
                 tokio::time::sleep(AGAIN_DELAY).await;
             }
         });
+        true
     }
 
     /// A member has more than it had before: what it lacked is asked of it again.

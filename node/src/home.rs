@@ -6,6 +6,7 @@
 //!   lock             held by flock while a node runs; its pid     (lock)
 //!   secrets          seeds and epoch secrets, 0600                (secrets)
 //!   spaces/ID.redb   a space's store: index, log, base, versions  (crate::store)
+//!   port             the UDP port of last time
 //!   node.sock        the local API, 0600                          (crate::api::socket)
 //! ```
 //! Nothing of a user's files lies here. What is in the store and what the API says is not decided here.
@@ -31,6 +32,7 @@ const SECRETS: &str = "secrets";
 const SPACES: &str = "spaces";
 const STORE_EXTENSION: &str = "redb";
 const SOCKET: &str = "node.sock";
+const PORT: &str = "port";
 
 /// A home's directory. Having the value does not mean that this process may run a node on it: [`Home::lock`] does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,6 +187,11 @@ impl Home {
     /// Where the local API listens. Possibly longer than a socket's address can be: see [`crate::api::socket`].
     pub fn socket_path(&self) -> PathBuf {
         self.dir.join(SOCKET)
+    }
+
+    /// Where the UDP port of last time stands, so that what others know of this device stays true.
+    pub fn port_path(&self) -> PathBuf {
+        self.dir.join(PORT)
     }
 
     /// Takes the home for this process, until the lock is dropped or the process ends.

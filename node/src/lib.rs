@@ -1,6 +1,7 @@
 //! The ZeroCloud node: keeps spaces on this device the same as on its peers.
 #![deny(unsafe_code)]
 
+pub mod answers;
 pub mod api;
 pub mod cli;
 pub mod clock;
@@ -12,6 +13,7 @@ pub mod fetcher;
 pub mod folder;
 pub mod home;
 pub mod link;
+pub mod node;
 pub mod peers;
 pub mod session;
 pub mod space;

@@ -175,7 +175,7 @@ impl Backend for Node {
             let space = shared.insert(space);
             shared.follow(&space);
         }
-        meeting::begin(&shared);
+        meeting::begin(&shared)?;
         Ok(Self { shared })
     }
 
@@ -219,7 +219,7 @@ impl Backend for Node {
     }
 
     async fn invite(&self, request: Invite) -> Result<Invitation, ApiError> {
-        self.shared.invite(&request)
+        self.shared.invite(&request).await
     }
 
     async fn confirm_pairing(&self, request: ConfirmPairing) -> Result<Done, ApiError> {
@@ -234,7 +234,7 @@ impl Backend for Node {
         let (space, _) = self.shared.resolve(&request.space)?;
         let snapshot = space.store.snapshot()?;
         let records = opened::records_of(&snapshot, space.id)?;
-        answers::members(&snapshot, &records, self.shared.surroundings.keys.id())
+        answers::members::members(&snapshot, &records, self.shared.surroundings.keys.id())
     }
 
     async fn sync(&self, request: SyncSpaces, progress: Progress) -> Result<SyncReport, ApiError> {
@@ -243,7 +243,7 @@ impl Backend for Node {
 
     async fn list(&self, request: List) -> Result<Listing, ApiError> {
         let (space, path) = self.shared.resolve(&request.target)?;
-        on_disk(move || answers::list(&space.store.snapshot()?, &path)).await
+        on_disk(move || answers::list::list(&space.store.snapshot()?, &path)).await
     }
 
     async fn history(&self, request: History) -> Result<VersionList, ApiError> {
@@ -257,7 +257,7 @@ impl Backend for Node {
     async fn conflicts(&self, request: ListConflicts) -> Result<ConflictList, ApiError> {
         let mut conflicts = Vec::new();
         for space in self.shared.some(request.space.as_ref())? {
-            conflicts.extend(answers::conflicts(&space.store.snapshot()?, &show(&space.name))?);
+            conflicts.extend(answers::conflicts::conflicts(&space.store.snapshot()?, &show(&space.name))?);
         }
         Ok(ConflictList { conflicts })
     }

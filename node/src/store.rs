@@ -83,6 +83,7 @@ pub use content::ChunkPlace;
 pub use error::StoreError;
 pub use index::Generation;
 pub use ledger::StoreLedger;
+pub use log::Operation;
 pub use notes::{HeldRow, PeerRow, ProblemRow};
 pub use tables::Tables;
 pub use values::Value;

@@ -60,6 +60,17 @@ pub(super) fn names<I: IndexRead>(index: &I, parent: FileId) -> Result<BTreeMap<
     Ok(names)
 }
 
+/// How many entries of a directory have a conflict name. Makes no names, and reads the contested items alone.
+pub fn count<I: IndexRead>(index: &I, parent: FileId) -> Result<u64, I::Error> {
+    let (mut naturals, mut count) = (BTreeSet::new(), 0);
+    for id in index.contested(parent)? {
+        if let Some((_, _, name)) = natural_place(index, id)? {
+            count += u64::from(!naturals.insert(name)) + losers(index, id)?.len() as u64;
+        }
+    }
+    Ok(count)
+}
+
 fn is_taken<I: IndexRead>(index: &I, parent: FileId, name: &Name) -> Result<bool, I::Error> {
     for id in index.keyed(parent, name_key(name))? {
         if natural_place(index, id)?.is_some_and(|(_, _, natural)| natural == *name) {

@@ -38,7 +38,7 @@ use zerocloud_crdt::keys::DeviceKeys;
 use zerocloud_crdt::limits::{ADDRESS_HINT_COUNT_MAX, HANDSHAKE_COUNT_MAX};
 
 use self::conn::{IrohConn, close_varint, dial_error};
-pub use self::settings::{Bind, IrohSettings, LinkWarning, OpenLinkError, Relay};
+pub use self::settings::{Bind, IrohSettings, LinkWarning, OpenLinkError, Relay, udp_buffer_warning};
 use super::{AddressHint, Admission, BoxFuture, CloseCode, Conn, DialError, Link, Protocol, Side};
 
 /// From the first packet to the proof of both keys, dialling and accepting. A silent address costs this long.
@@ -74,7 +74,7 @@ impl IrohLink {
     pub async fn open(keys: &DeviceKeys, settings: IrohSettings, admission: Admission) -> Result<Self, OpenLinkError> {
         let lookup = MemoryLookup::new();
         let has_relays = !settings.relays.is_empty();
-        let mut warnings: Vec<LinkWarning> = settings::udp_buffer_warning().into_iter().collect();
+        let mut warnings: Vec<LinkWarning> = udp_buffer_warning().into_iter().collect();
         let endpoint = settings::bind(keys, &settings, lookup.clone(), AdmissionHook { admission }).await?;
         if settings.lan {
             warnings.extend(settings::add_lan_lookup(&endpoint).err());

@@ -1,8 +1,10 @@
 //! Making, pausing and removing spaces on this device.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use zerocloud_crdt::id::{EpochId, SpaceId};
+use zerocloud_crdt::address::AddressHint;
+use zerocloud_crdt::id::{DeviceId, EpochId, SpaceId};
 use zerocloud_crdt::keys::{DeviceKeys, Secret};
 use zerocloud_crdt::membership::{Genesis, Identity};
 use zerocloud_crdt::name::Name;
@@ -16,7 +18,7 @@ use crate::api::{ApiError, ErrorKind};
 use crate::daemon::Mode;
 use crate::folder::Message;
 use crate::home::Recovery;
-use crate::store::{SpaceStore, StoreError, values};
+use crate::store::{PeerRow, SpaceStore, StoreError, values};
 use crate::tree::marker::{Marker, MarkerError};
 use crate::volume::LinuxVolume;
 
@@ -32,7 +34,7 @@ pub(super) struct NewSpace {
 
 impl Shared {
     /// Makes a directory a new space.
-    pub(super) fn add_space(&self, request: &AddSpace) -> Result<Space, ApiError> {
+    pub(super) fn add_space(self: &Arc<Self>, request: &AddSpace) -> Result<Space, ApiError> {
         let dir = self.make_folder(request.dir.as_ref())?;
         let name = match &request.name {
             Some(name) => name.clone().into_bytes(),
@@ -57,7 +59,7 @@ impl Shared {
             dir,
             records: vec![(hash, genesis.bytes().to_vec())],
             secrets: vec![(id.first_epoch(), secret)],
-        })
+        }, None)
     }
 
     /// What each genesis that is made here says of the recovery key.
@@ -118,7 +120,12 @@ impl Shared {
     }
 
     /// Stores a space for the first time and begins to work on it. Whatever is left of a try that was cut is replaced.
-    pub(super) fn store_new(&self, new: NewSpace) -> Result<Space, ApiError> {
+    /// `inviter`: who let this device in, and where it is.
+    pub(super) fn store_new(
+        self: &Arc<Self>,
+        new: NewSpace,
+        inviter: Option<(DeviceId, Vec<AddressHint>)>,
+    ) -> Result<Space, ApiError> {
         let home = &self.surroundings.home;
         {
             let mut secrets = lock(&self.secrets);
@@ -135,6 +142,9 @@ impl Shared {
         store.write::<_, StoreError>(|write| {
             for (hash, bytes) in &new.records {
                 write.put_record(*hash, bytes)?;
+            }
+            if let Some((device, hints)) = inviter {
+                write.put_peer(device, &PeerRow { hints, ..PeerRow::default() })?;
             }
             write.set(values::NAME, &new.name)?;
             write.set(values::FOLDER, &dir)

@@ -92,7 +92,7 @@ impl Shared {
             directories: counts.directories,
             bytes: counts.bytes,
             missing_chunks,
-            conflicts: answers::conflict_count(&snapshot)?,
+            conflicts: answers::conflicts::conflict_count(&snapshot)?,
             problems,
             peers: self.peer_statuses(space, &snapshot).await?,
         })

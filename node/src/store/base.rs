@@ -1,5 +1,8 @@
 //! Base, with the tables by which its rows are found, and what is counted of it.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
 use serde::{Deserialize, Serialize};
 use zerocloud_crdt::base::{BaseChanges, BaseRead, BaseRow, RowKey};
 use zerocloud_crdt::id::{ContentHash, FileId};
@@ -123,7 +126,7 @@ impl<T: Tables> BaseRead for Transaction<T> {
         let mut key = None;
         tables::each_under(&self.tables, Table::BaseSources, &prefix, |rest, _| {
             key = Some(row_key(Table::BaseSources, rest)?);
-            Ok(std::ops::ControlFlow::Break(()))
+            Ok(ControlFlow::Break(()))
         })?;
         Ok(key)
     }
@@ -146,6 +149,24 @@ impl<T: Tables> Transaction<T> {
             }
         }
         Ok(rows)
+    }
+
+    /// The items of which rows with these ids show content. Walks all of base: for ids of which nothing else tells
+    /// the item.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn sources_in_base(&self, ids: &BTreeSet<FileId>) -> Result<BTreeMap<FileId, FileId>, StoreError> {
+        let mut sources = BTreeMap::new();
+        tables::each_under(&self.tables, Table::BaseSources, &[], |mut key, _| {
+            let source = FileId(tables::take(Table::BaseSources, &mut key)?);
+            let id = FileId(tables::take(Table::BaseSources, &mut key)?);
+            if ids.contains(&id) {
+                sources.insert(id, source);
+            }
+            Ok(if sources.len() < ids.len() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        Ok(sources)
     }
 
     /// What base holds; known without a walk.
@@ -187,7 +208,7 @@ impl Write<'_> {
 
     /// Removes and adds the keys under which rows are found, each table in the order of its keys.
     fn update_found(&mut self, gone: &[Found], come: &[Found]) -> Result<(), StoreError> {
-        let mut marks = std::collections::BTreeMap::new();
+        let mut marks = BTreeMap::new();
         for (found, is_there) in gone.iter().map(|found| (found, false)).chain(come.iter().map(|found| (found, true))) {
             for (table, key) in found.keys() {
                 marks.entry((table as usize, key)).or_insert((table, false, false)).1 |= !is_there;

@@ -102,6 +102,29 @@ impl<T: Tables> Transaction<T> {
         Ok(pending)
     }
 
+    /// Up to `limit` directories that hold contested items, ascending from the first above `after`. Takes one step
+    /// for each directory, however many items are contested in it.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn contested_directories(&self, after: Option<FileId>, limit: usize) -> Result<Vec<FileId>, StoreError> {
+        let (mut directories, mut last) = (Vec::new(), after);
+        while directories.len() < limit {
+            // Above every row of a directory: ids have 16 bytes.
+            let past = last.map(|id| tables::joined(&[id.as_bytes(), &[0xff; 16]]));
+            let from = past.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut next = None;
+            self.tables.walk(Table::Contested, (from, Bound::Unbounded), &mut |mut key, _| {
+                next = Some(FileId(tables::take(Table::Contested, &mut key)?));
+                Ok(ControlFlow::Break(()))
+            })?;
+            let Some(next) = next else { break };
+            directories.push(next);
+            last = Some(next);
+        }
+        Ok(directories)
+    }
+
     /// How many items are pending.
     ///
     /// # Errors

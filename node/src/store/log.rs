@@ -18,6 +18,17 @@ use super::{StoreError, Transaction, Write};
 const PUT: [u8; 1] = [1];
 const DELETE: [u8; 1] = [0];
 
+/// An operation on a register, without its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Its id.
+    pub id: OpId,
+    /// The entry that holds it.
+    pub maker: EntryPoint,
+    /// Whether it puts a value; else it deletes.
+    pub is_put: bool,
+}
+
 impl<T: Tables> LogRead for Transaction<T> {
     type Error = StoreError;
 
@@ -78,17 +89,27 @@ impl<T: Tables> Transaction<T> {
     /// # Errors
     /// [`StoreError::Damaged`] and those of the disk.
     pub fn history(&self, key: Key) -> Result<Vec<(OpId, EntryPoint)>, StoreError> {
-        let puts = tables::collect(&self.tables, Table::Operations, &register_key(key), |mut rest, is_put| {
+        let puts = self.operations(key)?.into_iter().filter(|operation| operation.is_put);
+        Ok(puts.map(|operation| (operation.id, operation.maker)).collect())
+    }
+
+    /// Every operation that was ever on a register, deletes included, ascending: none stands before one that it
+    /// supersedes.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn operations(&self, key: Key) -> Result<Vec<Operation>, StoreError> {
+        let ids = tables::collect(&self.tables, Table::Operations, &register_key(key), |mut rest, is_put| {
             let counter = u32::from_be_bytes(tables::take(Table::Operations, &mut rest)?);
             let actor = ActorId(tables::exactly(Table::Operations, rest)?);
-            Ok((is_put == PUT).then_some(OpId { counter, actor }))
+            Ok((OpId { counter, actor }, is_put == PUT))
         })?;
-        let mut history = Vec::new();
-        for id in puts.into_iter().flatten() {
-            let point = self.maker(id)?.ok_or(StoreError::Damaged { table: Table::Operations.name() })?;
-            history.push((id, point));
+        let mut operations = Vec::with_capacity(ids.len());
+        for (id, is_put) in ids {
+            let maker = self.maker(id)?.ok_or(StoreError::Damaged { table: Table::Operations.name() })?;
+            operations.push(Operation { id, maker, is_put });
         }
-        Ok(history)
+        Ok(operations)
     }
 
     /// The items that were moved or put back to a name with this [`name_key`] in `parent` at any time, ascending.

@@ -218,7 +218,7 @@ pub(super) fn add_lan_lookup(endpoint: &Endpoint) -> Result<(), LinkWarning> {
 }
 
 /// Asks the kernel, with a socket of its own, for the buffers that iroh asks for.
-pub(super) fn udp_buffer_warning() -> Option<LinkWarning> {
+pub fn udp_buffer_warning() -> Option<LinkWarning> {
     let granted_len = granted_udp_buffer_len(UDP_BUFFER_LEN_WANTED).ok()?;
     (granted_len < UDP_BUFFER_LEN_WANTED)
         .then_some(LinkWarning::UdpBufferClipped { wanted_len: UDP_BUFFER_LEN_WANTED, granted_len })

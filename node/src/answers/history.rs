@@ -1,0 +1,205 @@
+//! The versions of a file: what its content register ever held, read from the log.
+//!
+//! The store knows which operations were on a register and which entries hold them; their values stand sealed in
+//! those entries. Operations are taken in the order of their ids, in which none stands before one that it supersedes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zerocloud_crdt::change::{Key, Register};
+use zerocloud_crdt::id::{DeviceId, EpochId, FileId, LogId, OpId};
+use zerocloud_crdt::index::IndexRead;
+use zerocloud_crdt::keys::EpochSecret;
+use zerocloud_crdt::log::payload::OpenError;
+use zerocloud_crdt::log::{Entry, EntryError, EntryPoint};
+use zerocloud_crdt::register::{Content, Kind, Op, Write};
+
+use super::members::device_names;
+use super::paths::Spot;
+use super::{milliseconds, store_failed, text};
+use crate::api::types::{Version, VersionList};
+use crate::api::{ApiError, ErrorKind};
+use crate::store::{Operation, Snapshot, StoreError};
+
+/// A state of a file, as one operation made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PastVersion {
+    /// The operation.
+    pub op: OpId,
+    /// What it put; `None`: it deleted the file.
+    pub content: Option<Content>,
+    /// When: the value's time of last change. A deletion or link has none; then the newest of what it superseded, or
+    /// 0.
+    pub time_ms: i64,
+    /// Whose operation it is.
+    pub author: DeviceId,
+    /// The log that holds it.
+    pub log: LogId,
+}
+
+/// Why past versions can't be told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HistoryError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stored entry is no entry.
+    #[error("an entry of the space's history can't be read: {0}")]
+    Entry(#[from] EntryError),
+    /// A stored entry does not open.
+    #[error("an entry of the space's history can't be opened: {0}")]
+    Open(#[from] OpenError),
+    /// A stored entry is of an epoch that this device has no secret of.
+    #[error("this device has no key for a part of the space's history (epoch {epoch})")]
+    NoSecret {
+        /// Which epoch.
+        epoch: EpochId,
+    },
+    /// An entry without an operation that the store says it has.
+    #[error("the space's history does not hold what its index names; restart ZeroCloud and report this")]
+    Missing,
+}
+
+impl From<HistoryError> for ApiError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Store(error) => store_failed(error),
+            other => Self::new(ErrorKind::Failed, other.to_string()),
+        }
+    }
+}
+
+/// The versions of what a path names, newest first. `own` is this device, which is never among `others`.
+///
+/// Another device is said to have a version's content where that is known for sure: it wrote the version that the view
+/// shows. What a frontier covers is the entry, not the file's bytes.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] for a directory, [`ErrorKind::Failed`] if an entry can't be opened or the store fails.
+pub fn history(
+    snapshot: &Snapshot,
+    secrets: &BTreeMap<EpochId, EpochSecret>,
+    spot: &Spot,
+    own: DeviceId,
+) -> Result<VersionList, ApiError> {
+    let (item, shown) = match spot {
+        Spot::Here(entry) if entry.kind != Kind::Directory => (entry.source, entry.content_ops.clone()),
+        Spot::Gone(id) => (source_of_gone(snapshot, *id).map_err(store_failed)?, BTreeSet::new()),
+        Spot::Root | Spot::Here(_) => return Err(directories_have_none()),
+    };
+    let versions = versions_of(snapshot, secrets, item)?;
+    if versions.iter().any(|version| matches!(version.content, Some(Content::Directory))) {
+        return Err(directories_have_none());
+    }
+    let is_gone = matches!(spot, Spot::Gone(_));
+    let names = device_names(snapshot).map_err(store_failed)?;
+    let mut list = Vec::with_capacity(versions.len());
+    for (position, past) in versions.iter().enumerate() {
+        let name = names.get(&past.author).cloned().unwrap_or_default();
+        let is_current = match past.content {
+            Some(_) => shown.contains(&past.op),
+            None => is_gone && position == 0,
+        };
+        let is_elsewhere = is_current && past.content.is_some() && past.author != own;
+        list.push(Version {
+            time_ms: past.time_ms,
+            size: past.content.as_ref().map(len),
+            device: past.author.to_string(),
+            device_name: label(snapshot, past.log).map_err(store_failed)?.unwrap_or_else(|| name.clone()),
+            is_current,
+            is_here: is_here(snapshot, past.content.as_ref()).map_err(store_failed)?,
+            others: if is_elsewhere && !name.is_empty() { vec![name] } else { Vec::new() },
+        });
+    }
+    Ok(VersionList { versions: list })
+}
+
+fn directories_have_none() -> ApiError {
+    ApiError::new(ErrorKind::Invalid, "directories have no versions of their own")
+        .hint("name a file in it, or `zerocloud restore` the directory to a moment")
+}
+
+/// Every version of an item, newest first: each value that was put, and each delete that left none.
+///
+/// # Errors
+/// A variant of [`HistoryError`] for each reason.
+pub fn versions_of(
+    snapshot: &Snapshot,
+    secrets: &BTreeMap<EpochId, EpochSecret>,
+    item: FileId,
+) -> Result<Vec<PastVersion>, HistoryError> {
+    let key = Key { item, register: Register::Content };
+    let operations = snapshot.operations(key)?;
+    let mut ops = read_ops(snapshot, secrets, key, &operations)?;
+    let mut times: BTreeMap<OpId, i64> = BTreeMap::new();
+    let (mut live, mut versions) = (BTreeSet::new(), Vec::new());
+    for Operation { id, maker, .. } in operations {
+        let op = ops.remove(&id).ok_or(HistoryError::Missing)?;
+        let Write::Content(content) = op.write else { return Err(HistoryError::Missing) };
+        let superseded = op.pred.iter().filter_map(|pred| times.get(pred)).copied().max().unwrap_or(0);
+        let time_ms = match &content {
+            Some(Content::File(file)) => milliseconds(file.mtime),
+            Some(Content::Directory | Content::Symlink { .. }) | None => superseded,
+        };
+        for pred in &op.pred {
+            live.remove(pred);
+        }
+        if content.is_some() {
+            live.insert(id);
+            times.insert(id, time_ms);
+        } else if !live.is_empty() {
+            // A conflict copy was deleted, or the file was edited meanwhile: it is still there.
+            continue;
+        }
+        versions.push(PastVersion { op: id, content, time_ms, author: maker.log.author, log: maker.log });
+    }
+    versions.reverse();
+    Ok(versions)
+}
+
+/// Opens the entries that hold operations on a register; each once.
+fn read_ops(
+    snapshot: &Snapshot,
+    secrets: &BTreeMap<EpochId, EpochSecret>,
+    key: Key,
+    operations: &[Operation],
+) -> Result<BTreeMap<OpId, Op>, HistoryError> {
+    let makers: BTreeSet<EntryPoint> = operations.iter().map(|operation| operation.maker).collect();
+    let mut ops = BTreeMap::new();
+    for maker in makers {
+        let bytes = snapshot.entry_bytes(maker)?.ok_or(HistoryError::Missing)?;
+        let entry = Entry::decode_stored(IndexRead::space(snapshot), bytes)?;
+        let epoch = entry.header().epoch;
+        let body = entry.open(secrets.get(&epoch).ok_or(HistoryError::NoSecret { epoch })?)?;
+        ops.extend(body.ops().iter().filter(|op| op.key() == key).map(|op| (op.id, op.clone())));
+    }
+    Ok(ops)
+}
+
+/// The item in whose registers the versions of what is gone stand: a loser's in its item's, unless it got content of
+/// its own.
+fn source_of_gone(snapshot: &Snapshot, id: FileId) -> Result<FileId, StoreError> {
+    let is_written = !snapshot.operations(Key { item: id, register: Register::Content })?.is_empty();
+    Ok(if is_written { id } else { snapshot.loser_of(id)?.unwrap_or(id) })
+}
+
+fn len(content: &Content) -> u64 {
+    match content {
+        Content::File(file) => file.manifest.len,
+        Content::Symlink { target } => target.len() as u64,
+        Content::Directory => 0,
+    }
+}
+
+/// Whether a version's content can be had on this device alone. What stands in the log itself, or has no bytes, can.
+fn is_here(snapshot: &Snapshot, content: Option<&Content>) -> Result<bool, StoreError> {
+    match content {
+        Some(Content::File(file)) => Ok(file.manifest.len == 0 || snapshot.has_content(file.hash)?),
+        Some(Content::Directory | Content::Symlink { .. }) => Ok(true),
+        None => Ok(false),
+    }
+}
+
+fn label(snapshot: &Snapshot, log: LogId) -> Result<Option<String>, StoreError> {
+    Ok(snapshot.start(log)?.map(|start| text(&start.label)))
+}
