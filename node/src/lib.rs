@@ -14,6 +14,7 @@ pub mod folder;
 pub mod home;
 pub mod link;
 pub mod node;
+pub mod pairing;
 pub mod peers;
 pub mod session;
 pub mod space;

@@ -99,8 +99,8 @@ pub enum AddressHint {
     Relay(String),
 }
 
-impl From<address::AddressHint> for AddressHint {
-    fn from(hint: address::AddressHint) -> Self {
+impl From<&address::AddressHint> for AddressHint {
+    fn from(hint: &address::AddressHint) -> Self {
         match hint {
             address::AddressHint::Direct(direct) => Self::Direct(direct.to_socket()),
             address::AddressHint::Relay(url) => Self::Relay(url.as_str().to_owned()),

@@ -47,6 +47,7 @@
 //! intents        piece:4                                       Intents, in pieces; no row if there are none
 //! held           item:16                                       HeldRow
 //! problems       (path, kind)                                  ProblemRow
+//! tickets        ticket:16                                     TicketRow
 //! ```
 //!
 //! *kept* is in milliseconds since 1970, its sign bit turned over, so that times before stand before.
@@ -64,6 +65,7 @@ mod log;
 mod notes;
 mod shelf;
 mod tables;
+mod tickets;
 pub mod values;
 mod versions;
 
@@ -86,6 +88,7 @@ pub use ledger::StoreLedger;
 pub use log::Operation;
 pub use notes::{HeldRow, PeerRow, ProblemRow};
 pub use tables::Tables;
+pub use tickets::TicketRow;
 pub use values::Value;
 pub use versions::VersionCounts;
 

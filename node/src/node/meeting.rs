@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use zerocloud_crdt::id::{DeviceId, RecordHash, SpaceId};
 use zerocloud_crdt::keys::DeviceKeys;
-use zerocloud_crdt::membership;
+use zerocloud_crdt::membership::{self, Record};
 use zerocloud_crdt::ticket::{Ticket, TicketError};
 
 use super::opened::{OpenSpace, Surroundings, records_of, system_rng};
@@ -246,7 +246,11 @@ impl Shared {
         };
         let joined = pairing::join(&*meeting.link, &self.surroundings.keys, &ticket, show_words, &mut rng).await;
         let joined = joined.map_err(join_error)?;
-        let records: Vec<(RecordHash, Vec<u8>)> = joined.records.all().collect();
+        // The genesis is the first, and its hash is the space's id.
+        let hashes = std::iter::once(RecordHash(ticket.space.0));
+        let bytes: Vec<&[u8]> = joined.records.lacked_by(&[]).collect();
+        let hashes = hashes.chain(bytes.iter().skip(1).map(|bytes| Record::hash_of(bytes)));
+        let records: Vec<(RecordHash, Vec<u8>)> = hashes.zip(bytes.iter().map(|bytes| bytes.to_vec())).collect();
         let secrets = joined.secrets.iter().map(|secret| (secret.epoch, secret.secret().clone())).collect();
         let new = NewSpace { id: ticket.space, name: self.free_name(&ticket), dir, records, secrets };
         let (shared, inviter, hints) = (self.clone(), ticket.inviter, ticket.hints.clone());
@@ -294,7 +298,7 @@ fn default_dir(ticket: &Ticket) -> Result<PathBuf, ApiError> {
 
 fn join_error(error: JoinError) -> ApiError {
     let kind = match &error {
-        JoinError::Dial(_) | JoinError::Silent => ErrorKind::Unreachable,
+        JoinError::Dial(_) | JoinError::NoAnswer => ErrorKind::Unreachable,
         JoinError::Refused | JoinError::NotConfirmed => ErrorKind::Denied,
         _ => ErrorKind::Failed,
     };
