@@ -15,7 +15,7 @@ use zerocloud_crdt::index::{MemoryIndex, Overlay};
 use zerocloud_crdt::manifest::{Body, Class, Manifest, Profile};
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::{Content, FileContent, FileTime, Meta, Op, Place, Write};
-use zerocloud_crdt::view::{View, ViewEntry, file_id, lost_and_found, virtual_id};
+use zerocloud_crdt::view::{View, ViewEntry, conflict, file_id, lost_and_found, natural_place, virtual_id};
 
 const SPACE: SpaceId = SpaceId([3; 32]);
 
@@ -173,7 +173,17 @@ fn history(seed: u64) -> (usize, usize) {
         use zerocloud_crdt::index::IndexRead;
         let Ok(fell) = device.index.fallen();
         fallen += fell.len();
-        conflicts += entries(&device.index).values().filter(|entry| entry.is_virtual()).count();
+        let shown = entries(&device.index);
+        conflicts += shown.values().filter(|entry| entry.is_virtual()).count();
+        let mut counts: BTreeMap<FileId, u64> = BTreeMap::new();
+        for entry in shown.values() {
+            let Ok(natural) = natural_place(&device.index, entry.id);
+            let is_conflict = natural.is_none_or(|(_, _, natural)| natural != entry.name);
+            *counts.entry(entry.parent).or_default() += u64::from(is_conflict);
+        }
+        for (parent, count) in counts {
+            assert_eq!(conflict::count(&device.index, parent), Ok(count), "seed {seed}: conflict names in {parent}");
+        }
     }
     assert_eq!(devices[0].index, devices[1].index, "seed {seed}: the same entries, another index");
     assert_eq!(devices[0].index, devices[2].index, "seed {seed}: the same entries, another index");

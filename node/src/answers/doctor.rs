@@ -133,10 +133,12 @@ fn permissions(dir: &Path) -> Check {
 
 fn free_space(name: &str, bytes: u64, inode_count: Option<u64>) -> Check {
     let found = format!("{} MiB free", bytes >> 20);
-    let level = match bytes {
-        ..FREE_LEN_MIN => Level::Error,
-        ..FREE_LEN_LOW => Level::Warning,
-        _ => Level::Ok,
+    let level = if bytes < FREE_LEN_MIN {
+        Level::Error
+    } else if bytes < FREE_LEN_LOW {
+        Level::Warning
+    } else {
+        Level::Ok
     };
     if level != Level::Ok {
         return check(name, level, found).advise("free some space: what can't be written waits until there is room");
