@@ -309,9 +309,7 @@ impl Streams {
             chunks::serve(space.chunks(), send, receive).await
         };
         self.stream_count += 1;
-        self.tasks.spawn(async move {
-            Done::Chunks(removed.run_until_cancelled(serving).await.unwrap_or(Ok(())))
-        });
+        self.tasks.spawn(async move { Done::Chunks(removed.run_until_cancelled(serving).await.unwrap_or(Ok(()))) });
     }
 
     fn pump(&mut self, open: Open, is_opened_by_us: bool, send: SendStream, receive: RecvStream) {

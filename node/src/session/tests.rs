@@ -18,7 +18,7 @@ use crate::store::{Snapshot, SpaceStore};
 use zerocloud_crdt::address::AddressHint as SignedHint;
 use zerocloud_crdt::id::{ChunkId, EpochId, LogId};
 use zerocloud_crdt::membership::Records;
-use zerocloud_crdt::wire::{Ask, Request, What};
+use zerocloud_crdt::wire::{Ask, Log, Request, What};
 
 mod sharing;
 
@@ -178,7 +178,12 @@ async fn threat_31_a_stranger_that_knows_the_id_of_a_space_learns_nothing_of_it(
     let conn = stranger.dial(a.link.id(), Protocol::Sync, &a.link.addresses()).await.unwrap();
     let (mut send, mut receive) = conn.open_bi(StreamKind::Control).await.unwrap();
     write_frame(&mut send, &Opening::Control.to_bytes(), Opening::LEN_MAX).await.unwrap();
-    let hello = Hello { agent: "evil".into(), name: Name::parse(b"x").unwrap(), spaces: vec![founding.space], addresses: ByteBuf::new() };
+    let hello = Hello {
+        agent: "evil".into(),
+        name: Name::parse(b"x").unwrap(),
+        spaces: vec![founding.space],
+        addresses: ByteBuf::new(),
+    };
     write_frame(&mut send, &Control::Hello(hello).to_bytes(), Control::LEN_MAX).await.unwrap();
     let Some(Control::Hello(told)) = read::<Control>(&mut receive).await.unwrap() else { panic!("no greeting") };
     assert!(told.spaces.is_empty(), "a space is named to members alone");
@@ -250,7 +255,8 @@ async fn threat_31_chunks_are_served_to_members_alone() {
     let conn = stranger.dial(a.link.id(), Protocol::Sync, &a.link.addresses()).await.unwrap();
     let (mut send, mut receive) = conn.open_bi(StreamKind::Control).await.unwrap();
     write_frame(&mut send, &Opening::Control.to_bytes(), Opening::LEN_MAX).await.unwrap();
-    let hello = Hello { agent: "evil".into(), name: Name::parse(b"x").unwrap(), spaces: Vec::new(), addresses: ByteBuf::new() };
+    let hello =
+        Hello { agent: "evil".into(), name: Name::parse(b"x").unwrap(), spaces: Vec::new(), addresses: ByteBuf::new() };
     write_frame(&mut send, &Control::Hello(hello).to_bytes(), Control::LEN_MAX).await.unwrap();
     read::<Control>(&mut receive).await.unwrap();
     let mut stream = ChunkStream::open(&conn, founding.space).await.unwrap();

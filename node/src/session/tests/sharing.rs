@@ -14,9 +14,8 @@ impl Pair {
     /// The `dialler`-th dials. `known`: the records of the second space that each device has.
     async fn connect(dialler: usize, first: &Founding, second: &Founding, known: [Records; 2]) -> Self {
         let net = MemoryNet::new();
-        let links: [Arc<dyn Link>; 2] = std::array::from_fn(|n| -> Arc<dyn Link> {
-            Arc::new(net.join(first.keys[n].id(), everyone()))
-        });
+        let links: [Arc<dyn Link>; 2] =
+            std::array::from_fn(|n| -> Arc<dyn Link> { Arc::new(net.join(first.keys[n].id(), everyone())) });
         let mut known = known.into_iter();
         let one = std::array::from_fn(|n| Device::with_records(first, n, first.records.clone(), links[n].clone()));
         let two = std::array::from_fn(|n| Device::with_records(second, n, known.next().unwrap(), links[n].clone()));
@@ -24,7 +23,8 @@ impl Pair {
             device.spaces.insert(device.space.clone());
         }
         let accepter = 1 - dialler;
-        let conn = links[dialler].dial(links[accepter].id(), Protocol::Sync, &links[accepter].addresses()).await.unwrap();
+        let conn =
+            links[dialler].dial(links[accepter].id(), Protocol::Sync, &links[accepter].addresses()).await.unwrap();
         let accepted = links[accepter].accept().await.unwrap();
         let mut sessions = Vec::new();
         for (conn, n) in [(conn.clone(), dialler), (accepted, accepter)] {
