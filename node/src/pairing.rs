@@ -29,7 +29,6 @@ use tokio::sync::Semaphore;
 use zerocloud_crdt::id::{DeviceId, SpaceId};
 use zerocloud_crdt::keys::DeviceKeys;
 use zerocloud_crdt::limits::{PAIRING_LEN_MAX, PAIRING_REQUEST_LEN_MAX};
-use zerocloud_crdt::membership::Role;
 use zerocloud_crdt::pairing::{
     ComparedWords, Invitation, NONCE_LEN, Request, T1Error, WelcomeTooLong, check_t1, make_nonce, make_t2,
 };

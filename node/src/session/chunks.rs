@@ -15,7 +15,7 @@ use zerocloud_crdt::wire::{Answer, Ask, Assembly, Message, Opening, Piece, Piece
 
 use super::{SessionError, read};
 use crate::link::{Conn, RecvStream, SendStream, StreamKind};
-use crate::wire::write_frame;
+use crate::wire::{FrameError, write_frame};
 
 /// An answer frame is sent when it holds this much, in bytes.
 const FRAME_LEN: usize = 1 << 20;
@@ -138,7 +138,7 @@ impl ChunkStream {
         let conn = conn.clone();
         tokio::spawn(async move {
             if let Err(error) = take_answers(&mut receive, &answering).await
-                && !matches!(error, SessionError::Closed(_))
+                && !matches!(error, SessionError::Closed(_) | SessionError::Frame(FrameError::Stream(_)))
             {
                 conn.close(crate::link::CloseCode::Violation, &error.to_string());
             }

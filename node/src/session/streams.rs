@@ -6,6 +6,8 @@
 //!   only if the peer has not named the space: the dialler does not yet know it there.
 //! - Who comes to share a space later says [`Control::Share`] and then does the same. A dialler that hears it opens
 //!   the stream if it finds the peer in its table; if an older stream is still open, then when that one has ended.
+//! - Who comes to have a space that the peer has named, and does not find the peer in its table, opens a stream once:
+//!   the peer may show the records by which it is a member.
 //! - Both may open a stream for one space at the same time. The dialler's stays: the dialler drops the other's, and the
 //!   accepting side replaces its own. Any other later stream replaces the earlier one, which the peer has given up.
 //!
@@ -38,6 +40,8 @@ pub(super) struct Streams {
     ours: BTreeSet<SpaceId>,
     /// The spaces that the peer named to us.
     theirs: BTreeSet<SpaceId>,
+    /// Those of `theirs`, in whose tables we do not find the peer, for which we have opened a stream nonetheless.
+    tried: BTreeSet<SpaceId>,
     control: SendStream,
     logs: BTreeMap<SpaceId, LogStream>,
     tasks: JoinSet<Done>,
@@ -103,6 +107,7 @@ impl Streams {
             spaces,
             ours,
             theirs,
+            tried: BTreeSet::new(),
             control,
             logs: BTreeMap::new(),
             tasks,
@@ -203,6 +208,7 @@ impl Streams {
                     Next::None if log.stop.is_cancelled() => {
                         // It was taken out here; if it is back already, it is shared anew.
                         self.ours.remove(&space);
+                        self.tried.remove(&space);
                         self.look();
                         Ok(())
                     }
@@ -241,6 +247,14 @@ impl Streams {
                 Some(_) => {}
                 None if is_dialler || !self.theirs.contains(&space) => self.open_log(space).await?,
                 None => {}
+            }
+        }
+        let here: BTreeSet<SpaceId> = self.spaces.all().iter().map(SpaceHandle::id).collect();
+        self.tried.retain(|space| here.contains(space));
+        let named: Vec<SpaceId> = self.theirs.intersection(&here).copied().collect();
+        for space in named {
+            if !self.ours.contains(&space) && !self.logs.contains_key(&space) && self.tried.insert(space) {
+                self.open_log(space).await?;
             }
         }
         if std::mem::replace(&mut self.looking, Looking::No) == Looking::Again {

@@ -148,11 +148,17 @@ fn check_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<Trust, Folde
     volume.check_root()?;
     let snapshot = parts.store.snapshot()?;
     let found = volume.filesystem_id()?;
-    if snapshot.value(values::FILESYSTEM)?.is_some_and(|noted| noted != found) {
+    if snapshot.value(values::FILESYSTEM)?.is_some_and(|noted| !noted.is_same(&found)) {
         return Err(FolderError::OtherFilesystem);
     }
-    let noted = Marker { space: parts.store.space(), counter: snapshot.value(values::MARKER_COUNTER)?.unwrap_or(0) };
-    match Marker::read(volume)?.check(&noted) {
+    let counter = snapshot.value(values::MARKER_COUNTER)?;
+    let noted = Marker { space: parts.store.space(), counter: counter.unwrap_or(0) };
+    let marker = match Marker::read(volume) {
+        // It was checked that the folder is nobody's when the space was stored; it gets its marker now.
+        Err(MarkerError::Missing) if counter.is_none() => return Ok(Trust::Same),
+        marker => marker?,
+    };
+    match marker.check(&noted) {
         Ok(()) => Ok(Trust::Same),
         // The folder was restored from a copy, which is an act of the user: what is there now counts.
         Err(MarkerError::Lower { marker, store }) => {
