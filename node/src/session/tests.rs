@@ -6,7 +6,6 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::log::{Frontier, LogRead};
-use zerocloud_crdt::wire::Log;
 
 use super::chunks::{Answered, ChunkSource, ChunkStream};
 use super::*;
