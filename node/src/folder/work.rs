@@ -7,7 +7,9 @@
 mod acting;
 mod jobs;
 mod opening;
+mod restoring;
 mod scanning;
+mod versions;
 mod wanting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,9 +24,10 @@ use zerocloud_crdt::log::{Frontier, LogRead};
 use zerocloud_crdt::plan::Waiting;
 
 use self::jobs::Jobs;
-use super::{FolderState, Message, NotStaged, Phase};
+use super::{FolderState, Message, NotStaged, Phase, Restoring};
 use crate::api::path::BytePath;
 use crate::clock::{Clock, Moment};
+use crate::engine::fetch::JobId;
 use crate::engine::found::Found;
 use crate::engine::shelf::Contents;
 use crate::fetcher::Supply;
@@ -32,7 +35,7 @@ use crate::space::{AppendError, SpaceHandle};
 use crate::store::{Generation, Snapshot, SpaceStore, StoreError, StoreLedger};
 use crate::tree::marker::MarkerError;
 use crate::tree::materialise::Materialiser;
-use crate::tree::stage::Staging;
+use crate::tree::stage::{Staged, Staging};
 use crate::tree::versions::{Retention, SecondLooks};
 use crate::tree::{Keyring, Pool, TreeError};
 use crate::volume::{Volume, VolumeError};
@@ -153,6 +156,7 @@ pub struct Folder<P> {
     next_walk: Moment,
     has_watcher: bool,
     looks: SecondLooks,
+    next_prune: Moment,
     scan_problems: BTreeMap<Box<[u8]>, String>,
     scan_count: u64,
 
@@ -170,6 +174,8 @@ pub struct Folder<P> {
     done_count: u64,
     next_batch: Moment,
     jobs: Jobs,
+    /// Versions that are being brought back.
+    restores: BTreeMap<JobId, Restoring>,
     written: (u64, u64),
     is_materialised: bool,
 
@@ -221,6 +227,7 @@ impl<P: Pool> Folder<P> {
                 self.rescans.push(done);
             }
             Message::Connected => self.jobs.want_starved(),
+            Message::Restore(restoring) => self.restore(*restoring),
             Message::Pause(is_paused) => self.pause(is_paused),
             Message::Stop(done) => drop(done.send(())),
         }
@@ -228,9 +235,12 @@ impl<P: Pool> Folder<P> {
 
     fn handle_staged(
         &mut self,
-        job: crate::engine::fetch::JobId,
-        staged: Result<crate::tree::stage::Staged, NotStaged>,
+        job: JobId,
+        staged: Result<Staged, NotStaged>,
     ) {
+        if self.restores.contains_key(&job) {
+            return self.end_restoring(job, staged);
+        }
         let Some(entry) = self.jobs.end(job) else {
             if let Ok(staged) = staged {
                 // Nobody wants it any more; what stays is garbage at the next start.
@@ -269,6 +279,7 @@ impl<P: Pool> Folder<P> {
         }
         let now = self.now();
         self.look_again(now)?;
+        self.prune_versions(now)?;
         self.scan_what_is_due(now)?;
         self.unstick_due(now);
         self.act(now)?;
@@ -286,7 +297,7 @@ impl<P: Pool> Folder<P> {
         let batch = is_more.then_some(self.next_batch);
         let stuck = self.stuck.values().map(|stuck| stuck.until).min();
         let again = self.again.values().min().copied();
-        [at_once, batch, stuck, again, self.debounce.poll_timeout(), self.looks.deadline(), Some(self.next_walk)]
+        [at_once, batch, stuck, again, self.debounce.poll_timeout(), self.looks.deadline(), Some(self.next_walk), Some(self.next_prune)]
             .into_iter()
             .flatten()
             .min()
