@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use zerocloud_crdt::id::{DeviceId, SpaceId};
+use zerocloud_crdt::membership::{Introduction, Role};
+use zerocloud_crdt::pairing::Welcome;
 use zerocloud_crdt::scan::ScanOutcome;
 use zerocloud_crdt::wire;
 
@@ -70,6 +72,17 @@ pub(crate) enum Event {
         /// Whether it does.
         is_settled: bool,
     },
+    /// A device is to be let in.
+    Admit {
+        /// What it says of itself.
+        introduction: Box<Introduction>,
+        /// Whether it is a device of our own person.
+        is_own: bool,
+        /// What it may do.
+        role: Role,
+        /// What to answer it, once its record is durable.
+        done: oneshot::Sender<Result<Welcome, String>>,
+    },
     /// Asks what can be asked of the replica at one moment.
     Look(Look),
 }
@@ -82,6 +95,8 @@ pub trait Facts {
     fn is_in_sync(&self, peer: DeviceId) -> bool;
     /// Whether a device may read the space.
     fn is_member(&self, device: DeviceId) -> bool;
+    /// What a device may do in the space; `None` if it is not in, or if the records can't be evaluated.
+    fn role(&self, device: DeviceId) -> Option<Role>;
 }
 
 /// The rest of the node's hold on a space. Cheap to clone; the space's thread ends when the last one is gone.
@@ -150,6 +165,18 @@ impl SpaceHandle {
     pub async fn append(&self, outcome: ScanOutcome) -> Result<(), String> {
         let (done, answer) = oneshot::channel();
         self.tell(Event::Found { outcome, done }).await.map_err(|closed| closed.to_string())?;
+        answer.await.map_err(|_| SpaceClosed.to_string())?
+    }
+
+    /// Lets a device in, as [`Replica::admit`] does, and gives what to answer it, as [`Replica::welcome`] does. Its
+    /// record is durable when this returns; the same may be asked again.
+    ///
+    /// # Errors
+    /// What to tell the user.
+    pub async fn admit(&self, introduction: Introduction, is_own: bool, role: Role) -> Result<Welcome, String> {
+        let (done, answer) = oneshot::channel();
+        let event = Event::Admit { introduction: Box::new(introduction), is_own, role, done };
+        self.tell(event).await.map_err(|closed| closed.to_string())?;
         answer.await.map_err(|_| SpaceClosed.to_string())?
     }
 
@@ -236,6 +263,13 @@ impl<S: Shelf, R: rand_core::CryptoRng> Worker<S, R> {
                 // Whoever scanned may have gone; what it found is written all the same.
                 drop(done.send(result));
             }
+            Event::Admit { introduction, is_own, role, done } => {
+                let device = introduction.identity.device;
+                let admitted = self.replica.admit(*introduction, is_own, role, &mut self.rng);
+                let welcome = admitted.and_then(|()| self.replica.welcome(device, &mut self.rng));
+                // The joiner may have gone; its record stays, and it may ask again.
+                drop(done.send(welcome.map_err(|error| error.to_string())));
+            }
             Event::Materialised { is_settled } => {
                 if let Err(error) = self.replica.set_materialised(is_settled) {
                     tracing::error!(space = %self.replica.space(), %error, "the space's store failed");
@@ -300,5 +334,10 @@ impl<S: Shelf> Facts for Now<'_, S> {
 
     fn is_member(&self, device: DeviceId) -> bool {
         self.0.is_member(device)
+    }
+
+    fn role(&self, device: DeviceId) -> Option<Role> {
+        let records = self.0.records();
+        records.role_at(&records.heads(), device).ok().flatten()
     }
 }

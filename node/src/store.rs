@@ -46,6 +46,7 @@
 //! intents        position:8                                    bytes
 //! held           item:16                                       HeldRow
 //! problems       (path, kind)                                  ProblemRow
+//! tickets        ticket:16                                     TicketRow
 //! ```
 //!
 //! redb gives a value above a page a power of two of pages, which wastes up to half; pieces of 1,300 bytes stand
@@ -60,6 +61,7 @@ mod log;
 mod notes;
 mod shelf;
 mod tables;
+mod tickets;
 pub mod values;
 mod versions;
 
@@ -78,6 +80,7 @@ pub use content::ChunkPlace;
 pub use error::StoreError;
 pub use notes::{HeldRow, PeerRow, ProblemRow};
 pub use tables::Tables;
+pub use tickets::TicketRow;
 pub use values::Value;
 pub use versions::{VersionCounts, VersionReason, VersionRow};
 

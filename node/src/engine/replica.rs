@@ -16,6 +16,8 @@ use zerocloud_crdt::wire;
 
 use super::shelf::{Shelf, ShelfWrite};
 
+pub use admit::AdmitError;
+
 /// Bytes of entries that are on their way to one peer before the driver has sent any of them.
 const SENDING_LEN_MAX: usize = 8 << 20;
 /// Room that one frame leaves for what stands around its entries.
@@ -356,6 +358,7 @@ fn digest(frontier: &Frontier) -> Option<[u8; 32]> {
     frontier.encode().ok().map(|bytes| zerocloud_crdt::id::ContentHash::of(&bytes).0)
 }
 
+mod admit;
 mod entries;
 mod records;
 #[cfg(test)]

@@ -71,6 +71,7 @@ tables! {
     Intents = "intents",
     Held = "held",
     Problems = "problems",
+    Tickets = "tickets",
 }
 
 const COUNT: usize = Table::ALL.len();

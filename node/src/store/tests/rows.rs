@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use zerocloud_crdt::address::{AddressHint, DirectAddress};
 use zerocloud_crdt::id::{DeviceId, EpochId, RecordHash};
 use zerocloud_crdt::manifest::Chunk;
+use zerocloud_crdt::membership::Role;
+use zerocloud_crdt::ticket::TicketSecret;
 
 use super::*;
 use crate::clock::WallTime;
@@ -179,6 +181,53 @@ fn records_come_back_in_the_order_of_their_arrival() {
         assert_eq!(snapshot.record(hash).unwrap(), Some(bytes));
     }
     assert_eq!(snapshot.record(hash(2)).unwrap(), None);
+}
+
+#[test]
+fn a_ticket_is_bound_to_its_first_joiner_until_it_expires() {
+    let store = in_memory();
+    let (one, other) = (DeviceId([1; 32]), DeviceId([2; 32]));
+    let ticket = |secret, expiry_ms| TicketRow {
+        secret: TicketSecret::new([secret; 16]),
+        role: Role::Editor,
+        expiry_ms,
+        is_own: false,
+        confirm: false,
+        nonce: None,
+        joiner: None,
+    };
+    let at = |milliseconds: i64| WallTime(milliseconds * 1_000_000);
+    let id = ticket(5, 0).secret.id();
+    store.write(|write| [ticket(5, 10), ticket(6, 12)].iter().try_for_each(|row| write.put_ticket(row))).unwrap();
+    let bind = |device, now| store.write(|write| write.bind_ticket(id, device, now)).unwrap();
+    assert!(!bind(one, at(10)), "expired");
+    assert!(bind(one, at(9)) && bind(one, at(9)), "the same device may ask again");
+    assert!(!bind(other, at(9)), "the ticket is used");
+    let tickets = store.snapshot().unwrap().tickets().unwrap();
+    assert_eq!(tickets.len(), 2);
+    assert!(tickets.iter().all(|(key, row)| *key == row.secret.id()));
+    assert_eq!(store.snapshot().unwrap().ticket(id).unwrap().unwrap().joiner, Some(one));
+    store.write(|write| write.remove_expired_tickets(at(11))).unwrap();
+    assert!(store.snapshot().unwrap().ticket(id).unwrap().is_none());
+    assert!(!bind(one, at(9)));
+    let left = ticket(6, 0).secret.id();
+    assert!(store.write(|write| write.remove_ticket(left)).unwrap());
+    assert!(!store.write(|write| write.remove_ticket(left)).unwrap());
+}
+
+#[test]
+fn threat_58_a_ticket_in_the_store_shows_no_secret() {
+    let row = TicketRow {
+        secret: TicketSecret::new([0xab; 16]),
+        role: Role::Owner,
+        expiry_ms: 7,
+        is_own: true,
+        confirm: true,
+        nonce: Some([0xcd; 32]),
+        joiner: None,
+    };
+    let shown = format!("{row:?} {row:#?}");
+    assert!(!shown.contains("171") && !shown.contains("205"), "{shown}");
 }
 
 #[test]
