@@ -43,7 +43,7 @@ const KIND_T2: u8 = 2;
 const KIND_NONCE: u8 = 3;
 
 /// Length of a nonce message: format, kind, nonce.
-const NONCE_LEN: usize = 34;
+pub const NONCE_LEN: usize = 34;
 
 /// Six words that two screens show.
 pub type ComparedWords = [&'static str; words::COMPARED_WORD_COUNT];

@@ -10,6 +10,7 @@ pub mod duration;
 pub mod engine;
 pub mod home;
 pub mod link;
+pub mod pairing;
 pub mod session;
 pub mod space;
 pub mod store;

@@ -23,6 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use zerocloud_crdt::address::{self, AddressError, DirectAddress, RelayUrl};
 use zerocloud_crdt::id::DeviceId;
 use zerocloud_crdt::limits::CLOSE_REASON_LEN_MAX;
 
@@ -96,6 +97,27 @@ pub enum AddressHint {
     Direct(SocketAddr),
     /// A relay on which the device waits: its URL. Ignored by a node that has no relay configured.
     Relay(String),
+}
+
+impl From<&address::AddressHint> for AddressHint {
+    fn from(hint: &address::AddressHint) -> Self {
+        match hint {
+            address::AddressHint::Direct(direct) => Self::Direct(direct.to_socket()),
+            address::AddressHint::Relay(url) => Self::Relay(url.as_str().to_owned()),
+        }
+    }
+}
+
+/// Fails for what must not be told to others: an address that is no single host's, a URL that is no relay's.
+impl TryFrom<AddressHint> for address::AddressHint {
+    type Error = AddressError;
+
+    fn try_from(hint: AddressHint) -> Result<Self, AddressError> {
+        Ok(match hint {
+            AddressHint::Direct(socket) => Self::Direct(DirectAddress::new(socket.ip(), socket.port())?),
+            AddressHint::Relay(url) => Self::Relay(RelayUrl::parse(&url)?),
+        })
+    }
 }
 
 /// Decides who may connect to us: asked on every incoming connection, once the peer's key is proven and before
