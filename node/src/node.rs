@@ -94,11 +94,8 @@ impl Shared {
     fn resolve(&self, target: &Target) -> Result<(Arc<OpenSpace>, Vec<Vec<u8>>), ApiError> {
         let all = self.all();
         let names: Vec<String> = all.iter().map(|space| show(&space.name)).collect();
-        let candidates: Vec<_> = all
-            .iter()
-            .zip(&names)
-            .map(|(space, name)| Candidate { id: space.id, name, dir: &space.dir })
-            .collect();
+        let candidates: Vec<_> =
+            all.iter().zip(&names).map(|(space, name)| Candidate { id: space.id, name, dir: &space.dir }).collect();
         let Resolved { space, path } = target.resolve(&candidates)?;
         let space = all.into_iter().find(|open| open.id == space);
         Ok((space.ok_or_else(|| failed("the space was removed"))?, path))

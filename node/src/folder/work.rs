@@ -233,11 +233,7 @@ impl<P: Pool> Folder<P> {
         }
     }
 
-    fn handle_staged(
-        &mut self,
-        job: JobId,
-        staged: Result<Staged, NotStaged>,
-    ) {
+    fn handle_staged(&mut self, job: JobId, staged: Result<Staged, NotStaged>) {
         if self.restores.contains_key(&job) {
             return self.end_restoring(job, staged);
         }
@@ -297,10 +293,19 @@ impl<P: Pool> Folder<P> {
         let batch = is_more.then_some(self.next_batch);
         let stuck = self.stuck.values().map(|stuck| stuck.until).min();
         let again = self.again.values().min().copied();
-        [at_once, batch, stuck, again, self.debounce.poll_timeout(), self.looks.deadline(), Some(self.next_walk), Some(self.next_prune)]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            at_once,
+            batch,
+            stuck,
+            again,
+            self.debounce.poll_timeout(),
+            self.looks.deadline(),
+            Some(self.next_walk),
+            Some(self.next_prune),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Whether nothing is to be done: no change is waiting to be scanned, and what the view has is on disk or is a

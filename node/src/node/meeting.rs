@@ -104,11 +104,8 @@ pub(super) fn begin(shared: &Arc<Shared>) -> Result<(), ApiError> {
         clock: surroundings.clock.clone(),
         seed,
     };
-    let hosting = Hosting {
-        shared: Arc::downgrade(shared),
-        keys: surroundings.keys.clone(),
-        clock: surroundings.clock.clone(),
-    };
+    let hosting =
+        Hosting { shared: Arc::downgrade(shared), keys: surroundings.keys.clone(), clock: surroundings.clock.clone() };
     let hooks = Arc::new(Hooks { shared: Arc::downgrade(shared), inviter: Inviter::new(hosting) });
     let link: Arc<dyn Link> = meeting.link.clone();
     let peers = Peers::start(link, shared.sessions.clone(), us, hooks, shared.shutdown.clone());
@@ -195,7 +192,9 @@ impl Shared {
         let now = self.surroundings.clock.wall_time();
         let made = pairing::make_ticket(&*meeting.link, &open, wanted, now, &mut rng).await;
         let ticket = made.map_err(|error| match &error {
-            MakeTicketError::NotMember | MakeTicketError::NotOwner => ApiError::new(ErrorKind::Denied, error.to_string()),
+            MakeTicketError::NotMember | MakeTicketError::NotOwner => {
+                ApiError::new(ErrorKind::Denied, error.to_string())
+            }
             _ => failed(error),
         })?;
         let expires_ms = i64::try_from(ticket.expiry_secs).unwrap_or(i64::MAX).saturating_mul(1_000);
@@ -211,7 +210,8 @@ impl Shared {
 
     /// Answers somebody who waits for the user to compare words.
     pub(super) fn confirm_pairing(&self, request: &ConfirmPairing) -> Result<Done, ApiError> {
-        let nobody = || ApiError::new(ErrorKind::NotFound, "no device waits for these words; join again with the ticket");
+        let nobody =
+            || ApiError::new(ErrorKind::NotFound, "no device waits for these words; join again with the ticket");
         let device = DeviceId::from_hex(&request.device).ok_or_else(nobody)?;
         let waiting = self.meeting.as_ref().and_then(|meeting| lock(&meeting.confirmations).remove(&device));
         let waiting = waiting.ok_or_else(nobody)?;

@@ -132,10 +132,8 @@ impl Running {
     ) -> Result<Self, OpenError> {
         let snapshot = store.snapshot()?;
         let records = records_of(&snapshot, id)?;
-        let secrets: BTreeMap<EpochId, EpochSecret> = secrets
-            .epochs(id)
-            .map(|(epoch, secret)| (epoch, EpochSecret::new(id, epoch, secret.clone())))
-            .collect();
+        let secrets: BTreeMap<EpochId, EpochSecret> =
+            secrets.epochs(id).map(|(epoch, secret)| (epoch, EpochSecret::new(id, epoch, secret.clone()))).collect();
         let epoch = records.epoch().map_err(|error| OpenError::Records(error.to_string()))?;
         let current = secrets.get(&epoch).ok_or(OpenError::NoSecret)?;
         let keyring = Arc::new(Keyring::new(current, secrets.values()));

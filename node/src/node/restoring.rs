@@ -112,12 +112,9 @@ impl Shared {
 }
 
 /// The version that is wanted: what stood there at a moment, or the one before what is shown.
-fn choose(
-    versions: Vec<PastVersion>,
-    shown: &BTreeSet<OpId>,
-    at_ms: Option<i64>,
-) -> Result<PastVersion, ApiError> {
-    let nothing = || ApiError::new(ErrorKind::NotFound, "there is no such version").hint("`zerocloud history` lists them");
+fn choose(versions: Vec<PastVersion>, shown: &BTreeSet<OpId>, at_ms: Option<i64>) -> Result<PastVersion, ApiError> {
+    let nothing =
+        || ApiError::new(ErrorKind::NotFound, "there is no such version").hint("`zerocloud history` lists them");
     let mut versions = versions.into_iter();
     match at_ms {
         Some(at_ms) => versions.find(|version| version.time_ms <= at_ms),

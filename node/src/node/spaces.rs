@@ -45,21 +45,27 @@ impl Shared {
                 .hint("give it a name with `--name`")
         })?;
         if self.all().iter().any(|space| space.name == name) {
-            return Err(ApiError::new(ErrorKind::Conflict, format!("there is a space called `{}` already", escaped(&name)))
-                .hint("give this one another name with `--name`"));
+            return Err(ApiError::new(
+                ErrorKind::Conflict,
+                format!("there is a space called `{}` already", escaped(&name)),
+            )
+            .hint("give this one another name with `--name`"));
         }
         let mut rng = system_rng().map_err(failed)?;
         let secret = Secret::draw(&mut rng);
         let genesis = Genesis::make(&self.surroundings.keys, self.recovery_identity()?, &secret, &mut rng);
         let id = genesis.space();
         let hash = zerocloud_crdt::id::RecordHash(id.0);
-        self.store_new(NewSpace {
-            id,
-            name,
-            dir,
-            records: vec![(hash, genesis.bytes().to_vec())],
-            secrets: vec![(id.first_epoch(), secret)],
-        }, None)
+        self.store_new(
+            NewSpace {
+                id,
+                name,
+                dir,
+                records: vec![(hash, genesis.bytes().to_vec())],
+                secrets: vec![(id.first_epoch(), secret)],
+            },
+            None,
+        )
     }
 
     /// What each genesis that is made here says of the recovery key.

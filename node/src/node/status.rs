@@ -176,7 +176,8 @@ impl Shared {
             if self.meeting.as_ref().is_none_or(|meeting| meeting.conn(device).is_none()) {
                 continue;
             }
-            let is_keeper = records.role_at(&records.heads(), device).ok().flatten().is_some_and(|role| !role.can_read());
+            let is_keeper =
+                records.role_at(&records.heads(), device).ok().flatten().is_some_and(|role| !role.can_read());
             let agrees = running.handle.look(move |facts| facts.is_in_sync(device)).await.map_err(failed)?;
             if !agrees && !is_keeper {
                 return Ok(None);

@@ -242,7 +242,8 @@ impl Driver {
     fn begin(&mut self, conn: Conn) {
         let presence =
             Presence { agent: self.us.agent.clone(), name: self.us.name.clone(), addresses: self.address_record() };
-        self.sessions.insert(conn.peer(), Running { conn: conn.clone(), since: self.now(), is_told: false, next: None });
+        self.sessions
+            .insert(conn.peer(), Running { conn: conn.clone(), since: self.now(), is_told: false, next: None });
         let (spaces, news) = (self.spaces.clone(), self.news.clone());
         self.tasks.spawn(async move {
             let (greeted, greeting) = oneshot::channel();

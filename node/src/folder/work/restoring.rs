@@ -32,7 +32,9 @@ impl<P: Pool> Folder<P> {
     pub(super) fn go_on_restoring(&mut self, job: JobId) {
         let Some(restoring) = self.restores.get(&job) else { return };
         let staged = match &restoring.content {
-            Content::Symlink { target } => self.staging.stage_symlink(target.as_slice()).map(Some).map_err(NotBegun::Stage),
+            Content::Symlink { target } => {
+                self.staging.stage_symlink(target.as_slice()).map(Some).map_err(NotBegun::Stage)
+            }
             Content::Directory => Err(NotBegun::Damaged("a directory has no versions".into())),
             Content::File(content) => self.bring_version(job, restoring, content),
         };
@@ -65,8 +67,7 @@ impl<P: Pool> Folder<P> {
             nanos: u32::try_from(now.rem_euclid(1_000_000_000)).unwrap_or(0),
         };
         let permissions = Permissions::New { executable: content.executable };
-        let spec =
-            FileSpec { id: restoring.source, hash: content.hash, len: content.manifest.len, mtime, permissions };
+        let spec = FileSpec { id: restoring.source, hash: content.hash, len: content.manifest.len, mtime, permissions };
         let version = Version { source: restoring.source, op: restoring.op, content, spec };
         self.bring(job, &version, &snapshot, &mut reader)
     }
@@ -107,7 +108,9 @@ impl<P: Pool> Folder<P> {
         let temp = At { directory: &*control.tmp, name: staged.temp.as_bytes() };
         let place = At { directory: &*directory, name: name.as_bytes() };
         match self.volume.rename_noreplace(temp, place) {
-            Err(error) if error.kind() == VolumeErrorKind::Exists => self.put_in_place_of(restoring, staged, &*directory),
+            Err(error) if error.kind() == VolumeErrorKind::Exists => {
+                self.put_in_place_of(restoring, staged, &*directory)
+            }
             renamed => Ok(renamed?),
         }
     }
@@ -143,7 +146,9 @@ impl<P: Pool> Folder<P> {
         inode: u64,
     ) -> Result<Option<(RowKey, zerocloud_crdt::base::BaseRow)>, FolderError> {
         for (_, key) in self.ledger.of_source(source)? {
-            if let Some(row) = self.ledger.row(&key)?.filter(|row| row.print.inode == inode && row.kind != Kind::Directory) {
+            if let Some(row) =
+                self.ledger.row(&key)?.filter(|row| row.print.inode == inode && row.kind != Kind::Directory)
+            {
                 return Ok(Some((key, row)));
             }
         }

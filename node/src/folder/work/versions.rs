@@ -59,7 +59,8 @@ impl<P: Pool> Folder<P> {
     /// Something wrote to a version since it was displaced: that is an edit of what stood there.
     fn publish_version(&mut self, row: VersionRow) -> Result<(), FolderError> {
         if let Some((key, old)) = row.origin.clone() {
-            let displaced = Displaced { stored: row.stored.clone(), key, kind: Some(old.kind), row: old, print: row.print };
+            let displaced =
+                Displaced { stored: row.stored.clone(), key, kind: Some(old.kind), row: old, print: row.print };
             self.publish(&displaced)?;
         }
         // As it is now; the next look compares with this.
