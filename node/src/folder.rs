@@ -18,6 +18,7 @@ use zerocloud_crdt::register::Content;
 
 use self::work::{Folder, FolderError, FolderParts};
 use crate::api::path::BytePath;
+use crate::api::types::Decision;
 use crate::clock::Moment;
 use crate::engine::fetch::JobId;
 use crate::tree::Threads;
@@ -96,6 +97,8 @@ pub enum Message {
     Pause(bool),
     /// A member's connection came: what nobody had is asked for again.
     Connected,
+    /// What the user wants of what is held; told when it is written.
+    Held(Decision, oneshot::Sender<Result<(), String>>),
     /// Bring an older version back.
     Restore(Box<Restoring>),
     /// End; told when all is stored.

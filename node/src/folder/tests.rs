@@ -67,6 +67,7 @@ impl Device {
             keyring,
             clock: Arc::new(SystemClock::new()),
             retention: Retention::default(),
+            guard: crate::config::Guard::Strict,
             nonce: n as u64,
         };
         let folder = FolderHandle::start(parts, mailbox, false).unwrap();

@@ -5,6 +5,7 @@
 //! time from the clock that it was given.
 
 mod acting;
+mod guarding;
 mod jobs;
 mod opening;
 mod restoring;
@@ -23,6 +24,7 @@ use zerocloud_crdt::id::{ContentHash, FileId, SpaceId};
 use zerocloud_crdt::log::{Frontier, LogRead};
 use zerocloud_crdt::plan::Waiting;
 
+use self::guarding::Guard;
 use self::jobs::Jobs;
 use super::{FolderState, Message, NotStaged, Phase, Restoring};
 use crate::api::path::BytePath;
@@ -48,6 +50,9 @@ const WALK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 const BLIND_WALK_INTERVAL: Duration = Duration::from_secs(60);
 /// How soon a file that could not be read as a whole is looked at again.
 const LOOK_AGAIN_DELAY: Duration = Duration::from_secs(1);
+
+/// How soon what nobody had is asked for again: a file that changed is scanned by then, or another device has it.
+const WANT_AGAIN_DELAY: Duration = Duration::from_secs(5);
 
 /// The space's log, as its folder needs it.
 pub trait Publish: Send + Sync {
@@ -88,6 +93,8 @@ pub struct FolderParts {
     pub clock: Arc<dyn Clock>,
     /// How long versions are kept.
     pub retention: Retention,
+    /// When a large change waits for the user.
+    pub guard: crate::config::Guard,
     /// 64 random bits for names in `tmp`, drawn for this process.
     pub nonce: u64,
 }
@@ -170,10 +177,13 @@ pub struct Folder<P> {
     waiters: BTreeMap<FileId, BTreeSet<FileId>>,
     /// By id.
     stuck: BTreeMap<FileId, Stuck>,
+    guard: Guard,
     /// Actions that were done since everything that waits was last planned.
     done_count: u64,
     next_batch: Moment,
     jobs: Jobs,
+    /// When what nobody had is asked for again.
+    next_want: Option<Moment>,
     /// Versions that are being brought back.
     restores: BTreeMap<JobId, Restoring>,
     written: (u64, u64),
@@ -227,6 +237,7 @@ impl<P: Pool> Folder<P> {
                 self.rescans.push(done);
             }
             Message::Connected => self.jobs.want_starved(),
+            Message::Held(decision, done) => self.decide_held(decision, done),
             Message::Restore(restoring) => self.restore(*restoring),
             Message::Pause(is_paused) => self.pause(is_paused),
             Message::Stop(done) => drop(done.send(())),
@@ -249,7 +260,10 @@ impl<P: Pool> Folder<P> {
                 self.ready.insert(entry.source);
                 self.jobs.put_staged(entry, staged);
             }
-            Err(NotStaged::Missing) => self.jobs.starve(entry),
+            Err(NotStaged::Missing) => {
+                self.jobs.starve(entry);
+                self.next_want = self.next_want.or(Some(self.now() + WANT_AGAIN_DELAY));
+            }
             Err(NotStaged::Failed(error)) => self.not_staged(&entry, &error),
         }
     }
@@ -279,6 +293,10 @@ impl<P: Pool> Folder<P> {
         self.scan_what_is_due(now)?;
         self.unstick_due(now);
         self.act(now)?;
+        if self.next_want.is_some_and(|at| at <= now) {
+            self.next_want = None;
+            self.jobs.want_starved();
+        }
         self.want_more()?;
         self.settle()
     }
@@ -326,7 +344,7 @@ impl<P: Pool> Folder<P> {
             let settled = std::mem::take(&mut self.settled);
             self.parts.store.write(|write| write.remove_pending(settled))?;
         }
-        if self.is_idle() && !self.is_materialised {
+        if self.is_idle() && !self.is_materialised && self.guard.held.is_empty() {
             let snapshot = self.parts.store.snapshot()?;
             // What the replica has marked and not yet told, or what nobody told.
             let known: BTreeSet<FileId> =
@@ -347,6 +365,8 @@ impl<P: Pool> Folder<P> {
             Phase::Paused
         } else if !self.dirty.is_empty() || self.debounce.poll_timeout().is_some() {
             Phase::Scanning
+        } else if self.is_idle() && !self.guard.held.is_empty() {
+            Phase::Held
         } else if self.is_idle() && self.is_materialised {
             Phase::Idle
         } else {

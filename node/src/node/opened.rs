@@ -173,6 +173,7 @@ impl Running {
                 Versions::None => Retention::None,
                 Versions::KeepDays(days) => Retention::KeepDays(u32::from(days)),
             },
+            guard: surroundings.config.guard,
             nonce: u64::from_le_bytes(nonce),
         };
         let folder = FolderHandle::start(parts, mailbox, is_paused)?;

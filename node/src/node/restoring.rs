@@ -77,10 +77,19 @@ impl Shared {
         Ok(Restored { path: at, time_ms, files: 1 })
     }
 
+    /// Lists what is held; with a decision, what was held until then.
     pub(super) async fn held(&self, request: &Held) -> Result<HeldList, ApiError> {
+        if request.decision.is_some() && request.space.is_none() {
+            return Err(ApiError::new(ErrorKind::Invalid, "a decision needs a space"));
+        }
         let mut held = Vec::new();
         for space in self.some(request.space.as_ref())? {
             held.extend(answers::held::held(&space.store.snapshot()?, &show(&space.name))?);
+            if let Some(decision) = request.decision {
+                let (done, answer) = oneshot::channel();
+                space.running()?.folder.tell(Message::Held(decision, done));
+                answer.await.map_err(failed)?.map_err(failed)?;
+            }
         }
         Ok(HeldList { held })
     }

@@ -39,6 +39,7 @@ const BATCH_PAUSE_MAX: Duration = Duration::from_secs(1);
 struct Now<'a> {
     jobs: &'a Jobs,
     stuck: &'a BTreeMap<FileId, Stuck>,
+    held: &'a BTreeMap<FileId, FileId>,
 }
 
 impl Situation for Now<'_> {
@@ -47,7 +48,7 @@ impl Situation for Now<'_> {
     }
 
     fn is_held(&self, id: FileId) -> bool {
-        self.stuck.contains_key(&id)
+        self.stuck.contains_key(&id) || self.held.contains_key(&id)
     }
 }
 
@@ -71,7 +72,7 @@ impl<P: Pool> Folder<P> {
             }
             let snapshot = self.parts.store.snapshot()?;
             let sources: BTreeSet<FileId> = self.ready.iter().take(PLAN_COUNT).copied().collect();
-            let situation = Now { jobs: &self.jobs, stuck: &self.stuck };
+            let situation = Now { jobs: &self.jobs, stuck: &self.stuck, held: &self.guard.held };
             let Plan { mut actions, wanted, waiting, settled } =
                 plan(&snapshot, &snapshot, sources.iter().copied(), &situation, BATCH_COUNT_MAX)?;
             actions.retain(|action| {
@@ -79,6 +80,7 @@ impl<P: Pool> Folder<P> {
                 len <= BATCH_LEN_MAX || action_len(action) == len
             });
             self.take_plan(&snapshot, &sources, &actions, wanted, waiting, settled);
+            let actions = self.guard(actions)?;
             if !actions.is_empty() {
                 return self.run(actions);
             }
@@ -153,7 +155,7 @@ impl<P: Pool> Folder<P> {
         }
         let waiting: BTreeMap<FileId, Waiting> = self.waiting.values().flatten().cloned().collect();
         let mut aside = unstick(self.ledger.snapshot(), &waiting)?;
-        aside.retain(|action| !self.stuck.contains_key(&action.id()));
+        aside.retain(|action| !self.stuck.contains_key(&action.id()) && !self.guard.held.contains_key(&action.id()));
         Ok(aside)
     }
 

@@ -7,6 +7,7 @@ use zerocloud_crdt::scan::{Parent, Sighting};
 
 use super::{Folder, FolderError, FolderParts, Message, pending_of};
 use crate::engine::found::Found;
+use crate::folder::work::guarding::Guard;
 use crate::folder::work::jobs::Jobs;
 use crate::store::{StoreError, StoreLedger, values};
 use crate::tree::marker::{Marker, MarkerError};
@@ -56,9 +57,11 @@ impl<P: Pool> Folder<P> {
             waiting: BTreeMap::new(),
             waiters: BTreeMap::new(),
             stuck: BTreeMap::new(),
+            guard: Guard::new(parts.guard, parts.retention, &parts.store.snapshot()?)?,
             done_count: 0,
             next_batch: now,
             jobs: Jobs::default(),
+            next_want: None,
             restores: BTreeMap::new(),
             written: (0, 0),
             is_materialised: false,
