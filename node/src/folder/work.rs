@@ -5,6 +5,7 @@
 //! time from the clock that it was given.
 
 mod acting;
+mod adopting;
 mod guarding;
 mod jobs;
 mod opening;
@@ -20,7 +21,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use zerocloud_crdt::base::BaseRead;
-use zerocloud_crdt::id::{ContentHash, FileId, SpaceId};
+use zerocloud_crdt::id::{ContentHash, EpochId, FileId, SpaceId};
+use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::{Frontier, LogRead};
 use zerocloud_crdt::plan::Waiting;
 
@@ -89,6 +91,8 @@ pub struct FolderParts {
     pub supply: Arc<dyn Supply>,
     /// The keys that contents are named with.
     pub keyring: Arc<Keyring>,
+    /// The secrets of the epochs, by which the history is read.
+    pub secrets: Arc<BTreeMap<EpochId, EpochSecret>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// How long versions are kept.
@@ -287,6 +291,9 @@ impl<P: Pool> Folder<P> {
             self.rescans.clear();
             return Ok(());
         }
+        if self.awaits_index()? {
+            return Ok(());
+        }
         let now = self.now();
         self.look_again(now)?;
         self.prune_versions(now)?;
@@ -378,7 +385,7 @@ impl<P: Pool> Folder<P> {
             phase,
             waiting_files: self.jobs.count() as u64,
             problems: Arc::new(problems.chain(stuck).collect()),
-            warnings: self.warnings.iter().cloned().collect(),
+            warnings: self.warnings.iter().chain(&self.guard.warning).cloned().collect(),
             scan_count: self.scan_count,
             written: self.written,
         }

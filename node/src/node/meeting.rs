@@ -26,7 +26,7 @@ use crate::link::{AddressHint, Admission, BoxFuture, Conn, Link, Protocol};
 use crate::pairing::{self, Admitted, Compared, Host, Inviter, JoinError, MakeTicketError, Wanted};
 use crate::peers::{PeerHooks, Peers, Us, open_link};
 use crate::session::Greeting;
-use crate::store::StoreError;
+use crate::store::{PeerRow, StoreError};
 
 /// What this program calls itself to others.
 const AGENT: &str = concat!("zerocloud/", env!("CARGO_PKG_VERSION"));
@@ -253,12 +253,9 @@ impl Shared {
         let records: Vec<(RecordHash, Vec<u8>)> = hashes.zip(bytes.iter().map(|bytes| bytes.to_vec())).collect();
         let secrets = joined.secrets.iter().map(|secret| (secret.epoch, secret.secret().clone())).collect();
         let new = NewSpace { id: ticket.space, name: self.free_name(&ticket), dir, records, secrets };
-        let (shared, inviter, hints) = (self.clone(), ticket.inviter, ticket.hints.clone());
-        let described = on_disk(move || {
-            let described = shared.store_new(new, Some((inviter, hints)))?;
-            Ok(described)
-        })
-        .await?;
+        let (shared, inviter) = (self.clone(), ticket.inviter);
+        let row = PeerRow { hints: ticket.hints.clone(), frontier: joined.frontier.clone(), ..PeerRow::default() };
+        let described = on_disk(move || shared.store_new(new, Some((inviter, row)))).await?;
         if let Some(peers) = meeting.peers.get() {
             peers.wake(ticket.inviter);
         }

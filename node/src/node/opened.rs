@@ -137,6 +137,7 @@ impl Running {
         let epoch = records.epoch().map_err(|error| OpenError::Records(error.to_string()))?;
         let current = secrets.get(&epoch).ok_or(OpenError::NoSecret)?;
         let keyring = Arc::new(Keyring::new(current, secrets.values()));
+        let history = Arc::new(secrets.clone());
         let identity = identity(&store, surroundings, secrets)?;
         let is_paused = snapshot.value(values::PAUSED)?.unwrap_or(false);
         drop(snapshot);
@@ -168,6 +169,7 @@ impl Running {
             log: Arc::new(handle.clone()),
             supply: Arc::new(fetcher.clone()),
             keyring,
+            secrets: history,
             clock: surroundings.clock.clone(),
             retention: match surroundings.config.versions {
                 Versions::None => Retention::None,

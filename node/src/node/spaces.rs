@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use zerocloud_crdt::address::AddressHint;
 use zerocloud_crdt::id::{DeviceId, EpochId, SpaceId};
 use zerocloud_crdt::keys::{DeviceKeys, Secret};
 use zerocloud_crdt::membership::{Genesis, Identity};
@@ -130,7 +129,7 @@ impl Shared {
     pub(super) fn store_new(
         self: &Arc<Self>,
         new: NewSpace,
-        inviter: Option<(DeviceId, Vec<AddressHint>)>,
+        inviter: Option<(DeviceId, PeerRow)>,
     ) -> Result<Space, ApiError> {
         let home = &self.surroundings.home;
         {
@@ -144,13 +143,17 @@ impl Shared {
         }
         home.make_space_stores().map_err(failed)?;
         let store = SpaceStore::open(&home.store_path(new.id), new.id)?;
+        let has_files = std::fs::read_dir(&new.dir).map_err(failed)?.next().is_some();
         let dir = BytePath::from(new.dir.as_path()).as_bytes().to_vec();
         store.write::<_, StoreError>(|write| {
             for (hash, bytes) in &new.records {
                 write.put_record(*hash, bytes)?;
             }
-            if let Some((device, hints)) = inviter {
-                write.put_peer(device, &PeerRow { hints, ..PeerRow::default() })?;
+            if let Some((device, row)) = inviter {
+                write.put_peer(device, &row)?;
+                if has_files {
+                    write.set(values::AWAITS_INDEX, &Some(device))?;
+                }
             }
             write.set(values::NAME, &new.name)?;
             write.set(values::FOLDER, &dir)

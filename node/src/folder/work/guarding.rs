@@ -46,6 +46,8 @@ pub(super) struct Guard {
     window: VecDeque<(Moment, u64, u64)>,
     /// What is held: ids, and the items in whose registers their content stands.
     pub(super) held: BTreeMap<FileId, FileId>,
+    /// What the user is told while much is in the window.
+    pub(super) warning: Option<String>,
     /// What the user let go.
     accepted: BTreeSet<FileId>,
 }
@@ -58,7 +60,7 @@ impl Guard {
             held.insert(id, snapshot.loser_of(id)?.unwrap_or(id));
         }
         let is_kept = retention != Retention::None;
-        Ok(Self { mode, is_kept, window: VecDeque::new(), held, accepted: BTreeSet::new() })
+        Ok(Self { mode, is_kept, window: VecDeque::new(), held, warning: None, accepted: BTreeSet::new() })
     }
 
     /// Whether an action makes something leave or change that counts.
@@ -86,6 +88,9 @@ impl<P: Pool> Folder<P> {
         while self.guard.window.front().is_some_and(|(at, ..)| now.since(*at) > WINDOW) {
             self.guard.window.pop_front();
         }
+        if self.guard.window.is_empty() {
+            self.guard.warning = None;
+        }
         let all = actions.iter().filter(|action| is_change(action)).count() as u64;
         if all == 0 {
             return Ok(actions);
@@ -97,7 +102,7 @@ impl<P: Pool> Folder<P> {
         let total = counts.files + counts.symlinks + counts.directories + all_before;
         let is_much = |sum: u64| sum > COUNT_MIN && sum > total / SHARE;
         if is_much(all_before + all) {
-            self.warnings.insert(format!(
+            self.guard.warning = Some(format!(
                 "{} of {total} paths of this folder left or changed within ten minutes by changes from other devices; \
                  `zerocloud history PATH` and `zerocloud restore PATH` bring versions back",
                 all_before + all
