@@ -152,6 +152,8 @@ impl<P: Pool> Folder<P> {
             return Ok(Vec::new());
         }
         let waiting: BTreeMap<FileId, Waiting> = self.waiting.values().flatten().cloned().collect();
+        // What scans wrote to base, they wrote through the log.
+        self.ledger.refresh()?;
         let mut aside = unstick(self.ledger.snapshot(), &waiting)?;
         aside.retain(|action| !self.stuck.contains_key(&action.id()));
         Ok(aside)
