@@ -3,7 +3,7 @@
 //! It knows what users did and what stands on each disk, and nothing of the log.
 #![allow(clippy::panic, reason = "a simulation ends where a promise is broken")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zerocloud_crdt::id::ContentHash;
 
@@ -13,13 +13,24 @@ use super::volume::{Tree, TreeEntry};
 pub type Hashes = BTreeSet<ContentHash>;
 
 /// The contents of all files of a tree, but for empty ones and those that a power loss left as zeros.
-pub fn hashes(tree: &Tree) -> Hashes {
-    tree.values()
-        .filter_map(|entry| match entry {
-            TreeEntry::File { content, .. } if content.iter().any(|byte| *byte != 0) => Some(ContentHash::of(content)),
-            _ => None,
-        })
-        .collect()
+fn contents(tree: &Tree) -> impl Iterator<Item = ContentHash> {
+    tree.values().filter_map(|entry| match entry {
+        TreeEntry::File { content, .. } if content.iter().any(|byte| *byte != 0) => Some(ContentHash::of(content)),
+        _ => None,
+    })
+}
+
+fn hashes(tree: &Tree) -> Hashes {
+    contents(tree).collect()
+}
+
+/// How many files have each content.
+fn counts(tree: &Tree) -> BTreeMap<ContentHash, usize> {
+    let mut counts = BTreeMap::new();
+    for content in contents(tree) {
+        *counts.entry(content).or_default() += 1;
+    }
+    counts
 }
 
 /// What is known of contents. See the module.
@@ -43,13 +54,15 @@ impl Oracle {
 
     /// A user acted: the tree before and after.
     pub fn note_act(&mut self, device: usize, before: &Tree, after: &Tree) {
+        // One of two copies went; elsewhere another user may take the other at the same time.
+        let (counts, left) = (counts(before), counts(after));
+        self.gone.extend(counts.iter().filter(|(hash, count)| left.get(*hash) < Some(*count)).map(|(hash, _)| *hash));
         let (before, after) = (hashes(before), hashes(after));
         for content in after.difference(&before) {
             self.written.insert(*content);
             self.own[device].insert(*content);
             self.dead.remove(content);
         }
-        self.gone.extend(before.difference(&after));
     }
 
     /// A power loss: all files of the disk before and after. Only what the user of this device wrote may be lost by it;
