@@ -133,6 +133,15 @@ impl<P: Pool> Folder<P> {
             }
             self.waiting.entry(waits.source).or_default().push((id, waits));
         }
+        if actions.is_empty() {
+            // Everything was looked at. Who is not told has no file but those that are another item's by now, under which
+            // they are told: it is looked at again when something was done.
+            for source in sources.difference(&told) {
+                self.ready.remove(source);
+                let waits = Waiting { source: *source, at: None, wait: Wait::NotEmpty };
+                self.waiting.insert(*source, vec![(*source, waits)]);
+            }
+        }
         for source in told.difference(&acted) {
             self.ready.remove(source);
         }
