@@ -43,6 +43,10 @@ use crate::watch::debounce::{Debounce, Depth};
 const WALK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// The same where nothing watches.
 const BLIND_WALK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long after nobody who is connected had a file they are asked again: a member may have it by then.
+const STARVED_DELAY: Duration = Duration::from_secs(5);
+/// The most, when nobody has it time after time.
+const STARVED_DELAY_MAX: Duration = Duration::from_secs(5 * 60);
 /// How soon a file that could not be read as a whole is looked at again.
 const LOOK_AGAIN_DELAY: Duration = Duration::from_secs(1);
 
@@ -170,6 +174,10 @@ pub struct Folder<P> {
     done_count: u64,
     next_batch: Moment,
     jobs: Jobs,
+    /// When what nobody had is asked for again, if something is.
+    next_asking: Option<Moment>,
+    /// How long that was put off the last time.
+    starved_delay: Duration,
     written: (u64, u64),
     is_materialised: bool,
 
@@ -220,7 +228,10 @@ impl<P: Pool> Folder<P> {
                 self.stuck.values_mut().for_each(|stuck| stuck.until = now);
                 self.rescans.push(done);
             }
-            Message::Connected => self.jobs.want_starved(),
+            Message::Connected => {
+                self.starved_delay = Duration::ZERO;
+                self.want_starved();
+            }
             Message::Pause(is_paused) => self.pause(is_paused),
             Message::Stop(done) => drop(done.send(())),
         }
@@ -243,9 +254,20 @@ impl<P: Pool> Folder<P> {
                 self.ready.insert(entry.source);
                 self.jobs.put_staged(entry, staged);
             }
-            Err(NotStaged::Missing) => self.jobs.starve(entry),
+            Err(NotStaged::Missing) => {
+                self.jobs.starve(entry);
+                if self.next_asking.is_none() {
+                    self.starved_delay = (self.starved_delay * 2).clamp(STARVED_DELAY, STARVED_DELAY_MAX);
+                    self.next_asking = Some(self.now() + self.starved_delay);
+                }
+            }
             Err(NotStaged::Failed(error)) => self.not_staged(&entry, &error),
         }
+    }
+
+    fn want_starved(&mut self) {
+        self.next_asking = None;
+        self.jobs.want_starved();
     }
 
     /// A peer asked for what this file should have and does not: it changed and no scan has seen it.
@@ -271,6 +293,9 @@ impl<P: Pool> Folder<P> {
         self.look_again(now)?;
         self.scan_what_is_due(now)?;
         self.unstick_due(now);
+        if self.next_asking.is_some_and(|at| at <= now) {
+            self.want_starved();
+        }
         self.act(now)?;
         self.want_more()?;
         self.settle()
@@ -286,7 +311,8 @@ impl<P: Pool> Folder<P> {
         let batch = is_more.then_some(self.next_batch);
         let stuck = self.stuck.values().map(|stuck| stuck.until).min();
         let again = self.again.values().min().copied();
-        [at_once, batch, stuck, again, self.debounce.poll_timeout(), self.looks.deadline(), Some(self.next_walk)]
+        let (debounced, look) = (self.debounce.poll_timeout(), self.looks.deadline());
+        [at_once, batch, stuck, again, self.next_asking, debounced, look, Some(self.next_walk)]
             .into_iter()
             .flatten()
             .min()

@@ -58,6 +58,8 @@ impl<P: Pool> Folder<P> {
             done_count: 0,
             next_batch: now,
             jobs: Jobs::default(),
+            next_asking: None,
+            starved_delay: std::time::Duration::ZERO,
             written: (0, 0),
             is_materialised: false,
             is_paused: false,
