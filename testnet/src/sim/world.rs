@@ -22,7 +22,7 @@ use super::user::{act, below};
 use super::volume::{Crash, Tree, TreeEntry};
 
 /// Rounds in which everything must have become one.
-const ROUND_COUNT_MAX: usize = 4_000;
+const ROUND_COUNT_MAX: usize = 1_500;
 /// The longest step of time while the world settles.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
