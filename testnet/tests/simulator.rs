@@ -64,3 +64,14 @@ fn one_user_at_a_time_sees_nothing_but_his_own_acts() {
         1
     });
 }
+
+/// Whatever breaks, as the seed says: at least one thing does.
+fn storm(seed: u64) -> Weather {
+    let has = |bit: u64| (seed + 1) >> bit & 1 == 1;
+    Weather { kills: has(0) || !has(1), power_losses: has(1), full_disks: has(2), lost_disks: has(3), line: has(4) }
+}
+
+#[test]
+fn nothing_is_lost_wherever_processes_stop_and_disks_fail() {
+    run("nothing_is_lost", 40, |seed, trace| history(seed, storm(seed), trace).crash_count());
+}
