@@ -248,7 +248,8 @@ pub fn unstick<B: BaseRead>(base: &B, waiting: &BTreeMap<FileId, Waiting>) -> Re
         if *wait == Wait::Held || from.parent == PARKED {
             continue;
         }
-        if let Some(old) = base.row(from)? {
+        // A scan may have seen since that something else stands there.
+        if let Some(old) = base.row(from)?.filter(|row| row.id == id) {
             actions.push(Action::Park { from: from.clone(), old });
         }
     }

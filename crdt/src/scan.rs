@@ -16,6 +16,7 @@ use crate::register::{Content, FileContent, FileTime, Kind, Meta, Op, Place, Wri
 use crate::view::file_id;
 
 mod batches;
+mod fold;
 pub mod identity;
 mod still;
 mod walk;
@@ -389,7 +390,17 @@ impl<I: IndexRead, B: BaseRead<Error = I::Error>> Scan<'_, I, B> {
         }
     }
 
-    fn finish(self, ids: Vec<FileId>) -> Result<ScanOutcome, I::Error> {
+    fn finish(mut self, ids: Vec<FileId>) -> Result<ScanOutcome, I::Error> {
+        let written: BTreeSet<OpId> = self.ops.iter().map(|op| op.id).collect();
+        let renamed = fold::fold(&mut self.ops);
+        let rename = |ops: &mut BTreeSet<OpId>| {
+            let all = std::mem::take(ops).into_iter();
+            ops.extend(all.filter_map(|op| if written.contains(&op) { renamed.get(&op).copied() } else { Some(op) }));
+        };
+        for row in self.rows.values_mut().chain(&mut self.created).map(|(_, row)| row) {
+            rename(&mut row.content_ops);
+            rename(&mut row.meta_ops);
+        }
         let mut unsettled = BTreeSet::new();
         for key in self.gone {
             if let Some(row) = self.base.row(key)? {

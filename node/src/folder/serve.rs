@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -19,21 +19,26 @@ use zerocloud_crdt::seal::{ChunkKeys, Compression, Sealer, Suite};
 use zerocloud_crdt::wire::{Ask, What, Whereabouts};
 
 use super::Message;
+use crate::clock::{Clock, Moment, SystemClock};
 use crate::session::chunks::ChunkSource;
 use crate::store::{Snapshot, SpaceStore, StoreError};
 use crate::tree::Keyring;
 use crate::tree::serve::{Answer, ChunkReader, Source};
-use crate::volume::LinuxVolume;
+use crate::volume::{LinuxVolume, Volume, VolumeError};
 
 /// How long a reader keeps directories open: long enough for a run of requests, too short to be in anybody's way.
 const READER_AGE_MAX: Duration = Duration::from_secs(2);
 /// Readers that wait for the next request.
 const READER_COUNT_MAX: usize = 8;
 
+/// Opens the folder anew: a handle from before a disk was unmounted would not see the one that came after it.
+pub type OpenVolume = Box<dyn Fn() -> Result<Arc<dyn Volume>, VolumeError> + Send + Sync>;
+
 /// The chunks of one space's folder.
 pub struct FolderChunks {
     store: Arc<SpaceStore>,
-    path: PathBuf,
+    open: OpenVolume,
+    clock: Arc<dyn Clock>,
     keyring: Arc<Keyring>,
     suite: Suite,
     folder: mpsc::Sender<Message>,
@@ -42,7 +47,7 @@ pub struct FolderChunks {
 
 /// What serves one request after the other.
 struct Server {
-    made: Instant,
+    made: Moment,
     reader: ChunkReader,
     sealer: Sealer,
     rng: ChaCha20Rng,
@@ -63,22 +68,36 @@ impl FolderChunks {
         suite: Suite,
         folder: mpsc::Sender<Message>,
     ) -> Self {
-        Self { store, path, keyring, suite, folder, idle: Mutex::default() }
+        let open = move || Ok(Arc::new(LinuxVolume::open(&path)?) as Arc<dyn Volume>);
+        Self::over(store, Box::new(open), Arc::new(SystemClock::new()), keyring, suite, folder)
+    }
+
+    /// As [`new`](Self::new), over a volume and a clock of any kind.
+    pub fn over(
+        store: Arc<SpaceStore>,
+        open: OpenVolume,
+        clock: Arc<dyn Clock>,
+        keyring: Arc<Keyring>,
+        suite: Suite,
+        folder: mpsc::Sender<Message>,
+    ) -> Self {
+        Self { store, open, clock, keyring, suite, folder, idle: Mutex::default() }
     }
 
     fn server(&self) -> Option<Server> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|server| server.made.elapsed() < READER_AGE_MAX);
+        let now = self.clock.now();
+        idle.retain(|server| now.since(server.made) < READER_AGE_MAX);
         if let Some(server) = idle.pop() {
             return Some(server);
         }
         drop(idle);
-        let volume = LinuxVolume::open(&self.path).ok()?;
-        let reader = ChunkReader::new(&volume).ok()?;
+        let volume = (self.open)().ok()?;
+        let reader = ChunkReader::new(&*volume).ok()?;
         let mut seed = zeroize::Zeroizing::new([0; 32]);
         getrandom::fill(&mut *seed).ok()?;
         let sealer = Sealer::new(self.suite, Compression::ON);
-        Some(Server { made: Instant::now(), reader, sealer, rng: ChaCha20Rng::from_seed(*seed) })
+        Some(Server { made: now, reader, sealer, rng: ChaCha20Rng::from_seed(*seed) })
     }
 
     fn find(&self, server: &mut Server, ask: &Ask) -> Result<Option<Vec<u8>>, StoreError> {

@@ -50,11 +50,12 @@ use crate::watch::debounce::{Debounce, Depth};
 const WALK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// The same where nothing watches.
 const BLIND_WALK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long after nobody who is connected had a file they are asked again: a member may have it by then.
+const STARVED_DELAY: Duration = Duration::from_secs(5);
+/// The most, when nobody has it time after time.
+const STARVED_DELAY_MAX: Duration = Duration::from_secs(5 * 60);
 /// How soon a file that could not be read as a whole is looked at again.
 const LOOK_AGAIN_DELAY: Duration = Duration::from_secs(1);
-
-/// How soon what nobody had is asked for again: a file that changed is scanned by then, or another device has it.
-const WANT_AGAIN_DELAY: Duration = Duration::from_secs(5);
 
 /// The space's log, as its folder needs it.
 pub trait Publish: Send + Sync {
@@ -186,8 +187,10 @@ pub struct Folder<P> {
     done_count: u64,
     next_batch: Moment,
     jobs: Jobs,
-    /// When what nobody had is asked for again.
-    next_want: Option<Moment>,
+    /// When what nobody had is asked for again, if something is.
+    next_asking: Option<Moment>,
+    /// How long that was put off the last time.
+    starved_delay: Duration,
     /// Versions that are being brought back.
     restores: BTreeMap<JobId, Restoring>,
     written: (u64, u64),
@@ -240,7 +243,10 @@ impl<P: Pool> Folder<P> {
                 self.stuck.values_mut().for_each(|stuck| stuck.until = now);
                 self.rescans.push(done);
             }
-            Message::Connected => self.jobs.want_starved(),
+            Message::Connected => {
+                self.starved_delay = Duration::ZERO;
+                self.want_starved();
+            }
             Message::Held(decision, done) => self.decide_held(decision, done),
             Message::Restore(restoring) => self.restore(*restoring),
             Message::Pause(is_paused) => self.pause(is_paused),
@@ -266,10 +272,18 @@ impl<P: Pool> Folder<P> {
             }
             Err(NotStaged::Missing) => {
                 self.jobs.starve(entry);
-                self.next_want = self.next_want.or(Some(self.now() + WANT_AGAIN_DELAY));
+                if self.next_asking.is_none() {
+                    self.starved_delay = (self.starved_delay * 2).clamp(STARVED_DELAY, STARVED_DELAY_MAX);
+                    self.next_asking = Some(self.now() + self.starved_delay);
+                }
             }
             Err(NotStaged::Failed(error)) => self.not_staged(&entry, &error),
         }
+    }
+
+    fn want_starved(&mut self) {
+        self.next_asking = None;
+        self.jobs.want_starved();
     }
 
     /// A peer asked for what this file should have and does not: it changed and no scan has seen it.
@@ -299,11 +313,10 @@ impl<P: Pool> Folder<P> {
         self.prune_versions(now)?;
         self.scan_what_is_due(now)?;
         self.unstick_due(now);
-        self.act(now)?;
-        if self.next_want.is_some_and(|at| at <= now) {
-            self.next_want = None;
-            self.jobs.want_starved();
+        if self.next_asking.is_some_and(|at| at <= now) {
+            self.want_starved();
         }
+        self.act(now)?;
         self.want_more()?;
         self.settle()
     }
@@ -318,19 +331,11 @@ impl<P: Pool> Folder<P> {
         let batch = is_more.then_some(self.next_batch);
         let stuck = self.stuck.values().map(|stuck| stuck.until).min();
         let again = self.again.values().min().copied();
-        [
-            at_once,
-            batch,
-            stuck,
-            again,
-            self.debounce.poll_timeout(),
-            self.looks.deadline(),
-            Some(self.next_walk),
-            Some(self.next_prune),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let (debounced, look) = (self.debounce.poll_timeout(), self.looks.deadline());
+        [at_once, batch, stuck, again, self.next_asking, debounced, look, Some(self.next_walk), Some(self.next_prune)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether nothing is to be done: no change is waiting to be scanned, and what the view has is on disk or is a
@@ -357,8 +362,13 @@ impl<P: Pool> Folder<P> {
             let known: BTreeSet<FileId> =
                 self.stuck.values().map(|stuck| stuck.source).chain(self.waiting.keys().copied()).collect();
             let pending = pending_of(&snapshot)?;
+            if !pending.is_empty() {
+                eprintln!("DBG pending {pending:?} stuck {:?} waiting {:?}", self.stuck, self.waiting);
+            }
             self.ready.extend(pending.difference(&known));
             if self.ready.is_empty() {
+                // Whatever was begun and is not complete, nobody wants any more.
+                self.staging.discard_partial()?;
                 self.is_materialised = true;
                 self.parts.log.set_materialised(Some(LogRead::frontier(&snapshot)?));
             }

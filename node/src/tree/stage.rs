@@ -167,6 +167,20 @@ impl Staging {
         Ok(partial)
     }
 
+    /// Removes what is left of files that were begun and are not complete. To be called while none is on its way.
+    ///
+    /// # Errors
+    /// The common ones of a volume.
+    pub fn discard_partial(&self) -> Result<(), VolumeError> {
+        for entry in self.tmp.list()?.into_iter().filter(|entry| entry.name.starts_with(GET.as_bytes())) {
+            match self.tmp.remove_file(&entry.name) {
+                Err(error) if error.kind() != VolumeErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Removes what was staged and is not wanted any more.
     ///
     /// # Errors

@@ -94,6 +94,22 @@ impl SimVolume {
         self.lock().calls_left = Some(call_count);
     }
 
+    /// Counts a call that the same process makes to something else: whether it still runs.
+    pub fn count_call(&self) -> bool {
+        let mut disk = self.lock();
+        if disk.calls_left == Some(0) {
+            return false;
+        }
+        disk.call_count += 1;
+        disk.calls_left = disk.calls_left.map(|left| left - 1);
+        true
+    }
+
+    /// Whether the process came to its end: no call succeeds before it is started again.
+    pub fn has_crashed(&self) -> bool {
+        self.lock().calls_left == Some(0)
+    }
+
     /// How many calls the node has made: a scenario crashes a second run at each of them.
     pub fn call_count(&self) -> u64 {
         self.lock().call_count

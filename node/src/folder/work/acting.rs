@@ -135,6 +135,15 @@ impl<P: Pool> Folder<P> {
             }
             self.waiting.entry(waits.source).or_default().push((id, waits));
         }
+        if actions.is_empty() {
+            // Everything was looked at. Who is not told has no file but those that are another item's by now, under which
+            // they are told: it is looked at again when something was done.
+            for source in sources.difference(&told) {
+                self.ready.remove(source);
+                let waits = Waiting { source: *source, at: None, wait: Wait::NotEmpty };
+                self.waiting.insert(*source, vec![(*source, waits)]);
+            }
+        }
         for source in told.difference(&acted) {
             self.ready.remove(source);
         }
@@ -154,6 +163,8 @@ impl<P: Pool> Folder<P> {
             return Ok(Vec::new());
         }
         let waiting: BTreeMap<FileId, Waiting> = self.waiting.values().flatten().cloned().collect();
+        // What scans wrote to base, they wrote through the log.
+        self.ledger.refresh()?;
         let mut aside = unstick(self.ledger.snapshot(), &waiting)?;
         aside.retain(|action| !self.stuck.contains_key(&action.id()) && !self.guard.held.contains_key(&action.id()));
         Ok(aside)

@@ -1,0 +1,384 @@
+//! A whole device: folder, store, log and chunks as they ship, over a simulated disk and clock.
+//!
+//! What a thread does in a node is a call here, one after the other as the world says: [`Device::turn`] is a turn of the
+//! folder's thread, [`Device::hear`] an event of the space's. The process can stop at any call to its disks.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a simulation ends where the world that it made is wrong")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
+
+use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
+use rand_core::{Rng, SeedableRng};
+use zerocloud::clock::{Clock, Moment, WallTime};
+use zerocloud::config::Guard;
+use zerocloud::engine::found::Found;
+use zerocloud::engine::replica::{Action, Identity, Replica, ReplicaError};
+use zerocloud::engine::shelf::Contents;
+use zerocloud::folder::serve::FolderChunks;
+use zerocloud::folder::work::{Folder, FolderError, FolderParts, Publish};
+use zerocloud::folder::{Message, Phase};
+use zerocloud::session::chunks::ChunkSource;
+use zerocloud::space::AppendError;
+use zerocloud::store::{SpaceStore, StoreError};
+use zerocloud::tree::versions::Retention;
+use zerocloud::tree::{Inline, Keyring};
+use zerocloud::volume::Volume;
+use zerocloud::watch::WatchEvent;
+use zerocloud_crdt::id::{ContentHash, DeviceId, FileId, Incarnation, LogId, PersonId, SpaceId};
+use zerocloud_crdt::keys::{DeviceKeys, EpochSecret, Secret};
+use zerocloud_crdt::log::{Frontier, LogRead, Start};
+use zerocloud_crdt::membership::{Genesis, Given, Identity as PublicIdentity, Introduction, Records, Role, Row};
+use zerocloud_crdt::name::Name;
+use zerocloud_crdt::seal::Suite;
+use zerocloud_crdt::wire::{Ask, Log};
+
+use super::clock::SimClock;
+use super::disk::SimDisk;
+use super::supply::SimSupply;
+use super::volume::{Crash, SimPerson, SimVolume};
+
+/// How long after something failed as a whole a folder is opened again, as in a node.
+const RESTART_DELAY: Duration = Duration::from_secs(3);
+/// Bytes of a disk that is large enough for all.
+pub const ROOMY: u64 = 1 << 30;
+
+/// A space and its devices, before any of them runs.
+pub struct Founding {
+    space: SpaceId,
+    secret: EpochSecret,
+    keys: Vec<DeviceKeys>,
+    records: Records,
+}
+
+impl Founding {
+    /// A space whose first device let `count - 1` others in.
+    pub fn new(count: u8, seed: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let keys: Vec<DeviceKeys> = (0..count).map(|n| DeviceKeys::from_seed(Secret::new([n + 1; 32]))).collect();
+        let recovery = PublicIdentity::of(&DeviceKeys::from_seed(Secret::new([0xee; 32])));
+        let secret = Secret::draw(&mut rng);
+        let genesis = Genesis::make(&keys[0], recovery, &secret, &mut rng);
+        let space = genesis.space();
+        let mut records = Records::begin(genesis);
+        for (n, keys_of) in (0..count).zip(&keys).skip(1) {
+            let given = Given { person: PersonId([n; 16]), rank: 2, role: Role::Editor };
+            let introduction = Introduction::make(keys_of, keys[0].id(), space);
+            records.add(&keys[0].signing_key(), Row { introduction, given }).unwrap();
+        }
+        Self { space, secret: EpochSecret::new(space, space.first_epoch(), secret), keys, records }
+    }
+
+    fn identity(&self, n: u8) -> Identity {
+        let keys = self.keys[usize::from(n)].clone();
+        let log = LogId { author: keys.id(), incarnation: Incarnation([n; 8]) };
+        let start = Start { label: Name::parse(format!("device{n}").as_bytes()).unwrap(), earlier: Vec::new() };
+        Identity { keys, log, start, secrets: BTreeMap::from([(self.secret.epoch, self.secret.clone())]) }
+    }
+}
+
+/// The space's log of one process.
+struct SimLog {
+    /// Held for one event.
+    state: Mutex<LogState>,
+    inbox: mpsc::Sender<Message>,
+}
+
+struct LogState {
+    replica: Replica<Arc<SpaceStore>>,
+    rng: ChaCha20Rng,
+    sent: VecDeque<(DeviceId, Log)>,
+}
+
+type Heard = Result<(), ReplicaError<StoreError>>;
+
+impl SimLog {
+    fn lock(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle<T>(&self, event: impl FnOnce(&mut LogState) -> T) -> T {
+        let mut state = self.lock();
+        let outcome = event(&mut state);
+        while let Some(action) = state.replica.poll_action() {
+            match action {
+                Action::Send { peer, message } => state.sent.push_back((peer, message)),
+                Action::Plan(items) => drop(self.inbox.send(Message::Plan(items))),
+                Action::Refuse { peer } => panic!("{peer} is refused and is a member"),
+                Action::Stopped => panic!("the space stopped: {:?}", state.replica.stop()),
+            }
+        }
+        outcome
+    }
+}
+
+impl Publish for SimLog {
+    fn append(&self, found: Found, contents: BTreeMap<ContentHash, Contents>) -> Result<Vec<FileId>, AppendError> {
+        let appended = self.handle(|LogState { replica, rng, .. }| replica.append(found, &contents, rng));
+        appended.map_err(|error| match error {
+            ReplicaError::Stopped(stop) => AppendError::Stopped(stop),
+            error => AppendError::Failed(error.to_string()),
+        })
+    }
+
+    fn set_materialised(&self, shown: Option<Frontier>) {
+        // A store that fails is told by what is written next.
+        let _ = self.handle(|state| state.replica.set_materialised(shown.as_ref()));
+    }
+}
+
+/// What runs while a device is on.
+struct Process {
+    store: Arc<SpaceStore>,
+    log: Arc<SimLog>,
+    supply: Arc<SimSupply>,
+    chunks: FolderChunks,
+    inbox: mpsc::Sender<Message>,
+    messages: mpsc::Receiver<Message>,
+    parts: FolderParts,
+    folder: Option<Folder<Inline>>,
+    /// Until when a folder that failed is left alone.
+    rest_until: Moment,
+}
+
+/// One device. See the module.
+pub struct Device {
+    number: u8,
+    /// Its files.
+    pub volume: SimVolume,
+    /// Whose files they are.
+    pub person: SimPerson,
+    /// Its time.
+    pub clock: SimClock,
+    founding: Arc<Founding>,
+    disk: SimDisk,
+    /// Draws nonces and what a power loss leaves.
+    rng: ChaCha8Rng,
+    process: Option<Process>,
+    /// Why the folder was not kept, the last time that it was not.
+    pub last_failure: Option<String>,
+}
+
+impl Device {
+    /// A device that is off, with empty disks.
+    pub fn new(founding: Arc<Founding>, number: u8, has_exchange: bool, seed: u64) -> Self {
+        // Apart, so that no two disks give one time to two edits of a file.
+        let clock = SimClock::new(WallTime(1_700_000_000_000_000_000 + i64::from(number) * 1_000_000));
+        let volume = SimVolume::new(Arc::new(clock.clone()), ROOMY);
+        let volume = if has_exchange { volume } else { volume.without_exchange() };
+        let rng = ChaCha8Rng::seed_from_u64(seed ^ (u64::from(number) << 56));
+        let (person, disk) = (volume.person(), SimDisk::new(volume.clone()));
+        Self { number, volume, person, clock, founding, disk, rng, process: None, last_failure: None }
+    }
+
+    /// How its peers know it.
+    pub fn id(&self) -> DeviceId {
+        self.founding.keys[usize::from(self.number)].id()
+    }
+
+    /// Starts the process. It may stop while it starts.
+    pub fn start(&mut self) {
+        assert!(self.process.is_none(), "a device is started twice");
+        let seed = self.rng.next_u64();
+        match self.open(seed) {
+            Ok(process) => self.process = Some(process),
+            Err(error) => assert!(self.volume.has_crashed(), "device {} can't start: {error}", self.number),
+        }
+    }
+
+    fn open(&self, seed: u64) -> Result<Process, String> {
+        let Founding { space, secret, records, .. } = &*self.founding;
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let nonce = rng.next_u64();
+        let store = SpaceStore::with_backend(self.disk.clone(), *space).map_err(|error| error.to_string())?;
+        let store = Arc::new(store);
+        let keyring = Arc::new(Keyring::new(secret, []));
+        let (inbox, messages) = mpsc::channel();
+        let (volume, clock) = (self.volume.clone(), Arc::new(self.clock.clone()));
+        let open = Box::new(move || Ok(Arc::new(volume.clone()) as Arc<dyn Volume>));
+        let suite = Suite::XChaCha20Poly1305;
+        let chunks = FolderChunks::over(store.clone(), open, clock.clone(), keyring.clone(), suite, inbox.clone());
+        let replica = Replica::open(store.clone(), records.clone(), self.founding.identity(self.number), &mut rng)
+            .map_err(|error| error.to_string())?;
+        let state = Mutex::new(LogState { replica, rng, sent: VecDeque::new() });
+        let log = Arc::new(SimLog { state, inbox: inbox.clone() });
+        let supply = Arc::new(SimSupply::new(keyring.clone()));
+        let parts = FolderParts {
+            path: PathBuf::new(),
+            store: store.clone(),
+            log: log.clone(),
+            supply: supply.clone(),
+            keyring,
+            secrets: Arc::new([(secret.epoch, secret.clone())].into_iter().collect()),
+            clock,
+            retention: Retention::default(),
+            guard: Guard::default(),
+            nonce,
+        };
+        let rest_until = Moment::default();
+        Ok(Process { store, log, supply, chunks, inbox, messages, parts, folder: None, rest_until })
+    }
+
+    /// Whether the process runs.
+    pub fn is_on(&self) -> bool {
+        self.process.is_some() && !self.volume.has_crashed()
+    }
+
+    /// Takes the process away, as it is, and says what its disks have lost; [`start`](Self::start) comes next.
+    pub fn stop(&mut self, crash: Crash) {
+        self.process = None;
+        self.volume.restart(crash);
+        self.disk = self.disk.restart(crash, &mut self.rng);
+    }
+
+    /// Ends the process as a user does, with everything stored.
+    pub fn close(&mut self) {
+        if let Some(folder) = self.process.as_mut().and_then(|process| process.folder.as_mut()) {
+            folder.close().unwrap();
+        }
+        self.stop(Crash::Killed);
+    }
+
+    /// A turn of the folder's thread: takes in what it was told, and does what is due. Says whether the process lives.
+    pub fn turn(&mut self) -> bool {
+        let Some(process) = &mut self.process else { return false };
+        if let Err(error) = process.turn(&self.volume, self.clock.now()) {
+            self.last_failure = Some(error.to_string());
+            process.folder = None;
+            process.rest_until = self.clock.now() + RESTART_DELAY;
+        }
+        !self.volume.has_crashed()
+    }
+
+    /// The kernel tells the folder what happened, or that it could not.
+    pub fn watch(&self, is_lost: bool) {
+        let changes = self.volume.take_changes();
+        let Some(process) = &self.process else { return };
+        let events = if is_lost && !changes.is_empty() {
+            vec![WatchEvent::Rescan]
+        } else {
+            changes.into_iter().map(WatchEvent::Change).collect()
+        };
+        events.into_iter().for_each(|event| process.tell(Message::Watch(event)));
+    }
+
+    /// Has everything scanned.
+    pub fn rescan(&self) {
+        if let Some(process) = &self.process {
+            process.tell(Message::Rescan(tokio::sync::oneshot::channel().0));
+        }
+    }
+
+    /// A peer is connected.
+    pub fn connect(&self, peer: DeviceId) {
+        let Some(process) = &self.process else { return };
+        self.judge(process.log.handle(|state| state.replica.connect(peer)));
+        process.supply.connect(peer);
+        process.tell(Message::Connected);
+    }
+
+    /// A peer is not connected any more.
+    pub fn disconnect(&self, peer: DeviceId) {
+        let Some(process) = &self.process else { return };
+        process.log.handle(|state| {
+            state.sent.retain(|(to, _)| *to != peer);
+            state.replica.disconnect(peer);
+        });
+        process.supply.disconnect(peer);
+    }
+
+    /// Takes out what is to be sent.
+    pub fn sent(&self) -> VecDeque<(DeviceId, Log)> {
+        self.process.as_ref().map(|process| std::mem::take(&mut process.log.lock().sent)).unwrap_or_default()
+    }
+
+    /// A message left for a peer.
+    pub fn note_sent(&self, peer: DeviceId, entries_len: usize) {
+        let Some(process) = &self.process else { return };
+        self.judge(process.log.handle(|state| state.replica.handle_sent(peer, entries_len)));
+    }
+
+    /// A message came from a peer.
+    pub fn hear(&self, peer: DeviceId, message: Log) {
+        let Some(process) = &self.process else { return };
+        self.judge(process.log.handle(|state| state.replica.handle_message(peer, message)));
+    }
+
+    fn judge(&self, heard: Heard) {
+        if let Err(error) = heard {
+            assert!(self.volume.has_crashed(), "device {}: {error}", self.number);
+        }
+    }
+
+    /// What the device asks of others.
+    pub fn supply(&self) -> Option<&SimSupply> {
+        self.process.as_ref().map(|process| &*process.supply)
+    }
+
+    /// Answers a peer that asks for a chunk.
+    pub fn sealed(&self, ask: &Ask) -> Option<Vec<u8>> {
+        self.process.as_ref()?.chunks.sealed(ask)
+    }
+
+    /// When the folder has something to do by itself.
+    pub fn timeout(&self) -> Option<Moment> {
+        let process = self.process.as_ref()?;
+        process.folder.as_ref().map_or(Some(process.rest_until), Folder::timeout)
+    }
+
+    /// What the folder does; `None` where it is not open.
+    pub fn phase(&self) -> Option<Phase> {
+        Some(self.process.as_ref()?.folder.as_ref()?.state().phase)
+    }
+
+    /// What the folder says of itself, for whoever looks for a fault.
+    pub fn describe(&self) -> String {
+        let state = self.process.as_ref().and_then(|process| process.folder.as_ref()).map(Folder::state);
+        format!(
+            "{state:?}, last failure {:?}, wants {:?}",
+            self.last_failure,
+            self.supply().map(|s| zerocloud::fetcher::Supply::missing_count(s))
+        )
+    }
+
+    /// Files that are not as the view has them, and why.
+    pub fn problem_count(&self) -> usize {
+        let folder = self.process.as_ref().and_then(|process| process.folder.as_ref());
+        folder.map_or(0, |folder| folder.state().problems.len())
+    }
+
+    /// The store, while the process runs.
+    pub fn store(&self) -> Option<&SpaceStore> {
+        self.process.as_ref().map(|process| &*process.store)
+    }
+
+    /// Which entries the device has.
+    pub fn frontier(&self) -> Frontier {
+        LogRead::frontier(&self.store().unwrap().snapshot().unwrap()).unwrap()
+    }
+}
+
+impl Process {
+    fn tell(&self, message: Message) {
+        // Never closed before the process ends.
+        drop(self.inbox.send(message));
+    }
+
+    fn turn(&mut self, volume: &SimVolume, now: Moment) -> Result<(), FolderError> {
+        if self.folder.is_none() {
+            if now < self.rest_until {
+                // As in a node: what is told meanwhile is found by the scan and the plan at the start.
+                while self.messages.try_recv().is_ok() {}
+                return Ok(());
+            }
+            let opened = Folder::open(&self.parts, Arc::new(volume.clone()), self.inbox.clone(), Inline)?;
+            self.folder = Some(opened);
+        }
+        let Some(folder) = &mut self.folder else { return Ok(()) };
+        while let Ok(message) = self.messages.try_recv() {
+            folder.handle(message);
+        }
+        folder.step()
+    }
+}

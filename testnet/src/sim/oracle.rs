@@ -1,0 +1,102 @@
+//! What must hold, whatever happens: which contents must be where, and which may be gone.
+//!
+//! It knows what users did and what stands on each disk, and nothing of the log.
+#![allow(clippy::panic, reason = "a simulation ends where a promise is broken")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zerocloud_crdt::id::ContentHash;
+
+use super::volume::{Tree, TreeEntry};
+
+/// Contents by hash.
+pub type Hashes = BTreeSet<ContentHash>;
+
+/// The contents of all files of a tree, but for empty ones and those that a power loss left as zeros.
+fn contents(tree: &Tree) -> impl Iterator<Item = ContentHash> {
+    tree.values().filter_map(|entry| match entry {
+        TreeEntry::File { content, .. } if content.iter().any(|byte| *byte != 0) => Some(ContentHash::of(content)),
+        _ => None,
+    })
+}
+
+fn hashes(tree: &Tree) -> Hashes {
+    contents(tree).collect()
+}
+
+/// How many files have each content.
+fn counts(tree: &Tree) -> BTreeMap<ContentHash, usize> {
+    let mut counts = BTreeMap::new();
+    for content in contents(tree) {
+        *counts.entry(content).or_default() += 1;
+    }
+    counts
+}
+
+/// What is known of contents. See the module.
+#[derive(Default)]
+pub struct Oracle {
+    /// All that a user ever wrote.
+    written: Hashes,
+    /// By device: what its user wrote there.
+    own: Vec<Hashes>,
+    /// What a user overwrote or deleted somewhere, or lost to a power loss: it may be gone.
+    gone: Hashes,
+    /// What everybody had seen the end of: it must not come back.
+    dead: Hashes,
+}
+
+impl Oracle {
+    /// For so many devices.
+    pub fn new(device_count: usize) -> Self {
+        Self { own: vec![Hashes::new(); device_count], ..Self::default() }
+    }
+
+    /// A user acted: the tree before and after.
+    pub fn note_act(&mut self, device: usize, before: &Tree, after: &Tree) {
+        // One of two copies went; elsewhere another user may take the other at the same time.
+        let (counts, left) = (counts(before), counts(after));
+        self.gone.extend(counts.iter().filter(|(hash, count)| left.get(*hash) < Some(*count)).map(|(hash, _)| *hash));
+        let (before, after) = (hashes(before), hashes(after));
+        for content in after.difference(&before) {
+            self.written.insert(*content);
+            self.own[device].insert(*content);
+            self.dead.remove(content);
+        }
+    }
+
+    /// A power loss: all files of the disk before and after. Only what the user of this device wrote may be lost by it;
+    /// what he deleted may be there again.
+    pub fn note_power_loss(&mut self, device: usize, before: &Tree, after: &Tree) {
+        let (before, after) = (hashes(before), hashes(after));
+        for content in before.difference(&after) {
+            let is_own = self.own[device].contains(content) || !self.written.contains(content);
+            assert!(is_own || self.gone.contains(content), "a power loss took what had come from another device");
+            self.gone.insert(*content);
+        }
+        self.dead.retain(|content| !after.contains(content));
+    }
+
+    /// The node worked: the user's tree before, and tree and whole disk after.
+    pub fn check_turn(&self, device: usize, before: &Tree, after: &Tree, disk: &Tree) {
+        let (before, after, disk) = (hashes(before), hashes(after), hashes(disk));
+        if let Some(content) = before.difference(&disk).next() {
+            panic!("device {device}: {content} left the tree and is in no version");
+        }
+        if let Some(content) = after.difference(&before).find(|content| !self.written.contains(content)) {
+            panic!("device {device}: {content} was put into the tree and nobody wrote it");
+        }
+        if let Some(content) = after.difference(&before).find(|content| self.dead.contains(content)) {
+            panic!("device {device}: {content} was deleted and came back");
+        }
+    }
+
+    /// All devices show the same.
+    pub fn check_end(&mut self, tree: &Tree) {
+        let here = hashes(tree);
+        if let Some(content) = self.written.iter().find(|c| !here.contains(c) && !self.gone.contains(c)) {
+            panic!("{content} is lost");
+        }
+        self.dead = self.written.difference(&here).copied().collect();
+    }
+}

@@ -1,0 +1,133 @@
+//! What users do to their files, drawn from a generator: whatever a file manager, an editor and a shell do.
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::Rng;
+use zerocloud::volume::{FileTime, VolumeErrorKind};
+
+use super::volume::{SimPerson, Tree, TreeEntry};
+
+/// Names that users give.
+const NAMES: [&[u8]; 6] = [b"x.t", b"y", b"a", b"b", b"c.txt", b"d"];
+/// How deep users' trees are.
+const DEPTH_MAX: usize = 3;
+
+/// One of the numbers below `n`.
+pub fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
+    (rng.next_u32() as usize) % n
+}
+
+fn pick<'t, T>(rng: &mut ChaCha8Rng, of: &'t [T]) -> Option<&'t T> {
+    if of.is_empty() { None } else { of.get(below(rng, of.len())) }
+}
+
+/// A content that nobody has written before: `number` makes it so. Mostly a line, now and then some chunks.
+pub fn content(rng: &mut ChaCha8Rng, number: u32) -> Vec<u8> {
+    let mut bytes = format!("content {number}\n").into_bytes();
+    if below(rng, 12) == 0 {
+        let len = 100_000 + below(rng, 200_000);
+        let start = bytes.len();
+        bytes.resize(start + len, 0);
+        rng.fill_bytes(&mut bytes[start..]);
+    }
+    bytes
+}
+
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
+}
+
+fn is_under(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
+/// One act of a user, told as a line. What a file manager would refuse is not done.
+pub fn act(person: &SimPerson, rng: &mut ChaCha8Rng, number: u32) -> String {
+    let tree = person.tree();
+    let paths: Vec<&Box<[u8]>> = tree.keys().collect();
+    let files: Vec<&Box<[u8]>> =
+        tree.iter().filter(|(_, entry)| matches!(entry, TreeEntry::File { .. })).map(|(path, _)| path).collect();
+    let mut directories: Vec<&[u8]> = tree
+        .iter()
+        .filter(|(path, entry)| **entry == TreeEntry::Directory && count_slashes(path) + 1 < DEPTH_MAX)
+        .map(|(path, _)| &**path)
+        .collect();
+    directories.push(b"");
+    let (directory, name) = (pick(rng, &directories).copied(), pick(rng, &NAMES).copied());
+    let new = join(directory.unwrap_or_default(), name.unwrap_or(b"z"));
+    let bytes = content(rng, number);
+    let (file, path) = (pick(rng, &files), pick(rng, &paths));
+    let verb = below(rng, 20);
+    let shown = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+    let (line, outcome) = match (verb, file, path) {
+        (0..=3, ..) if !tree.contains_key(&*new) => {
+            let line = format!("creates {} with {number}", shown(&new));
+            (line, person.write(&new, &bytes))
+        }
+        (4, ..) if !tree.contains_key(&*new) => {
+            let line = format!("makes directory {}", shown(&new));
+            (line, person.create_directory(&new))
+        }
+        (5, ..) if !tree.contains_key(&*new) => {
+            let line = format!("makes link {}", shown(&new));
+            (line, person.create_symlink(&new, format!("to {number}").as_bytes()))
+        }
+        (6, ..) if !tree.contains_key(&*new) => {
+            let line = format!("makes empty {}", shown(&new));
+            (line, person.write(&new, b""))
+        }
+        (7, Some(file), _) => {
+            let line = format!("overwrites {} with {number}", shown(file));
+            (line, person.write(file, &bytes))
+        }
+        (8, Some(file), _) => {
+            let line = format!("saves {} with {number}", shown(file));
+            (line, person.save_by_rename(file, &bytes))
+        }
+        (9, Some(file), _) => {
+            let old = person.read(file).unwrap_or_default();
+            let line = format!("appends {number} to {}", shown(file));
+            (line, person.write(file, &[&old[..], format!("and {number}\n").as_bytes()].concat()))
+        }
+        (10, Some(file), _) => {
+            let line = format!("touches {}", shown(file));
+            (line, person.set_mtime(file, FileTime { seconds: i64::from(number), nanoseconds: number }))
+        }
+        (11, Some(file), _) => {
+            let line = format!("changes the mode of {}", shown(file));
+            (line, person.set_mode(file, if number.is_multiple_of(2) { 0o755 } else { 0o644 }))
+        }
+        (12, Some(file), _) if !tree.contains_key(&*new) => {
+            let line = format!("copies {} to {}", shown(file), shown(&new));
+            (line, person.write(&new, &person.read(file).unwrap_or_default()))
+        }
+        (13 | 14, _, Some(path)) => {
+            let line = format!("deletes {}", shown(path));
+            (line, person.remove_all(path))
+        }
+        (15..=17, _, Some(path)) if *new != ***path && !is_under(&new, path) => {
+            (format!("renames {} to {}", shown(path), shown(&new)), person.rename(path, &new))
+        }
+        (18, _, Some(path)) => swap(person, &tree, rng, path),
+        _ => ("waits".to_owned(), Ok(())),
+    };
+    match outcome {
+        Ok(()) => line,
+        Err(kind) => format!("{line}, but {kind}"),
+    }
+}
+
+/// Two things take each other's places, by way of a third.
+fn swap(person: &SimPerson, tree: &Tree, rng: &mut ChaCha8Rng, path: &[u8]) -> (String, Result<(), VolumeErrorKind>) {
+    let others: Vec<&[u8]> =
+        tree.keys().map(|other| &**other).filter(|o| *o != path && !is_under(o, path) && !is_under(path, o)).collect();
+    let Some(other) = pick(rng, &others) else { return ("waits".to_owned(), Ok(())) };
+    let aside = b"aside";
+    let is_swapped = person.rename(path, aside).is_ok() && person.rename(other, path).is_ok();
+    let outcome = person.rename(aside, if is_swapped { other } else { path });
+    let line = format!("swaps {} and {}", String::from_utf8_lossy(path), String::from_utf8_lossy(other));
+    (line, outcome)
+}
+
+fn count_slashes(path: &[u8]) -> usize {
+    path.iter().filter(|byte| **byte == b'/').count()
+}
