@@ -221,8 +221,8 @@ impl Shared {
 
     /// Joins a space by a ticket.
     pub(super) async fn join(self: &Arc<Self>, request: Join, progress: Progress) -> Result<Space, ApiError> {
-        let invalid = |error: TicketError| ApiError::new(ErrorKind::Invalid, error.to_string());
-        let ticket = Ticket::parse(request.ticket.trim()).map_err(invalid)?;
+        let no_ticket = |error: TicketError| ApiError::new(ErrorKind::NotFound, error.to_string());
+        let ticket = Ticket::parse(request.ticket.trim()).map_err(no_ticket)?;
         if let Some(space) = self.space(ticket.space) {
             let shown = BytePath::from(space.dir.as_path());
             let error = format!("this device has the space `{}` already, at {shown}", escaped(&space.name));
