@@ -291,33 +291,38 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until all devices are connected with each other, have nothing to do and agree; then their trees are the same.
-pub(crate) fn agree(devices: &[&Device]) {
-    for device in devices {
-        let is_connected = || device.connected_count() == devices.len() - 1;
-        until(&format!("{} is connected with {} others", device.name, devices.len() - 1), is_connected);
-    }
-    let timeout = format!("{}s", PATIENCE.as_secs());
-    for device in devices {
-        device.run(&["sync", "--wait", "--timeout", &timeout]);
-    }
-    for device in devices {
-        until(&format!("{} is idle and in sync", device.name), || {
-            let status = device.space_status();
-            let is_agreed = status["peers"].as_array().unwrap().iter().all(|peer| peer["in_sync"] == true);
-            status["state"] == "idle" && is_agreed
-        });
-    }
-    assert_same(devices);
+/// Waits until two devices are connected, have nothing to do and agree; then their trees are the same.
+pub(crate) fn agree(devices: &[&Device; 2]) {
+    agree_through(devices[0], &[devices[1]]);
 }
 
-/// Asserts that the trees of devices are the same.
-pub(crate) fn assert_same(devices: &[&Device]) {
-    let Some((first, others)) = devices.split_first() else { return };
-    let tree = first.tree();
+/// Waits until one device is connected with all others, none has anything to do, and it agrees with each; then their
+/// trees are the same.
+pub(crate) fn agree_through(middle: &Device, others: &[&Device]) {
+    let is_connected = || middle.connected_count() == others.len();
+    until(&format!("{} is connected with {} others", middle.name, others.len()), is_connected);
     for other in others {
-        tree.assert_same(&first.name, &other.tree(), &other.name);
+        until(&format!("{} is connected", other.name), || other.connected_count() > 0);
     }
+    // What the others find is in the log when theirs is done, and the last waits until all have all.
+    for device in others.iter().chain([&middle]) {
+        device.run(&["sync", "--wait", "--timeout", &format!("{}s", PATIENCE.as_secs())]);
+    }
+    until(&format!("{} agrees with {} others", middle.name, others.len()), || {
+        let status = middle.space_status();
+        let peers = status["peers"].as_array().unwrap();
+        let count = peers.iter().filter(|peer| peer["connected"] == true && peer["in_sync"] == true).count();
+        status["state"] == "idle" && count == others.len()
+    });
+    for other in others {
+        until(&format!("{} is idle", other.name), || other.space_status()["state"] == "idle");
+        assert_same(&[middle, other]);
+    }
+}
+
+/// Asserts that the trees of two devices are the same.
+pub(crate) fn assert_same([one, other]: &[&Device; 2]) {
+    one.tree().assert_same(&one.name, &other.tree(), &other.name);
 }
 
 /// The conflict copies that a device lists, by path.

@@ -22,7 +22,7 @@ fn what_one_device_does_while_the_other_is_off_arrives_when_both_are_on() {
     a.write("album 1/photo", "edited beside a running node");
     std::fs::rename(a.at("album 2"), a.at("album two")).unwrap();
     std::fs::remove_dir_all(a.at("album 3")).unwrap();
-    a.run(&["sync", "--wait"]);
+    a.run(&["sync", "--wait", "--timeout", "60s"]);
     stop(&mut a);
     a.write("album 4/photo", "edited while the node was off");
     std::fs::rename(a.at("album 5/photo"), a.at("album 6/moved")).unwrap();
@@ -60,12 +60,12 @@ fn an_edit_on_each_side_leaves_one_conflict_copy_on_both() {
     stop(&mut b);
     a.write("both.txt", "by the laptop");
     a.write("same.txt", "the same on both");
-    a.run(&["sync", "--wait"]);
+    a.run(&["sync", "--wait", "--timeout", "60s"]);
     stop(&mut a);
     b.start();
     b.write("both.txt", "by the desk");
     b.write("same.txt", "the same on both");
-    b.run(&["sync", "--wait"]);
+    b.run(&["sync", "--wait", "--timeout", "60s"]);
     a.start();
     agree(&[&a, &b]);
 

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::harness::{Device, Lab, agree, until};
+use super::harness::{Device, Lab, agree, agree_through, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_zerocloud");
 
@@ -54,7 +54,7 @@ fn a_ticket_that_opens_nothing_says_what_to_do() {
     }
     // Nobody has spoiled it.
     c.join(&fresh);
-    agree(&[&a, &b, &c]);
+    agree_through(&a, &[&b, &c]);
 }
 
 #[test]

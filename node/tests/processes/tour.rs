@@ -34,7 +34,7 @@ fn two_devices_keep_a_folder_the_same_both_ways() {
 
     b.write("list.txt", "milk, bread");
     std::fs::remove_dir_all(b.at("holidays")).unwrap();
-    b.run(&["sync", "--wait"]);
+    b.run(&["sync", "--wait", "--timeout", "60s"]);
     assert_same(&[&a, &b]);
     assert_eq!(a.read("list.txt"), "milk, bread");
     assert!(!a.at("holidays").exists());
