@@ -43,6 +43,9 @@ use crate::watch::debounce::{Debounce, Depth};
 const WALK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// The same where nothing watches.
 const BLIND_WALK_INTERVAL: Duration = Duration::from_secs(60);
+/// How soon a file that no connected member had is asked for again: a member between us and its author has it a moment
+/// after we heard of it. Doubles each time, up to the second.
+const STARVED_DELAYS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(16));
 /// How soon a file that could not be read as a whole is looked at again.
 const LOOK_AGAIN_DELAY: Duration = Duration::from_secs(1);
 
@@ -170,6 +173,10 @@ pub struct Folder<P> {
     done_count: u64,
     next_batch: Moment,
     jobs: Jobs,
+    /// When what nobody had is asked for again, while there is such a file.
+    starved_until: Option<Moment>,
+    /// How long after that it is asked for once more.
+    starved_delay: Duration,
     written: (u64, u64),
     is_materialised: bool,
 
@@ -210,6 +217,8 @@ impl<P: Pool> Folder<P> {
             Message::Watch(WatchEvent::Warning(warning)) => self.warn(warning.to_string()),
             Message::Plan(items) => {
                 self.is_materialised = false;
+                // Something has happened to the members; they may have more.
+                self.starved_delay = STARVED_DELAYS.0;
                 self.ready.extend(items);
             }
             Message::Staged { job, staged } => self.handle_staged(job, staged),
@@ -220,7 +229,11 @@ impl<P: Pool> Folder<P> {
                 self.stuck.values_mut().for_each(|stuck| stuck.until = now);
                 self.rescans.push(done);
             }
-            Message::Connected => self.jobs.want_starved(),
+            Message::Connected => {
+                self.starved_delay = STARVED_DELAYS.0;
+                self.starved_until = None;
+                self.jobs.want_starved();
+            }
             Message::Pause(is_paused) => self.pause(is_paused),
             Message::Stop(done) => drop(done.send(())),
         }
@@ -243,7 +256,10 @@ impl<P: Pool> Folder<P> {
                 self.ready.insert(entry.source);
                 self.jobs.put_staged(entry, staged);
             }
-            Err(NotStaged::Missing) => self.jobs.starve(entry),
+            Err(NotStaged::Missing) => {
+                self.jobs.starve(entry);
+                self.starved_until = self.starved_until.or_else(|| Some(self.now() + self.starved_delay));
+            }
             Err(NotStaged::Failed(error)) => self.not_staged(&entry, &error),
         }
     }
@@ -271,6 +287,11 @@ impl<P: Pool> Folder<P> {
         self.look_again(now)?;
         self.scan_what_is_due(now)?;
         self.unstick_due(now);
+        if self.starved_until.is_some_and(|until| until <= now) {
+            self.starved_until = None;
+            self.starved_delay = (self.starved_delay * 2).min(STARVED_DELAYS.1);
+            self.jobs.want_starved();
+        }
         self.act(now)?;
         self.want_more()?;
         self.settle()
@@ -286,10 +307,8 @@ impl<P: Pool> Folder<P> {
         let batch = is_more.then_some(self.next_batch);
         let stuck = self.stuck.values().map(|stuck| stuck.until).min();
         let again = self.again.values().min().copied();
-        [at_once, batch, stuck, again, self.debounce.poll_timeout(), self.looks.deadline(), Some(self.next_walk)]
-            .into_iter()
-            .flatten()
-            .min()
+        let told = [self.debounce.poll_timeout(), self.looks.deadline(), self.starved_until, Some(self.next_walk)];
+        [at_once, batch, stuck, again].into_iter().chain(told).flatten().min()
     }
 
     /// Whether nothing is to be done: no change is waiting to be scanned, and what the view has is on disk or is a

@@ -58,6 +58,8 @@ impl<P: Pool> Folder<P> {
             done_count: 0,
             next_batch: now,
             jobs: Jobs::default(),
+            starved_until: None,
+            starved_delay: super::STARVED_DELAYS.0,
             written: (0, 0),
             is_materialised: false,
             is_paused: false,
