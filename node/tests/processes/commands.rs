@@ -44,7 +44,8 @@ fn a_space_that_is_removed_keeps_its_files_and_is_no_longer_synced() {
     // What happens to the files now is nobody's business.
     a.write("y", "2");
     std::fs::remove_file(b.at("d/x")).unwrap();
-    a.run(&["sync"]);
+    let report = a.ask(&["sync", "--wait", "--timeout", "60s"]);
+    assert_eq!(report["peers_in_sync"], 0, "nobody waits for a device that has given the space up");
     assert!(!b.at("y").exists() && a.at("d/x").exists());
     assert!(b.stop().0.success());
     b.start();
