@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use zerocloud_crdt::address::AddressRecord;
 use zerocloud_crdt::id::{DeviceId, RecordHash, SpaceId};
 use zerocloud_crdt::keys::DeviceKeys;
 use zerocloud_crdt::membership::{self, Record};
@@ -156,6 +157,18 @@ impl Shared {
         }
     }
 
+    /// Keeps what those said of themselves who greeted before there was a space to note it in.
+    fn note_greetings(&self) {
+        let Some(peers) = self.meeting.as_ref().and_then(|meeting| meeting.peers.get()) else { return };
+        for peer in peers.list().into_iter().filter(|peer| peer.conn.is_some()) {
+            let (device, Some(hello)) = (peer.device, peer.hello) else { continue };
+            let addresses = AddressRecord::decode(&hello.addresses).ok().filter(|record| record.device == device);
+            if let Err(error) = self.note_greeting(device, &Greeting { hello, addresses }) {
+                tracing::warn!(%device, %error, "where a device was met can't be kept");
+            }
+        }
+    }
+
     /// Keeps what a device said of itself.
     fn note_greeting(&self, device: DeviceId, greeting: &Greeting) -> Result<(), StoreError> {
         let now = self.surroundings.clock.wall_time();
@@ -256,6 +269,7 @@ impl Shared {
         let (shared, inviter, hints) = (self.clone(), ticket.inviter, ticket.hints.clone());
         let described = on_disk(move || {
             let described = shared.store_new(new, Some((inviter, hints)))?;
+            shared.note_greetings();
             Ok(described)
         })
         .await?;

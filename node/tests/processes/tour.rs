@@ -65,6 +65,7 @@ fn status_has_exactly_the_fields_of_the_contract() {
     assert_eq!((&peer["path"], &peer["in_sync"]), (&"direct".into(), &true.into()));
     assert!(peer["rtt_ms"].as_f64().is_some_and(|rtt| rtt > 0.0), "{peer}");
     assert_eq!(peer["device"], b.ask(&["status"])["device"]);
+    assert_eq!(b.space_status()["peers"][0]["name"], a.name(), "who joins knows who let it in");
 }
 
 #[test]
