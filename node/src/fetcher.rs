@@ -237,6 +237,7 @@ impl Shared {
                 }
             }
             None => {
+                tracing::debug!(space = %self.space, %peer, chunk = ?want.id, "a peer does not have a chunk");
                 let given_up = self.lock().lacked(peer, ask)?;
                 given_up.iter().for_each(|receiver| receiver.give_up());
             }

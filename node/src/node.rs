@@ -111,10 +111,11 @@ impl Shared {
     /// Works on a space from now on.
     fn insert(&self, space: OpenSpace) -> Arc<OpenSpace> {
         let space = Arc::new(space);
+        // First here: who is told by the sessions that a space has come looks for it here, and a member may be connected.
+        lock(&self.spaces).insert(space.id, space.clone());
         if let Ok(running) = &space.running {
             self.sessions.insert(running.handle.clone());
         }
-        lock(&self.spaces).insert(space.id, space.clone());
         space
     }
 }

@@ -50,10 +50,11 @@ use crate::watch::debounce::{Debounce, Depth};
 const WALK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// The same where nothing watches.
 const BLIND_WALK_INTERVAL: Duration = Duration::from_secs(60);
-/// How long after nobody who is connected had a file they are asked again: a member may have it by then.
-const STARVED_DELAY: Duration = Duration::from_secs(5);
+/// How long after nobody who is connected had a file they are asked again: a member between us and its author has it a
+/// moment after we heard of it. Doubles each time.
+const STARVED_DELAY: Duration = Duration::from_millis(250);
 /// The most, when nobody has it time after time.
-const STARVED_DELAY_MAX: Duration = Duration::from_secs(5 * 60);
+const STARVED_DELAY_MAX: Duration = Duration::from_secs(60);
 /// How soon a file that could not be read as a whole is looked at again.
 const LOOK_AGAIN_DELAY: Duration = Duration::from_secs(1);
 
@@ -233,6 +234,8 @@ impl<P: Pool> Folder<P> {
             Message::Watch(WatchEvent::Warning(warning)) => self.warn(warning.to_string()),
             Message::Plan(items) => {
                 self.is_materialised = false;
+                // Something has happened to the members; they may have more.
+                self.starved_delay = Duration::ZERO;
                 self.ready.extend(items);
             }
             Message::Staged { job, staged } => self.handle_staged(job, staged),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use zerocloud_crdt::address::AddressRecord;
 use zerocloud_crdt::id::{DeviceId, RecordHash, SpaceId};
 use zerocloud_crdt::keys::DeviceKeys;
 use zerocloud_crdt::membership::{self, Record};
@@ -153,6 +154,18 @@ impl Shared {
         }
     }
 
+    /// Keeps what those said of themselves who greeted before there was a space to note it in.
+    fn note_greetings(&self) {
+        let Some(peers) = self.meeting.as_ref().and_then(|meeting| meeting.peers.get()) else { return };
+        for peer in peers.list().into_iter().filter(|peer| peer.conn.is_some()) {
+            let (device, Some(hello)) = (peer.device, peer.hello) else { continue };
+            let addresses = AddressRecord::decode(&hello.addresses).ok().filter(|record| record.device == device);
+            if let Err(error) = self.note_greeting(device, &Greeting { hello, addresses }) {
+                tracing::warn!(%device, %error, "where a device was met can't be kept");
+            }
+        }
+    }
+
     /// Keeps what a device said of itself.
     fn note_greeting(&self, device: DeviceId, greeting: &Greeting) -> Result<(), StoreError> {
         let now = self.surroundings.clock.wall_time();
@@ -221,8 +234,8 @@ impl Shared {
 
     /// Joins a space by a ticket.
     pub(super) async fn join(self: &Arc<Self>, request: Join, progress: Progress) -> Result<Space, ApiError> {
-        let invalid = |error: TicketError| ApiError::new(ErrorKind::Invalid, error.to_string());
-        let ticket = Ticket::parse(request.ticket.trim()).map_err(invalid)?;
+        let no_ticket = |error: TicketError| ApiError::new(ErrorKind::NotFound, error.to_string());
+        let ticket = Ticket::parse(request.ticket.trim()).map_err(no_ticket)?;
         if let Some(space) = self.space(ticket.space) {
             let shown = BytePath::from(space.dir.as_path());
             let error = format!("this device has the space `{}` already, at {shown}", escaped(&space.name));
@@ -255,7 +268,12 @@ impl Shared {
         let new = NewSpace { id: ticket.space, name: self.free_name(&ticket), dir, records, secrets };
         let (shared, inviter) = (self.clone(), ticket.inviter);
         let row = PeerRow { hints: ticket.hints.clone(), frontier: joined.frontier.clone(), ..PeerRow::default() };
-        let described = on_disk(move || shared.store_new(new, Some((inviter, row)))).await?;
+        let described = on_disk(move || {
+            let described = shared.store_new(new, Some((inviter, row)))?;
+            shared.note_greetings();
+            Ok(described)
+        })
+        .await?;
         if let Some(peers) = meeting.peers.get() {
             peers.wake(ticket.inviter);
         }
