@@ -5,6 +5,7 @@
 //! time from the clock that it was given.
 
 mod acting;
+mod ignoring;
 mod jobs;
 mod opening;
 mod scanning;
@@ -21,6 +22,7 @@ use zerocloud_crdt::id::{ContentHash, FileId, SpaceId};
 use zerocloud_crdt::log::{Frontier, LogRead};
 use zerocloud_crdt::plan::Waiting;
 
+use self::ignoring::Ignoring;
 use self::jobs::Jobs;
 use super::{FolderState, Message, NotStaged, Phase};
 use crate::api::path::BytePath;
@@ -170,6 +172,7 @@ pub struct Folder<P> {
     done_count: u64,
     next_batch: Moment,
     jobs: Jobs,
+    ignoring: Ignoring,
     written: (u64, u64),
     is_materialised: bool,
 
@@ -315,6 +318,7 @@ impl<P: Pool> Folder<P> {
             // What the replica has marked and not yet told, or what nobody told.
             let known: BTreeSet<FileId> =
                 self.stuck.values().map(|stuck| stuck.source).chain(self.waiting.keys().copied()).collect();
+            let known = &known | &self.ignoring.items;
             let pending = pending_of(&snapshot)?;
             self.ready.extend(pending.difference(&known));
             if self.ready.is_empty() {

@@ -7,6 +7,7 @@ use zerocloud_crdt::scan::{Parent, Sighting};
 
 use super::{Folder, FolderError, FolderParts, Message, pending_of};
 use crate::engine::found::Found;
+use crate::folder::work::ignoring::Ignoring;
 use crate::folder::work::jobs::Jobs;
 use crate::store::{StoreError, StoreLedger, values};
 use crate::tree::marker::{Marker, MarkerError};
@@ -58,6 +59,7 @@ impl<P: Pool> Folder<P> {
             done_count: 0,
             next_batch: now,
             jobs: Jobs::default(),
+            ignoring: Ignoring::of_store(&parts.store)?,
             written: (0, 0),
             is_materialised: false,
             is_paused: false,
