@@ -33,8 +33,10 @@ pub const RULES_NAME: &[u8] = b".zerocloudignore";
 pub const RULES_LEN_MAX: usize = 64 << 10;
 /// Patterns of one rules file that count: all of them are compiled into one automaton.
 pub const RULE_COUNT_MAX: usize = 1_000;
-/// Rules files of one space that count: they are held in memory, compiled.
+/// Rules files of one space that count: each is asked about what is below it.
 pub const RULES_FILE_COUNT_MAX: usize = 256;
+/// Bytes of all of them together: compiled, in memory, they can become a hundred times as long.
+pub const RULES_LEN_SUM_MAX: usize = 256 << 10;
 
 /// Why not all of a rules file counts. What is left of it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,6 +119,16 @@ impl RulesFile {
         self.is_closed
     }
 
+    /// Bytes of it that count.
+    pub fn len(&self) -> usize {
+        self.content.len()
+    }
+
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.matcher.is_empty() && !self.is_closed
+    }
+
     /// Whether it was parsed from just these bytes, all of which count.
     pub fn has_content(&self, content: &[u8]) -> bool {
         self.content == content
@@ -168,13 +180,20 @@ impl Rules {
         self.files.keys().copied()
     }
 
-    /// Adds one; says whether it counts: no more than [`RULES_FILE_COUNT_MAX`] do.
-    pub fn add(&mut self, directory: FileId, file: Arc<RulesFile>) -> bool {
-        let has_room = self.files.len() < RULES_FILE_COUNT_MAX || self.files.contains_key(&directory);
-        if has_room {
+    /// Whether another one, of `len` bytes, would count.
+    pub fn has_room(&self, len: usize) -> bool {
+        let sum: usize = self.files.values().map(|file| file.content.len()).sum();
+        self.files.len() < RULES_FILE_COUNT_MAX && sum + len <= RULES_LEN_SUM_MAX
+    }
+
+    /// Adds one, if it counts.
+    pub fn add(&mut self, directory: FileId, file: Arc<RulesFile>) {
+        let before = self.files.remove(&directory);
+        if self.has_room(file.len()) {
             self.files.insert(directory, file);
+        } else {
+            self.files.extend(before.map(|before| (directory, before)));
         }
-        has_room
     }
 
     /// Adds the rules file that `others` have for a directory.
@@ -191,8 +210,8 @@ impl Rules {
 
     /// What was stored.
     pub fn from_contents(contents: Vec<(FileId, Vec<u8>)>) -> Self {
-        let files = contents.into_iter().take(RULES_FILE_COUNT_MAX);
-        Self { files: files.map(|(directory, content)| (directory, Arc::new(RulesFile::parse(&content)))).collect() }
+        let files = contents.into_iter().map(|(directory, content)| (directory, Arc::new(RulesFile::parse(&content))));
+        Self { files: files.collect() }
     }
 }
 

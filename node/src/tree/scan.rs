@@ -93,8 +93,8 @@ pub enum Reason {
     /// A rules file of which something does not count.
     #[error("some of these ignore rules don't count: {0}")]
     Rules(RulesFault),
-    /// A rules file above the number of those that count.
-    #[error("these ignore rules don't count: there are more than {} such files", super::ignoring::RULES_FILE_COUNT_MAX)]
+    /// A rules file above the number, or the length of all together, that counts.
+    #[error("these ignore rules don't count: there are too many; put them into fewer and shorter files")]
     TooManyRules,
     /// The keys of an epoch are missing.
     #[error("the keys that it would be named with are not known yet")]

@@ -19,7 +19,7 @@ fn remove(device: &Device, path: &str) {
     std::fs::remove_file(device.path().join(path)).unwrap();
 }
 
-/// Whether nothing of the view shows `name`.
+/// Whether the view shows something called `name`.
 fn is_published(device: &Device, name: &str) -> bool {
     let snapshot = device.store.snapshot().unwrap();
     let view = zerocloud_crdt::view::View::new(&snapshot);
@@ -226,4 +226,72 @@ async fn a_malformed_rule_is_told() {
     write(&b, RULES, "*.tmp\n");
     let states = settle(&a, &b).await;
     assert!(states.iter().all(|state| state.problems.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_on_its_way_out_waits_whole_for_the_ignored_file_in_it() {
+    let (a, b) = two(20).await;
+    write(&a, "docs/x", "x");
+    write(&a, "docs/in/y", "y");
+    settle(&a, &b).await;
+    a.folder.tell(Message::Pause(true));
+    std::fs::rename(a.path().join("docs"), a.path().join("out")).unwrap();
+    write(&b, RULES, "out/\n*.tmp\n");
+    write(&b, "docs/in/mine.tmp", "m");
+    b.folder.rescan().await.unwrap();
+    a.folder.tell(Message::Pause(false));
+    let states = settle(&a, &b).await;
+    assert_eq!((read(&b, "docs/x").as_deref(), read(&b, "docs/in/y").as_deref()), (Some("x"), Some("y")));
+    assert_eq!(read(&b, "docs/in/mine.tmp").as_deref(), Some("m"));
+    assert!(states.iter().all(|state| state.problems.is_empty() && state.phase == Phase::Idle));
+    remove(&b, "docs/in/mine.tmp");
+    settle(&a, &b).await;
+    assert!(!b.path().join("docs").exists());
+    assert_eq!(read(&a, "out/in/y").as_deref(), Some("y"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_leaves_an_ignored_place_in_the_view_comes_and_the_sleeping_file_stays() {
+    let (a, b) = two(21).await;
+    write(&a, "logs/x.log", "x");
+    settle(&a, &b).await;
+    a.folder.tell(Message::Pause(true));
+    std::fs::rename(a.path().join("logs"), a.path().join("texts")).unwrap();
+    write(&b, RULES, "logs/\n");
+    b.folder.rescan().await.unwrap();
+    write(&b, "logs/x.log", "edited asleep");
+    b.folder.rescan().await.unwrap();
+    a.folder.tell(Message::Pause(false));
+    settle(&a, &b).await;
+    assert_eq!(read(&b, "texts/x.log").as_deref(), Some("x"));
+    assert_eq!(read(&b, "logs/x.log").as_deref(), Some("edited asleep"));
+    assert_eq!(read(&a, "texts/x.log").as_deref(), Some("x"));
+    assert!(!a.path().join("logs").exists());
+    // Awake, it is a file of its own.
+    remove(&a, RULES);
+    settle(&a, &b).await;
+    assert_eq!(read(&a, "logs/x.log").as_deref(), Some("edited asleep"));
+    assert_eq!(a.tree(), b.tree());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rules_in_force_are_stored_and_count_from_their_own_directory() {
+    let (a, b) = two(22).await;
+    write(&a, "sub/.zerocloudignore", "/x\n");
+    write(&a, "sub/x", "ignored");
+    write(&a, "sub/deep/x", "counts");
+    write(&a, "x", "counts");
+    settle(&a, &b).await;
+    assert_eq!(read(&b, "sub/x"), None);
+    assert_eq!((read(&b, "sub/deep/x").as_deref(), read(&b, "x").as_deref()), (Some("counts"), Some("counts")));
+    for device in [&a, &b] {
+        let stored = device.store.snapshot().unwrap().value(values::IGNORE_RULES).unwrap().unwrap();
+        assert_eq!(stored.into_iter().map(|(_, content)| content).collect::<Vec<_>>(), [b"/x\n"]);
+    }
+    // Under another name the directory's own rules are the same.
+    std::fs::rename(b.path().join("sub"), b.path().join("moved")).unwrap();
+    write(&b, "moved/x", "ignored here, too");
+    settle(&a, &b).await;
+    assert_eq!(read(&a, "moved/x").as_deref(), Some("ignored"));
+    assert_eq!(read(&b, "moved/x").as_deref(), Some("ignored here, too"));
 }

@@ -194,7 +194,10 @@ impl<P: Pool> Folder<P> {
         let mut is_other = looked.has_moved_directories && !self.ignoring.rules.is_empty();
         for (parent, file) in &looked.rules {
             let in_force = id_of(*parent).and_then(|id| self.ignoring.rules.of(id));
-            is_other |= in_force != file.as_ref() && !file.as_ref().is_some_and(|file| file.is_closed());
+            // Neither what can't be read nor what is too much comes into force.
+            let has_room = |file: &Arc<RulesFile>| in_force.is_some() || self.ignoring.rules.has_room(file.len());
+            let counts = file.as_ref().is_none_or(|file| !file.is_closed() && has_room(file));
+            is_other |= in_force != file.as_ref() && counts;
         }
         if looked.is_everything {
             let found = looked.rules.into_iter().filter_map(|(parent, file)| Some((id_of(parent)?, file))).collect();
@@ -292,6 +295,9 @@ impl<P: Pool> Folder<P> {
             return Ok(());
         }
         self.ledger.refresh()?;
+        if self.ledger.intents()?.is_some() {
+            return Err(FolderError::NotRecovered);
+        }
         let mut base = BaseChanges::new();
         for key in keys {
             for (key, row) in with_all_below(self.ledger.snapshot(), &key)? {

@@ -120,12 +120,16 @@ fn what_is_above_the_bounds_does_not_count_and_is_told() {
     let scope = Scope::root(Some(Arc::new(rules)));
     let (last, above) = (format!("p{}", RULE_COUNT_MAX - 1), format!("p{RULE_COUNT_MAX}"));
     assert!(scope.ignores(&name(&last), Kind::File) && !scope.ignores(&name(&above), Kind::File));
+    let id = |n: usize| FileId([(n >> 8) as u8, n as u8].repeat(8).try_into().unwrap());
     let mut rules = Rules::default();
-    for n in 0..RULES_FILE_COUNT_MAX {
-        assert!(rules.add(FileId([n as u8; 16]), file("x").unwrap()));
-    }
-    assert!(!rules.add(FileId(*b"one file too many"[..16].first_chunk().unwrap()), file("x").unwrap()));
-    assert!(rules.add(FileId([0; 16]), file("y").unwrap()));
+    (0..=RULES_FILE_COUNT_MAX).for_each(|n| rules.add(id(n), file("x").unwrap()));
+    assert!(rules.of(id(RULES_FILE_COUNT_MAX - 1)).is_some() && rules.of(id(RULES_FILE_COUNT_MAX)).is_none());
+    rules.add(id(0), file("y").unwrap());
+    assert_eq!(rules.of(id(0)), file("y").as_ref());
+    let mut rules = Rules::default();
+    let long = "#".repeat(RULES_LEN_MAX);
+    (0..5).for_each(|n| rules.add(id(n), file(&long).unwrap()));
+    assert_eq!(rules.directories().count(), RULES_LEN_SUM_MAX / RULES_LEN_MAX);
 }
 
 #[test]

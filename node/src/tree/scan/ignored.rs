@@ -6,7 +6,9 @@
 //! more wakes, and whatever stands at its path is compared as ever; but that there is nothing means nothing.
 
 use super::*;
-use crate::tree::ignoring::{RULES_FILE_COUNT_MAX, RULES_LEN_MAX, RULES_NAME, Scope, Scopes, above_in_base};
+use crate::tree::ignoring::{
+    RULES_FILE_COUNT_MAX, RULES_LEN_MAX, RULES_LEN_SUM_MAX, RULES_NAME, Scope, Scopes, above_in_base,
+};
 use crate::tree::serve::read_up_to;
 use crate::volume::DirectoryEntry;
 use std::rc::Rc;
@@ -47,8 +49,11 @@ impl<'a, B: BaseRead> Judge<'a, B> {
         self.scopes.get(&directory).cloned().unwrap_or_default()
     }
 
-    fn file_count(&self) -> usize {
-        self.files.values().flatten().count()
+    /// Whether a rules file of `len` bytes counts beside those that were found.
+    fn has_room(&self, len: usize) -> bool {
+        let found = || self.files.values().flatten();
+        let sum: usize = found().map(|file| file.len()).sum();
+        found().count() < RULES_FILE_COUNT_MAX && sum + len <= RULES_LEN_SUM_MAX
     }
 
     /// Whether a directory sleeps with all that is in it.
@@ -193,7 +198,9 @@ impl<B: BaseRead> Lister<'_, B> {
             // Whether it is there at all is not known yet: what it says is asked again.
             Err(OpenError::Volume(_) | OpenError::NotAsNoted) => return Ok(None),
         };
-        if matches!(read, Ok(Some(_)) | Err(_)) && self.judge.file_count() >= RULES_FILE_COUNT_MAX {
+        if let Ok(Some(content)) = &read
+            && !self.judge.has_room(content.len().min(RULES_LEN_MAX))
+        {
             self.report(locate, directory, Some(RULES_NAME), Reason::TooManyRules)?;
             self.judge.files.insert(directory, None);
             return Ok(None);
