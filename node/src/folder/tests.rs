@@ -1,5 +1,7 @@
 //! Two devices with real folders, spaces on redb, and the memory link between them.
 
+mod ignoring;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -7,6 +7,7 @@
 mod acting;
 mod adopting;
 mod guarding;
+mod ignoring;
 mod jobs;
 mod opening;
 mod restoring;
@@ -27,6 +28,7 @@ use zerocloud_crdt::log::{Frontier, LogRead};
 use zerocloud_crdt::plan::Waiting;
 
 use self::guarding::Guard;
+use self::ignoring::Ignoring;
 use self::jobs::Jobs;
 use super::{FolderState, Message, NotStaged, Phase, Restoring};
 use crate::api::path::BytePath;
@@ -194,6 +196,7 @@ pub struct Folder<P> {
     starved_delay: Duration,
     /// Versions that are being brought back.
     restores: BTreeMap<JobId, Restoring>,
+    ignoring: Ignoring,
     written: (u64, u64),
     is_materialised: bool,
 
@@ -364,6 +367,7 @@ impl<P: Pool> Folder<P> {
             // What the replica has marked and not yet told, or what nobody told.
             let known: BTreeSet<FileId> =
                 self.stuck.values().map(|stuck| stuck.source).chain(self.waiting.keys().copied()).collect();
+            let known = &known | &self.ignoring.items;
             let pending = pending_of(&snapshot)?;
             if !pending.is_empty() {
                 eprintln!("DBG pending {pending:?} stuck {:?} waiting {:?}", self.stuck, self.waiting);

@@ -8,6 +8,7 @@ use zerocloud_crdt::scan::{Parent, Sighting};
 use super::{Folder, FolderError, FolderParts, Message, pending_of};
 use crate::engine::found::Found;
 use crate::folder::work::guarding::Guard;
+use crate::folder::work::ignoring::Ignoring;
 use crate::folder::work::jobs::Jobs;
 use crate::store::{StoreError, StoreLedger, values};
 use crate::tree::marker::{Marker, MarkerError};
@@ -64,6 +65,7 @@ impl<P: Pool> Folder<P> {
             next_asking: None,
             starved_delay: std::time::Duration::ZERO,
             restores: BTreeMap::new(),
+            ignoring: Ignoring::of_store(&parts.store)?,
             written: (0, 0),
             is_materialised: false,
             is_paused: false,
