@@ -154,10 +154,12 @@ fn check_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<Trust, Folde
         return Err(FolderError::OtherFilesystem);
     }
     let counter = snapshot.value(values::MARKER_COUNTER)?;
-    let noted = Marker { space: parts.store.space(), counter: counter.unwrap_or(0) };
+    // The first marker comes before the store's counter: where that is missing, a crash came between.
+    let noted = Marker { space: parts.store.space(), counter: counter.unwrap_or(FIRST_COUNTER) };
     let marker = match Marker::read(volume) {
-        // It was checked that the folder is nobody's when the space was stored; it gets its marker now.
-        Err(MarkerError::Missing) if counter.is_none() => return Ok(Trust::Same),
+        // It was checked that the folder is nobody's when the space was stored; it gets its marker now. What can't be read
+        // is a first one that a crash left half written.
+        Err(MarkerError::Missing | MarkerError::Damaged(_)) if counter.is_none() => return Ok(Trust::Same),
         marker => marker?,
     };
     match marker.check(&noted) {
@@ -171,16 +173,23 @@ fn check_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<Trust, Folde
     }
 }
 
+/// The counter of a folder that was never opened before.
+const FIRST_COUNTER: u64 = 1;
+
 /// Raises the counter in the store and then in the marker. A crash between the two leaves a marker that is behind by
-/// one, and nothing to be judged.
+/// one, and nothing to be judged. Only the first marker comes first: a store that counts never finds none.
 fn raise_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<(), FolderError> {
     let filesystem = volume.filesystem_id()?;
+    let space = parts.store.space();
+    if parts.store.snapshot()?.value(values::MARKER_COUNTER)?.is_none() {
+        Marker { space, counter: FIRST_COUNTER }.write(volume)?;
+    }
     let counter = parts.store.write::<_, StoreError>(|write| {
-        let counter = write.value(values::MARKER_COUNTER)?.unwrap_or(0).saturating_add(1);
+        let counter = write.value(values::MARKER_COUNTER)?.map_or(FIRST_COUNTER, |counter| counter.saturating_add(1));
         write.set(values::MARKER_COUNTER, &counter)?;
         write.set(values::FILESYSTEM, &filesystem)?;
         Ok(counter)
     })?;
-    Marker { space: parts.store.space(), counter }.write(volume)?;
+    Marker { space, counter }.write(volume)?;
     Ok(())
 }
