@@ -22,7 +22,7 @@ use crate::link::{Admission, Link, Protocol};
 use crate::session::{self, Presence, Spaces};
 use crate::space::SpaceHandle;
 use crate::store::{SpaceStore, values};
-use crate::tree::Keyring;
+use crate::tree::{Keyring, TempNames};
 use crate::tree::marker::Marker;
 use crate::tree::versions::Retention;
 
@@ -67,7 +67,7 @@ impl Device {
             keyring,
             clock: Arc::new(SystemClock::new()),
             retention: Retention::default(),
-            nonce: n as u64,
+            names: Arc::new(TempNames::new(n as u64)),
         };
         let folder = FolderHandle::start(parts, mailbox, false).unwrap();
         let spaces = Spaces::default();

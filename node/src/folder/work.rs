@@ -34,7 +34,7 @@ use crate::tree::marker::MarkerError;
 use crate::tree::materialise::Materialiser;
 use crate::tree::stage::Staging;
 use crate::tree::versions::{Retention, SecondLooks};
-use crate::tree::{Keyring, Pool, TreeError};
+use crate::tree::{Keyring, Pool, TempNames, TreeError};
 use crate::volume::{Volume, VolumeError};
 use crate::watch::WatchEvent;
 use crate::watch::debounce::{Debounce, Depth};
@@ -89,8 +89,8 @@ pub struct FolderParts {
     pub clock: Arc<dyn Clock>,
     /// How long versions are kept.
     pub retention: Retention,
-    /// 64 random bits for names in `tmp`, drawn for this process.
-    pub nonce: u64,
+    /// Names in `tmp`, given once by this process, however often the folder is opened.
+    pub names: Arc<TempNames>,
 }
 
 /// Why a folder can't be kept at the moment.

@@ -24,7 +24,7 @@ use crate::folder::{FolderHandle, Mailbox, Message};
 use crate::home::{Home, Secrets};
 use crate::space::SpaceHandle;
 use crate::store::{Snapshot, SpaceStore, StoreError, values};
-use crate::tree::Keyring;
+use crate::tree::{Keyring, TempNames};
 use crate::tree::versions::Retention;
 
 /// A space that is stored here.
@@ -175,7 +175,7 @@ impl Running {
                 Versions::None => Retention::None,
                 Versions::KeepDays(days) => Retention::KeepDays(u32::from(days)),
             },
-            nonce: u64::from_le_bytes(nonce),
+            names: Arc::new(TempNames::new(u64::from_le_bytes(nonce))),
         };
         let folder = FolderHandle::start(parts, mailbox, is_paused)?;
         Ok(Self { handle, folder, fetcher })

@@ -22,7 +22,7 @@ use zerocloud::session::chunks::ChunkSource;
 use zerocloud::space::AppendError;
 use zerocloud::store::{SpaceStore, StoreError};
 use zerocloud::tree::versions::Retention;
-use zerocloud::tree::{Inline, Keyring};
+use zerocloud::tree::{Inline, Keyring, TempNames};
 use zerocloud::volume::Volume;
 use zerocloud::watch::WatchEvent;
 use zerocloud_crdt::id::{ContentHash, DeviceId, FileId, Incarnation, LogId, PersonId, SpaceId};
@@ -211,7 +211,7 @@ impl Device {
             keyring,
             clock,
             retention: Retention::default(),
-            nonce,
+            names: Arc::new(TempNames::new(nonce)),
         };
         let rest_until = Moment::default();
         Ok(Process { store, log, supply, chunks, inbox, messages, parts, folder: None, rest_until })

@@ -14,7 +14,7 @@ use crate::tree::materialise::{Materialiser, Trust};
 use crate::tree::scan::{ReadError, read_stored};
 use crate::tree::stage::Staging;
 use crate::tree::versions::{self, Look, SecondLooks, VersionRow};
-use crate::tree::{Displaced, Pool, TempNames};
+use crate::tree::{Displaced, Pool};
 use crate::volume::Volume;
 use crate::watch::debounce::{Debounce, Depth};
 
@@ -32,7 +32,7 @@ impl<P: Pool> Folder<P> {
     ) -> Result<Self, FolderError> {
         let parts = parts.clone();
         let trust = check_marker(&parts, &*volume)?;
-        let names = Arc::new(TempNames::new(parts.nonce));
+        let names = parts.names.clone();
         let now = parts.clock.now();
         let mut folder = Self {
             ledger: StoreLedger::new(parts.store.clone())?,
