@@ -67,7 +67,8 @@ impl<P: Pool> Folder<P> {
             parts,
         };
         folder.recover(trust)?;
-        raise_marker(&folder.parts, &*folder.volume)?;
+        let opening = raise_marker(&folder.parts, &*folder.volume)?;
+        folder.jobs = Jobs::new(opening << 32);
         folder.ready = pending_of(folder.ledger.snapshot())?;
         Ok(folder)
     }
@@ -77,7 +78,7 @@ impl<P: Pool> Folder<P> {
     /// # Errors
     /// [`FolderError`]: nothing is lost, the next start finds it out.
     pub fn close(&mut self) -> Result<(), FolderError> {
-        raise_marker(&self.parts, &*self.volume)
+        raise_marker(&self.parts, &*self.volume).map(drop)
     }
 
     /// Judges what was begun and not finished, and publishes local edits that it had displaced.
@@ -145,6 +146,12 @@ impl<P: Pool> Folder<P> {
     }
 }
 
+impl<P> Drop for Folder<P> {
+    fn drop(&mut self) {
+        self.jobs.abandon(&*self.parts.supply);
+    }
+}
+
 /// Checks that the folder is the space's and the one that was noted.
 fn check_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<Trust, FolderError> {
     volume.check_root()?;
@@ -178,7 +185,7 @@ const FIRST_COUNTER: u64 = 1;
 
 /// Raises the counter in the store and then in the marker. A crash between the two leaves a marker that is behind by
 /// one, and nothing to be judged. Only the first marker comes first: a store that counts never finds none.
-fn raise_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<(), FolderError> {
+fn raise_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<u64, FolderError> {
     let filesystem = volume.filesystem_id()?;
     let space = parts.store.space();
     if parts.store.snapshot()?.value(values::MARKER_COUNTER)?.is_none() {
@@ -191,5 +198,5 @@ fn raise_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<(), FolderEr
         Ok(counter)
     })?;
     Marker { space, counter }.write(volume)?;
-    Ok(())
+    Ok(counter)
 }
