@@ -341,7 +341,7 @@ impl<P: Pool> Folder<P> {
             // What the replica has marked and not yet told, or what nobody told.
             let known: BTreeSet<FileId> =
                 self.stuck.values().map(|stuck| stuck.source).chain(self.waiting.keys().copied()).collect();
-            let pending = pending_of(&snapshot)?; if !pending.is_empty() { eprintln!("DBG pending {pending:?} stuck {:?} waiting {:?}", self.stuck, self.waiting); }
+            let pending = pending_of(&snapshot)?;
             self.ready.extend(pending.difference(&known));
             if self.ready.is_empty() {
                 // Whatever was begun and is not complete, nobody wants any more.
