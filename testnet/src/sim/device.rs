@@ -335,7 +335,7 @@ impl Device {
         format!(
             "{state:?}, last failure {:?}, wants {:?}",
             self.last_failure,
-            self.supply().map(|s| zerocloud::fetcher::Supply::missing_count(s))
+            self.supply().map(zerocloud::fetcher::Supply::missing_count)
         )
     }
 

@@ -112,7 +112,7 @@ impl World {
             match below(&mut self.rng, 40) {
                 0..=5 => self.act(device),
                 6..=15 => self.turn(device),
-                16..=21 => drop(self.deliver_one()),
+                16..=21 => self.deliver_one(),
                 22..=26 => drop(self.answer_one(device)),
                 27 | 28 => self.flip_link(),
                 29..=34 => {
