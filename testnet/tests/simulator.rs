@@ -52,12 +52,12 @@ fn history(seed: u64, weather: Weather, trace: Trace) -> World {
 
 #[test]
 fn devices_become_the_same_whatever_users_do_at_once() {
-    run("devices_become", 40, |seed, trace| history(seed, Weather::default(), trace).copy_count());
+    run("devices_become", 50, |seed, trace| history(seed, Weather::default(), trace).copy_count());
 }
 
 #[test]
 fn one_user_at_a_time_sees_nothing_but_his_own_acts() {
-    run("one_user", 15, |seed, trace| {
+    run("one_user", 30, |seed, trace| {
         let mut world = World::new(seed, Weather::default(), trace);
         world.run_one_by_one(8);
         world.restart_all();
@@ -73,5 +73,5 @@ fn storm(seed: u64) -> Weather {
 
 #[test]
 fn nothing_is_lost_wherever_processes_stop_and_disks_fail() {
-    run("nothing_is_lost", 40, |seed, trace| history(seed, storm(seed), trace).crash_count());
+    run("nothing_is_lost", 90, |seed, trace| history(seed, storm(seed), trace).crash_count());
 }

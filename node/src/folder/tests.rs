@@ -27,9 +27,9 @@ use crate::link::{Admission, Link, Protocol};
 use crate::session::{self, Presence, Spaces};
 use crate::space::SpaceHandle;
 use crate::store::{PeerRow, SpaceStore, StoreError, values};
-use crate::tree::Keyring;
 use crate::tree::marker::Marker;
 use crate::tree::versions::Retention;
+use crate::tree::{Keyring, TempNames};
 
 struct Device {
     dir: TempDir,
@@ -92,7 +92,7 @@ impl Device {
             clock: Arc::new(SystemClock::new()),
             retention: Retention::default(),
             guard: crate::config::Guard::Strict,
-            nonce: n as u64,
+            names: Arc::new(TempNames::new(n as u64)),
         };
         let folder = FolderHandle::start(parts, mailbox, false).unwrap();
         let spaces = Spaces::default();

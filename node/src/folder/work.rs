@@ -43,7 +43,7 @@ use crate::tree::marker::MarkerError;
 use crate::tree::materialise::Materialiser;
 use crate::tree::stage::{Staged, Staging};
 use crate::tree::versions::{Retention, SecondLooks};
-use crate::tree::{Keyring, Pool, TreeError};
+use crate::tree::{Keyring, Pool, TempNames, TreeError};
 use crate::volume::{Volume, VolumeError};
 use crate::watch::WatchEvent;
 use crate::watch::debounce::{Debounce, Depth};
@@ -103,8 +103,8 @@ pub struct FolderParts {
     pub retention: Retention,
     /// When a large change waits for the user.
     pub guard: crate::config::Guard,
-    /// 64 random bits for names in `tmp`, drawn for this process.
-    pub nonce: u64,
+    /// Names in `tmp`, given once by this process, however often the folder is opened.
+    pub names: Arc<TempNames>,
 }
 
 /// Why a folder can't be kept at the moment.
@@ -369,9 +369,6 @@ impl<P: Pool> Folder<P> {
                 self.stuck.values().map(|stuck| stuck.source).chain(self.waiting.keys().copied()).collect();
             let known = &known | &self.ignoring.items;
             let pending = pending_of(&snapshot)?;
-            if !pending.is_empty() {
-                eprintln!("DBG pending {pending:?} stuck {:?} waiting {:?}", self.stuck, self.waiting);
-            }
             self.ready.extend(pending.difference(&known));
             if self.ready.is_empty() {
                 // Whatever was begun and is not complete, nobody wants any more.

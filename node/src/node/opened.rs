@@ -24,8 +24,8 @@ use crate::folder::{FolderHandle, Mailbox, Message};
 use crate::home::{Home, Secrets};
 use crate::space::SpaceHandle;
 use crate::store::{Snapshot, SpaceStore, StoreError, values};
-use crate::tree::Keyring;
 use crate::tree::versions::Retention;
+use crate::tree::{Keyring, TempNames};
 
 /// A space that is stored here.
 pub(super) struct OpenSpace {
@@ -176,7 +176,7 @@ impl Running {
                 Versions::KeepDays(days) => Retention::KeepDays(u32::from(days)),
             },
             guard: surroundings.config.guard,
-            nonce: u64::from_le_bytes(nonce),
+            names: Arc::new(TempNames::new(u64::from_le_bytes(nonce))),
         };
         let folder = FolderHandle::start(parts, mailbox, is_paused)?;
         Ok(Self { handle, folder, fetcher })

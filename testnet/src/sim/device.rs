@@ -23,7 +23,7 @@ use zerocloud::session::chunks::ChunkSource;
 use zerocloud::space::AppendError;
 use zerocloud::store::{SpaceStore, StoreError};
 use zerocloud::tree::versions::Retention;
-use zerocloud::tree::{Inline, Keyring};
+use zerocloud::tree::{Inline, Keyring, TempNames};
 use zerocloud::volume::Volume;
 use zerocloud::watch::WatchEvent;
 use zerocloud_crdt::id::{ContentHash, DeviceId, FileId, Incarnation, LogId, PersonId, SpaceId};
@@ -214,7 +214,7 @@ impl Device {
             clock,
             retention: Retention::default(),
             guard: Guard::default(),
-            nonce,
+            names: Arc::new(TempNames::new(nonce)),
         };
         let rest_until = Moment::default();
         Ok(Process { store, log, supply, chunks, inbox, messages, parts, folder: None, rest_until })
@@ -338,7 +338,7 @@ impl Device {
         format!(
             "{state:?}, last failure {:?}, wants {:?}",
             self.last_failure,
-            self.supply().map(|s| zerocloud::fetcher::Supply::missing_count(s))
+            self.supply().map(zerocloud::fetcher::Supply::missing_count)
         )
     }
 

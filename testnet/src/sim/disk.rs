@@ -67,7 +67,7 @@ impl SimDisk {
                     Change::Len(_) => change.apply(&mut image.durable),
                     Change::Write(offset, bytes) => {
                         for (index, sector) in bytes.chunks(SECTOR_LEN).enumerate() {
-                            if rng.next_u32() % 2 == 0 {
+                            if rng.next_u32().is_multiple_of(2) {
                                 let written = Change::Write(offset + index * SECTOR_LEN, sector.to_vec());
                                 written.apply(&mut image.durable);
                             }

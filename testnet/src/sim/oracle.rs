@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zerocloud_crdt::id::ContentHash;
+use zerocloud_crdt::name::CONTROL;
 
 use super::volume::{Tree, TreeEntry};
 
@@ -22,6 +23,12 @@ fn contents(tree: &Tree) -> impl Iterator<Item = ContentHash> {
 
 fn hashes(tree: &Tree) -> Hashes {
     contents(tree).collect()
+}
+
+/// Whether a path is that of a temporary file whose name begins with `prefix`.
+fn is_temporary(path: &[u8], prefix: &[u8]) -> bool {
+    let rest = path.strip_prefix(CONTROL.as_bytes()).and_then(|rest| rest.strip_prefix(b"/tmp/"));
+    rest.is_some_and(|name| name.starts_with(prefix))
 }
 
 /// How many files have each content.
@@ -68,7 +75,11 @@ impl Oracle {
     /// A power loss: all files of the disk before and after. Only what the user of this device wrote may be lost by it;
     /// what he deleted may be there again.
     pub fn note_power_loss(&mut self, device: usize, before: &Tree, after: &Tree) {
-        let (before, after) = (hashes(before), hashes(after));
+        // What is staged was put nowhere yet.
+        let mut before = before.clone();
+        let staged = |path: &[u8]| [&b"put-"[..], b"get-"].iter().any(|prefix| is_temporary(path, prefix));
+        before.retain(|path, _| !staged(path));
+        let (before, after) = (hashes(&before), hashes(after));
         for content in before.difference(&after) {
             let is_own = self.own[device].contains(content) || !self.written.contains(content);
             assert!(is_own || self.gone.contains(content), "a power loss took what had come from another device");

@@ -112,7 +112,7 @@ impl World {
             match below(&mut self.rng, 40) {
                 0..=5 => self.act(device),
                 6..=15 => self.turn(device),
-                16..=21 => drop(self.deliver_one()),
+                16..=21 => self.deliver_one(),
                 22..=26 => drop(self.answer_one(device)),
                 27 | 28 => self.flip_link(),
                 29..=34 => {
@@ -123,7 +123,7 @@ impl World {
                     self.devices[device].watch(true);
                     self.tell(format!("device {device}: the watcher lost track"));
                 }
-                36 => self.weather_strikes(device),
+                36 | 37 => self.weather_strikes(device),
                 _ => self.start(device),
             }
         }
@@ -375,13 +375,13 @@ impl World {
                 self.tell(format!("device {n} is to stop after {calls} calls"));
                 volume.crash_after(calls);
             }
-            2 if full_disks => {
+            2 | 1 if full_disks => {
                 let is_full = below(&mut self.rng, 3) > 0;
                 let capacity = if is_full { 200 + below(&mut self.rng, 600_000) as u64 } else { ROOMY };
                 self.tell(format!("the disk of device {n} has {capacity} bytes"));
                 volume.set_capacity(capacity);
             }
-            3 if lost_disks => {
+            3 | 0 if lost_disks => {
                 let is_gone = below(&mut self.rng, 2) == 0;
                 self.tell(format!("the disk of device {n} is {}", if is_gone { "gone" } else { "there" }));
                 volume.set_root_gone(is_gone);

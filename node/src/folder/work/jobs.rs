@@ -48,6 +48,16 @@ fn is_same(a: &ViewEntry, b: &ViewEntry) -> bool {
 }
 
 impl Jobs {
+    /// None. Jobs are numbered from `first` on: what a supply still has of an earlier opening is never taken for one.
+    pub(super) fn new(first: u64) -> Self {
+        Self { next: first, ..Self::default() }
+    }
+
+    /// Asks for nothing more.
+    pub(super) fn abandon(&mut self, supply: &dyn Supply) {
+        std::mem::take(&mut self.active).into_keys().for_each(|job| supply.remove(job));
+    }
+
     /// An entry's bytes are wanted. What was wanted of the same id before is not any more.
     pub(super) fn want(&mut self, entry: ViewEntry, supply: &dyn Supply) {
         if self.files.get(&entry.id).is_some_and(|(known, _)| is_same(known, &entry)) {

@@ -16,7 +16,7 @@ use crate::tree::materialise::{Materialiser, Trust};
 use crate::tree::scan::{ReadError, read_stored};
 use crate::tree::stage::Staging;
 use crate::tree::versions::SecondLooks;
-use crate::tree::{Displaced, Pool, TempNames};
+use crate::tree::{Displaced, Pool};
 use crate::volume::Volume;
 use crate::watch::debounce::{Debounce, Depth};
 
@@ -34,7 +34,7 @@ impl<P: Pool> Folder<P> {
     ) -> Result<Self, FolderError> {
         let parts = parts.clone();
         let trust = check_marker(&parts, &*volume)?;
-        let names = Arc::new(TempNames::new(parts.nonce));
+        let names = parts.names.clone();
         let now = parts.clock.now();
         let mut folder = Self {
             ledger: StoreLedger::new(parts.store.clone())?,
@@ -73,7 +73,8 @@ impl<P: Pool> Folder<P> {
             parts,
         };
         folder.recover(trust)?;
-        raise_marker(&folder.parts, &*folder.volume)?;
+        let opening = raise_marker(&folder.parts, &*folder.volume)?;
+        folder.jobs = Jobs::new(opening << 32);
         folder.ready = pending_of(folder.ledger.snapshot())?;
         Ok(folder)
     }
@@ -83,7 +84,7 @@ impl<P: Pool> Folder<P> {
     /// # Errors
     /// [`FolderError`]: nothing is lost, the next start finds it out.
     pub fn close(&mut self) -> Result<(), FolderError> {
-        raise_marker(&self.parts, &*self.volume)
+        raise_marker(&self.parts, &*self.volume).map(drop)
     }
 
     /// Judges what was begun and not finished, and publishes local edits that it had displaced.
@@ -134,6 +135,12 @@ impl<P: Pool> Folder<P> {
     }
 }
 
+impl<P> Drop for Folder<P> {
+    fn drop(&mut self) {
+        self.jobs.abandon(&*self.parts.supply);
+    }
+}
+
 /// Checks that the folder is the space's and the one that was noted.
 fn check_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<Trust, FolderError> {
     volume.check_root()?;
@@ -143,10 +150,12 @@ fn check_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<Trust, Folde
         return Err(FolderError::OtherFilesystem);
     }
     let counter = snapshot.value(values::MARKER_COUNTER)?;
-    let noted = Marker { space: parts.store.space(), counter: counter.unwrap_or(0) };
+    // The first marker comes before the store's counter: where that is missing, a crash came between.
+    let noted = Marker { space: parts.store.space(), counter: counter.unwrap_or(FIRST_COUNTER) };
     let marker = match Marker::read(volume) {
-        // It was checked that the folder is nobody's when the space was stored; it gets its marker now.
-        Err(MarkerError::Missing) if counter.is_none() => return Ok(Trust::Same),
+        // It was checked that the folder is nobody's when the space was stored; it gets its marker now. What can't be read
+        // is a first one that a crash left half written.
+        Err(MarkerError::Missing | MarkerError::Damaged(_)) if counter.is_none() => return Ok(Trust::Same),
         marker => marker?,
     };
     match marker.check(&noted) {
@@ -160,16 +169,23 @@ fn check_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<Trust, Folde
     }
 }
 
+/// The counter of a folder that was never opened before.
+const FIRST_COUNTER: u64 = 1;
+
 /// Raises the counter in the store and then in the marker. A crash between the two leaves a marker that is behind by
-/// one, and nothing to be judged.
-fn raise_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<(), FolderError> {
+/// one, and nothing to be judged. Only the first marker comes first: a store that counts never finds none.
+fn raise_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<u64, FolderError> {
     let filesystem = volume.filesystem_id()?;
+    let space = parts.store.space();
+    if parts.store.snapshot()?.value(values::MARKER_COUNTER)?.is_none() {
+        Marker { space, counter: FIRST_COUNTER }.write(volume)?;
+    }
     let counter = parts.store.write::<_, StoreError>(|write| {
-        let counter = write.value(values::MARKER_COUNTER)?.unwrap_or(0).saturating_add(1);
+        let counter = write.value(values::MARKER_COUNTER)?.map_or(FIRST_COUNTER, |counter| counter.saturating_add(1));
         write.set(values::MARKER_COUNTER, &counter)?;
         write.set(values::FILESYSTEM, &filesystem)?;
         Ok(counter)
     })?;
-    Marker { space: parts.store.space(), counter }.write(volume)?;
-    Ok(())
+    Marker { space, counter }.write(volume)?;
+    Ok(counter)
 }
