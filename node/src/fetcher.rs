@@ -29,8 +29,6 @@ const FAR_STREAM_COUNT: usize = 8;
 const FAR_ROUND_TRIP: Duration = Duration::from_millis(5);
 /// How long after its streams ended a peer that is still connected is asked again.
 const AGAIN_DELAY: Duration = Duration::from_secs(2);
-/// Answers that are opened in one go.
-const OPEN_COUNT_MAX: usize = 16;
 
 /// Who wants the chunks of a job. Called on a thread that may block, at the same time for several chunks.
 pub trait Receiver: Send + Sync {
@@ -169,7 +167,7 @@ impl Shared {
     }
 
     /// Opens streams to a peer, which is asked on them from then on.
-    async fn open_streams(&self, conn: &Conn) -> Result<Vec<mpsc::Receiver<Answered>>, SessionError> {
+    async fn open_streams(&self, conn: &Conn) -> Result<Vec<mpsc::Receiver<Vec<Answered>>>, SessionError> {
         let is_far = conn.path().is_some_and(|path| path.round_trip >= FAR_ROUND_TRIP);
         let count = if is_far { FAR_STREAM_COUNT } else { NEAR_STREAM_COUNT };
         let (mut requests, mut answers) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -281,13 +279,12 @@ impl State {
 }
 
 /// Opens what comes on one stream until it ends.
-async fn take_answers(shared: Weak<Shared>, conn: Conn, mut answers: mpsc::Receiver<Answered>) {
+async fn take_answers(shared: Weak<Shared>, conn: Conn, mut answers: mpsc::Receiver<Vec<Answered>>) {
     let mut opener = Opener::new();
-    let mut some = Vec::new();
-    while answers.recv_many(&mut some, OPEN_COUNT_MAX).await > 0 {
+    while let Some(taken) = answers.recv().await {
         let Some(shared) = shared.upgrade() else { return };
         let Ok(permit) = shared.opening.clone().acquire_owned().await else { return };
-        let (taken, peer, sharing) = (std::mem::take(&mut some), conn.peer(), shared.clone());
+        let (peer, sharing) = (conn.peer(), shared.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             for answered in taken {

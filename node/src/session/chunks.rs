@@ -19,11 +19,15 @@ use crate::wire::{FrameError, write_frame};
 
 /// An answer frame is sent when it holds this much, in bytes.
 const FRAME_LEN: usize = 1 << 20;
-/// Chunks that are sealed ahead of the one that is being sent: 4 MiB each at most.
+/// Runs of chunks that are sealed ahead of the one that is being sent.
 const AHEAD_COUNT: usize = 4;
+/// A run is handed on when it holds this much, in bytes; with its last chunk 4 MiB more at most.
+const RUN_LEN: usize = 256 << 10;
+/// Answers of which the fragments are not complete: more than one peer that keeps to the order needs.
+const ASSEMBLY_COUNT_MAX: usize = 4;
 /// Requests on their way to the stream.
 const REQUEST_QUEUE_COUNT: usize = 8;
-/// Answers that wait to be opened: many when they are small; at worst 64 MiB of a peer's making.
+/// Frames of answers that wait to be opened, about 1 MiB each.
 const ANSWER_QUEUE_COUNT: usize = 16;
 
 /// Where sealed chunks come from. Called on a thread that may block.
@@ -48,18 +52,14 @@ pub(super) async fn serve(
     mut receive: RecvStream,
 ) -> Result<(), SessionError> {
     while let Some(request) = read::<Request>(&mut receive).await? {
-        let (sealing, mut sealed) = mpsc::channel::<(u64, Option<Vec<u8>>)>(AHEAD_COUNT);
+        let (sealing, mut sealed) = mpsc::channel::<Run>(AHEAD_COUNT);
         let source = source.clone();
-        let worker = tokio::task::spawn_blocking(move || {
-            for (ask, number) in request.asks.iter().zip(request.first..) {
-                if sealing.blocking_send((number, source.sealed(ask))).is_err() {
-                    return;
-                }
-            }
-        });
+        let worker = tokio::task::spawn_blocking(move || seal_all(&*source, &request, &sealing));
         let mut frame = Frame::default();
-        while let Some((ask, sealed_chunk)) = sealed.recv().await {
-            frame.add(&mut send, ask, sealed_chunk).await?;
+        while let Some(run) = sealed.recv().await {
+            for (ask, sealed_chunk) in run {
+                frame.add(&mut send, ask, sealed_chunk).await?;
+            }
             if sealed.is_empty() {
                 frame.flush(&mut send).await?;
             }
@@ -71,6 +71,28 @@ pub(super) async fn serve(
         }
     }
     Ok(())
+}
+
+/// Sealed chunks with their asks, handed on together: waking the other side for each costs more than a small chunk.
+type Run = Vec<(u64, Option<Vec<u8>>)>;
+
+fn seal_all(source: &dyn ChunkSource, request: &Request, sealing: &mpsc::Sender<Run>) {
+    let (mut run, mut len) = (Run::new(), 0);
+    for (ask, number) in request.asks.iter().zip(request.first..) {
+        let sealed = source.sealed(ask);
+        len += sealed.as_ref().map_or(0, Vec::len);
+        run.push((number, sealed));
+        if len >= RUN_LEN {
+            len = 0;
+            // Nobody wants the rest.
+            if sealing.blocking_send(std::mem::take(&mut run)).is_err() {
+                return;
+            }
+        }
+    }
+    if !run.is_empty() {
+        let _ = sealing.blocking_send(run);
+    }
 }
 
 /// An answer that is being packed.
@@ -113,7 +135,9 @@ impl Frame {
 #[derive(Debug)]
 pub struct ChunkStream {
     requests: mpsc::Sender<Request>,
-    answers: mpsc::Receiver<Answered>,
+    answers: mpsc::Receiver<Vec<Answered>>,
+    /// Of the last frame, last first: what [`Self::answer`] has not given yet.
+    rest: Vec<Answered>,
 }
 
 impl ChunkStream {
@@ -143,7 +167,7 @@ impl ChunkStream {
                 conn.close(crate::link::CloseCode::Violation, &error.to_string());
             }
         });
-        Ok(Self { requests, answers })
+        Ok(Self { requests, answers, rest: Vec::new() })
     }
 
     /// Sends a request; waits if several are on their way to the stream.
@@ -156,19 +180,24 @@ impl ChunkStream {
 
     /// The next answer; `None` when the stream has ended.
     pub async fn answer(&mut self) -> Option<Answered> {
-        self.answers.recv().await
+        while self.rest.is_empty() {
+            self.rest = self.answers.recv().await?;
+            self.rest.reverse();
+        }
+        self.rest.pop()
     }
 
-    /// The two ends: where requests go, and where answers come from.
-    pub fn split(self) -> (mpsc::Sender<Request>, mpsc::Receiver<Answered>) {
+    /// The two ends: where requests go, and where the answers of each frame come from.
+    pub fn split(self) -> (mpsc::Sender<Request>, mpsc::Receiver<Vec<Answered>>) {
         (self.requests, self.answers)
     }
 }
 
-async fn take_answers(receive: &mut RecvStream, answering: &mpsc::Sender<Answered>) -> Result<(), SessionError> {
+async fn take_answers(receive: &mut RecvStream, answering: &mpsc::Sender<Vec<Answered>>) -> Result<(), SessionError> {
     // An answer's fragments follow each other; a peer that begins many at once holds no more than it sent.
     let mut assemblies: BTreeMap<u64, Assembly> = BTreeMap::new();
     while let Some(answer) = read::<Answer>(receive).await? {
+        let mut complete = Vec::new();
         for Piece { ask, body } in answer.pieces {
             let sealed = match body {
                 PieceBody::Missing => None,
@@ -176,15 +205,16 @@ async fn take_answers(receive: &mut RecvStream, answering: &mpsc::Sender<Answere
                     let assembly = assemblies.entry(ask).or_default();
                     match assembly.push(total_len, &bytes).map_err(|_| SessionError::OutOfTurn)? {
                         Some(sealed) => Some(sealed),
-                        None if assemblies.len() > AHEAD_COUNT => return Err(SessionError::OutOfTurn),
+                        None if assemblies.len() > ASSEMBLY_COUNT_MAX => return Err(SessionError::OutOfTurn),
                         None => continue,
                     }
                 }
             };
             assemblies.remove(&ask);
-            if answering.send(Answered { ask, sealed }).await.is_err() {
-                return Ok(());
-            }
+            complete.push(Answered { ask, sealed });
+        }
+        if !complete.is_empty() && answering.send(complete).await.is_err() {
+            return Ok(());
         }
     }
     Ok(())

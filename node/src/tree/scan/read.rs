@@ -21,6 +21,8 @@ use crate::volume::{Control, Volume, VolumeDirectory, VolumeError, VolumeErrorKi
 
 /// How much is read at a time, in bytes: long runs are what BLAKE3 is fastest on.
 const PIECE_LEN: usize = 1 << 20;
+/// The least, so that a file that grows meanwhile is not read byte by byte.
+const PIECE_LEN_MIN: usize = 4 << 10;
 /// How often a file that changes while it is read is begun anew.
 const TRY_COUNT_MAX: usize = 3;
 /// Epochs of the version before under which a chunk is looked for.
@@ -240,12 +242,12 @@ fn cut(file: &dyn VolumeFile, len: u64, previous: Option<&Previous>, keyring: &K
     let older = previous.map(|previous| older_keys(previous, keyring)).unwrap_or_default();
     if older.is_empty() {
         let mut builder = ContentBuilder::new(&profile, gear, keys);
-        read_pieces(file, |piece| builder.update(piece))?;
+        read_pieces(file, len, |piece| builder.update(piece))?;
         let content = builder.finish();
         return Ok((content.hash, content.len, profile, content.chunks));
     }
     let (mut chunker, mut hasher) = (Chunker::new(profile.class, gear), blake3::Hasher::new());
-    let (mut len, mut chunks) = (0, Vec::new());
+    let (expected_len, mut len, mut chunks) = (len, 0, Vec::new());
     let name = |plaintext: &[u8]| {
         let is_known = |chunk: &Chunk| previous.is_some_and(|known| known.known.contains(&(chunk.epoch, chunk.id)));
         let chunk = keys.chunk(plaintext);
@@ -254,7 +256,7 @@ fn cut(file: &dyn VolumeFile, len: u64, previous: Option<&Previous>, keyring: &K
         }
         older.iter().map(|keys| keys.chunk(plaintext)).find(is_known).unwrap_or(chunk)
     };
-    read_pieces(file, |piece| {
+    read_pieces(file, expected_len, |piece| {
         len += piece.len() as u64;
         hasher.update(piece);
         chunker.update(piece, |plaintext| chunks.push(name(plaintext)));
@@ -269,9 +271,12 @@ fn older_keys<'k>(previous: &Previous, keyring: &'k Keyring) -> Vec<&'k ChunkKey
     epochs.filter(|epoch| **epoch != keyring.epoch()).filter_map(|epoch| keyring.chunks(epoch)).collect()
 }
 
-/// Reads a file from its beginning to its end.
-pub(crate) fn read_pieces(file: &dyn VolumeFile, mut take: impl FnMut(&[u8])) -> Result<(), VolumeError> {
-    let mut buffer = vec![0; PIECE_LEN];
+/// Reads a file from its beginning to its end. `len` is what it is thought to have, in bytes: small files get a small
+/// buffer.
+pub(crate) fn read_pieces(file: &dyn VolumeFile, len: u64, mut take: impl FnMut(&[u8])) -> Result<(), VolumeError> {
+    // One more byte shows that there is no more.
+    let wanted = usize::try_from(len).unwrap_or(usize::MAX).saturating_add(1);
+    let mut buffer = vec![0; wanted.clamp(PIECE_LEN_MIN, PIECE_LEN)];
     let mut offset = 0;
     loop {
         let len = file.read_at(&mut buffer, offset)?;
@@ -303,7 +308,7 @@ pub fn read_stored(
 /// Plain BLAKE3 of a file's content.
 pub(crate) fn read_content_hash(file: &dyn VolumeFile) -> Result<ContentHash, VolumeError> {
     let mut hasher = blake3::Hasher::new();
-    read_pieces(file, |piece| {
+    read_pieces(file, file.stat()?.size, |piece| {
         hasher.update(piece);
     })?;
     Ok(ContentHash(*hasher.finalize().as_bytes()))
