@@ -46,6 +46,8 @@ pub trait Supply: Send + Sync {
     fn remove(&self, job: JobId);
     /// How many chunks and pages are still to come.
     fn missing_count(&self) -> usize;
+    /// Whether there is anybody to ask.
+    fn has_members(&self) -> bool;
 }
 
 /// Fetches the chunks of one space. Cheap to clone.
@@ -158,6 +160,10 @@ impl Supply for Fetcher {
 
     fn missing_count(&self) -> usize {
         self.shared.lock().fetch.missing_count()
+    }
+
+    fn has_members(&self) -> bool {
+        !self.shared.lock().peers.is_empty()
     }
 }
 

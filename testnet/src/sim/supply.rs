@@ -137,4 +137,8 @@ impl Supply for SimSupply {
     fn missing_count(&self) -> usize {
         self.lock().fetch.missing_count()
     }
+
+    fn has_members(&self) -> bool {
+        true
+    }
 }

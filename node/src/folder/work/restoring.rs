@@ -40,7 +40,11 @@ impl<P: Pool> Folder<P> {
         };
         let (source, op) = (restoring.source, restoring.op);
         let failed = match staged {
-            Ok(None) => return,
+            Ok(None) if self.parts.supply.has_members() => return,
+            Ok(None) => {
+                self.parts.supply.remove(job);
+                "this device does not have this version, and no other is connected".to_owned()
+            }
             Ok(Some(staged)) => return self.end_restoring(job, Ok(staged)),
             Err(NotBegun::Page(page)) => return self.ask_for_page(job, source, op, page),
             Err(NotBegun::Stage(error)) => error.to_string(),
