@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::harness::{Device, Lab, agree, until};
 use super::mounts::Mount;
+use super::network::Cable;
 use super::{PROGRAM, rights};
 
 const FILE_COUNT: u8 = 10;
 const FILE_LEN: usize = 2 << 20;
+/// In which a node tries at least twice to write what did not fit.
+const RETRIES: Duration = Duration::from_secs(11);
 
 /// Does not shrink, and no two are the same.
 fn noise(seed: u8, len: usize) -> Vec<u8> {
@@ -47,8 +51,11 @@ fn a_full_disk_keeps_what_fits_and_takes_the_rest_when_there_is_room() {
         return;
     }
     let lab = Lab::new(PROGRAM);
+    let cable = Cable::new();
     let disk = Mount::disk(lab.path().join("desk"), "8m");
-    let (a, b) = pair_in(&lab);
+    let [a, b] = [(0, "laptop"), (1, "desk")].map(|(end, name)| lab.device_in(cable.ends[end].place(), name));
+    a.add_space();
+    b.join(&a.invite(&["--me"]));
     agree(&[&a, &b]);
     for n in 0..FILE_COUNT {
         a.write(&format!("photos/{n}"), noise(n, FILE_LEN));
@@ -64,6 +71,13 @@ fn a_full_disk_keeps_what_fits_and_takes_the_rest_when_there_is_room() {
     }
     assert!(kept.file_count() > 0, "nothing was kept, though the disk has room for three");
     assert_eq!(all.file_count(), usize::from(FILE_COUNT), "nothing counts as deleted");
+
+    let (begun, received_len) = (Instant::now(), cable.ends[1].received_len());
+    while begun.elapsed() < RETRIES {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let received_len = cable.ends[1].received_len() - received_len;
+    assert!(received_len < FILE_LEN as u64, "{received_len} bytes came for which there is no room");
 
     disk.resize("64m");
     until("all are there", || b.tree() == a.tree());

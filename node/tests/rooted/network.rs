@@ -83,6 +83,13 @@ impl Network {
         Place { within, address: self.address() }
     }
 
+    /// How many bytes came by the cable, since there is one.
+    pub(crate) fn received_len(&self) -> u64 {
+        let counts = self.inside(|| std::fs::read_to_string("/proc/thread-self/net/dev").unwrap());
+        let line = counts.lines().find_map(|line| line.trim_start().strip_prefix("eth0:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// Does something as a program in this network would.
     pub(crate) fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         let act = || {
