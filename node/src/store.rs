@@ -69,6 +69,7 @@ mod tickets;
 pub mod values;
 mod versions;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -96,6 +97,9 @@ pub use versions::VersionCounts;
 pub const STORE_FORMAT: u32 = 1;
 /// What redb may keep of the file in memory, in bytes: at a million files, 8 MiB cost a third more CPU than 64 MiB.
 const CACHE_LEN: usize = 24 << 20;
+/// Room on the disk below which nothing is written, in bytes. redb writes no more after a write that failed until the
+/// file is opened again (`PreviousIo`), so the disk must not fill up under it; one transaction takes less than this.
+const FREE_LEN_MIN: u64 = 16 << 20;
 /// How often a snapshot is begun again when commits come between, before it loads its cache from the file.
 const SNAPSHOT_TRY_COUNT: usize = 4;
 
@@ -108,6 +112,8 @@ pub struct SpaceStore {
     caches: Mutex<Caches>,
     /// Whether a commit failed: the file may hold it all the same, which shows when it is opened again.
     is_unsure: AtomicBool,
+    /// The database's file, to ask for the room on its disk; none of a storage of another kind.
+    file: Option<File>,
     space: SpaceId,
 }
 
@@ -139,8 +145,9 @@ impl SpaceStore {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(path).map_err(StoreError::of_io)?;
+        let shared = file.try_clone().map_err(StoreError::of_io)?;
         let backend = FileBackend::new(file).map_err(StoreError::of_redb)?;
-        Self::with_backend(backend, space)
+        Self::with_storage(backend, Some(shared), space)
     }
 
     /// Opens the store of `space` on a storage of any kind, or makes an empty one if the storage is empty.
@@ -148,11 +155,15 @@ impl SpaceStore {
     /// # Errors
     /// As [`Self::open`].
     pub fn with_backend(backend: impl StorageBackend, space: SpaceId) -> Result<Self, StoreError> {
+        Self::with_storage(backend, None, space)
+    }
+
+    fn with_storage(backend: impl StorageBackend, file: Option<File>, space: SpaceId) -> Result<Self, StoreError> {
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE_LEN);
         let database = builder.create_with_backend(backend).map_err(StoreError::of_redb)?;
         let (writer, caches, is_unsure) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        let mut store = Self { database, writer, caches, is_unsure, space };
+        let mut store = Self { database, writer, caches, is_unsure, file, space };
         store.begin()?;
         Ok(store)
     }
@@ -189,9 +200,11 @@ impl SpaceStore {
     /// nothing of it is kept. Writers take turns: a `body` that writes to the same store would wait for itself.
     ///
     /// # Errors
-    /// Those of `body`, and those of the disk.
+    /// Those of `body`, and those of the disk: [`StoreError::DiskFull`] already while there is some room left, so that
+    /// it can be tried again.
     pub fn write<V, E: From<StoreError>>(&self, body: impl FnOnce(&mut Write<'_>) -> Result<V, E>) -> Result<V, E> {
         let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_room()?;
         let mut transaction = self.database.begin_write().map_err(StoreError::of_redb)?;
         transaction.set_quick_repair(true);
         let cache = self.caches.lock().unwrap_or_else(PoisonError::into_inner).current();
@@ -218,6 +231,16 @@ impl SpaceStore {
         })?;
         self.caches.lock().unwrap_or_else(PoisonError::into_inner).promote();
         Ok(value)
+    }
+
+    fn check_room(&self) -> Result<(), StoreError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let disk = rustix::fs::fstatvfs(file).map_err(|errno| StoreError::of_io(errno.into()))?;
+        // A file system that counts no blocks grows as it likes.
+        if disk.f_blocks > 0 && disk.f_bavail.saturating_mul(disk.f_frsize) < FREE_LEN_MIN {
+            return Err(StoreError::DiskFull);
+        }
+        Ok(())
     }
 
     fn read_tables(&self) -> Result<ReadTables, StoreError> {

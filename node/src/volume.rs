@@ -109,7 +109,7 @@ pub struct At<'a> {
 /// What the file system has left for this user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FreeSpace {
-    /// Bytes.
+    /// Bytes; `u64::MAX` where the file system has no bound.
     pub bytes: u64,
     /// Inodes; `None` where the file system makes them as needed.
     pub inode_count: Option<u64>,

@@ -140,7 +140,10 @@ impl Shared {
         for space in &spaces {
             report.spaces.push(show(&space.name));
             if !space.is_paused()? {
-                space.running()?.folder.rescan().await.map_err(failed)?;
+                let folder = &space.running()?.folder;
+                if let Err(closed) = folder.rescan().await {
+                    return Err(failed_for(space, &folder.state()).unwrap_or_else(|| failed(closed)));
+                }
             }
         }
         for space in &spaces {
@@ -158,8 +161,8 @@ impl Shared {
         let (begun, since) = (running.folder.state().written, tokio::time::Instant::now());
         loop {
             let state = running.folder.state();
-            if let Phase::Failed(reason) = &state.phase {
-                return Err(failed(format!("{}: {reason}", show(&space.name))));
+            if let Some(error) = failed_for(space, &state) {
+                return Err(error);
             }
             let is_here = matches!(state.phase, Phase::Idle | Phase::Held) && running.fetcher.missing_count() == 0;
             let is_shared_with_all = since.elapsed() < SHARE_LIMIT;
@@ -228,6 +231,14 @@ impl Shared {
                 }
             }
         });
+    }
+}
+
+/// What to say of a space whose folder stopped, if it did.
+fn failed_for(space: &OpenSpace, folder: &FolderState) -> Option<ApiError> {
+    match &folder.phase {
+        Phase::Failed(reason) => Some(failed(format!("{}: {reason}", show(&space.name)))),
+        _ => None,
     }
 }
 

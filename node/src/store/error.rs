@@ -8,7 +8,7 @@ use zerocloud_crdt::id::SpaceId;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// No space, or the user's quota is used up. Nothing of the transaction was kept.
+    /// Hardly any space, or the user's quota is used up. Nothing of the transaction was kept.
     #[error("the disk that holds ZeroCloud's database is full or the quota is used up; free some space")]
     DiskFull,
     /// Bytes that nobody wrote, or a table without what must be there.

@@ -194,10 +194,9 @@ impl Volume for LinuxVolume {
 
     fn free_space(&self) -> Result<FreeSpace, VolumeError> {
         let stat = retry(|| rustix::fs::fstatvfs(&*self.root)).map_err(failure("measure the folder's disk", b""))?;
-        Ok(FreeSpace {
-            bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
-            inode_count: (stat.f_files > 0).then_some(stat.f_favail),
-        })
+        // A file system without a count of blocks has no bound of its own.
+        let bytes = if stat.f_blocks == 0 { u64::MAX } else { stat.f_bavail.saturating_mul(stat.f_frsize) };
+        Ok(FreeSpace { bytes, inode_count: (stat.f_files > 0).then_some(stat.f_favail) })
     }
 
     fn filesystem_id(&self) -> Result<FilesystemId, VolumeError> {

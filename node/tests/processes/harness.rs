@@ -2,9 +2,11 @@
 //! fails.
 //!
 //! Nothing in here knows where the program lies or what a test claims, so that tests of other crates can use it by path.
-//! A [`Lab`] is one test's directory; a [`Device`] is a home, a folder, a port, and the process while there is one.
+//! A [`Lab`] is one test's directory; a [`Device`] is a home, a folder, a port, and the process while there is one. A
+//! [`Place`] is where it runs: as whom, in which network.
 
 use std::ffi::OsStr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -14,6 +16,8 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
+// Also where this file is a module by path, and its directory another.
+#[path = "harness/tree.rs"]
 pub(crate) mod tree;
 
 use tree::Tree;
@@ -46,21 +50,31 @@ impl Lab {
         self.root.path()
     }
 
-    /// A device that runs, and has no space.
+    /// A device that runs on this machine, and has no space.
     pub(crate) fn device(&self, name: &str) -> Device {
+        self.device_in(Place::default(), name)
+    }
+
+    /// A device that runs in a place, and has no space. Its home and its folder may be there already, as directories
+    /// `NAME.home` and `NAME` of the lab, and a `config.toml` in its home.
+    pub(crate) fn device_in(&self, place: Place, name: &str) -> Device {
         let home = self.root.path().join(format!("{name}.home"));
-        std::fs::create_dir(&home).unwrap();
-        std::fs::write(home.join("config.toml"), format!("lan = false\nname = \"{name}\"\n")).unwrap();
+        std::fs::create_dir_all(&home).unwrap();
+        let config = home.join("config.toml");
+        if !config.exists() {
+            std::fs::write(config, format!("lan = false\nname = \"{name}\"\n")).unwrap();
+        }
         let mut device = Device {
             name: name.to_owned(),
             program: self.program.clone(),
             log: self.root.path().join(format!("{name}.log")),
             folder: self.root.path().join(name),
             home,
-            port: free_port(),
+            listen: SocketAddr::new(place.address, free_port()),
+            within: place.within,
             process: None,
         };
-        std::fs::create_dir(&device.folder).unwrap();
+        std::fs::create_dir_all(&device.folder).unwrap();
         device.start();
         device
     }
@@ -72,6 +86,21 @@ impl Lab {
         b.join(&a.invite(&["--me"]));
         agree(&[&a, &b]);
         (a, b)
+    }
+}
+
+/// Where a device runs.
+pub(crate) struct Place {
+    /// The command that runs the program there, which follows; empty for no other.
+    pub(crate) within: Vec<String>,
+    /// The address on which it listens.
+    pub(crate) address: IpAddr,
+}
+
+impl Default for Place {
+    /// This machine, as who runs the test.
+    fn default() -> Self {
+        Self { within: Vec::new(), address: Ipv4Addr::LOCALHOST.into() }
     }
 }
 
@@ -95,7 +124,8 @@ pub(crate) struct Device {
     log: PathBuf,
     folder: PathBuf,
     home: PathBuf,
-    port: u16,
+    listen: SocketAddr,
+    within: Vec<String>,
     process: Option<Child>,
 }
 
@@ -155,7 +185,7 @@ impl Device {
     pub(crate) fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
-        let listen = format!("127.0.0.1:{}", self.port);
+        let listen = self.listen.to_string();
         let mut node = self.command(["start", "--listen", &listen]);
         let node = node.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.process = Some(node.spawn().unwrap());
@@ -202,8 +232,9 @@ impl Device {
 
     /// A command of the program on this device's home, still to be run.
     pub(crate) fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg("--home").arg(&self.home).args(args).current_dir(self.folder.parent().unwrap());
+        let mut words = self.within.iter().map(OsStr::new).chain([self.program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).arg("--home").arg(&self.home).args(args).current_dir(self.folder.parent().unwrap());
         command.env_remove("RUST_LOG").env_remove("ZEROCLOUD_HOME");
         command
     }
@@ -260,7 +291,7 @@ impl Device {
     }
 
     /// What the node logged.
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }

@@ -19,7 +19,7 @@ use crate::store::{Snapshot, StoreError};
 use crate::tree::Pool;
 use crate::tree::serve::{ChunkReader, Source};
 use crate::tree::stage::{FileSpec, PartialFile, StageError, Staged, Staging};
-use crate::volume::{Volume, VolumeFile};
+use crate::volume::{Volume, VolumeError, VolumeErrorKind, VolumeFile};
 
 /// Why a job can't be begun.
 pub(super) enum NotBegun {
@@ -127,8 +127,10 @@ impl<P: Pool> Folder<P> {
             if let Some(plaintext) = self.read_here(snapshot, reader, content.hash, &chunk)? {
                 return Ok(Some(self.staging.stage_whole(&spec, &plaintext)?));
             }
+            let wants = vec![version.want(0, 0, &chunk)];
+            self.check_room(&wants)?;
             let receiver = Whole { job, spec, staging: self.staging.clone(), inbox: self.inbox.clone() };
-            self.parts.supply.add(job, vec![version.want(0, 0, &chunk)], Arc::new(receiver));
+            self.parts.supply.add(job, wants, Arc::new(receiver));
             return Ok(None);
         }
         let mut partial = self.staging.resume(spec, chunks.clone(), &self.parts.keyring)?;
@@ -148,10 +150,20 @@ impl<P: Pool> Folder<P> {
             }
             offset += u64::from(chunk.len);
         }
+        self.check_room(&wants)?;
         let volume = self.volume.clone();
         let receiver = Parts { job, partial: Mutex::new(Some(partial)), places, volume, inbox: self.inbox.clone() };
         self.parts.supply.add(job, wants, Arc::new(receiver));
         Ok(None)
+    }
+
+    /// What the disk has no room for is not asked for: it would come again and again, each time for nothing.
+    fn check_room(&self, wants: &[Want]) -> Result<(), StageError> {
+        let len: u64 = wants.iter().map(|want| u64::from(want.at.len)).sum();
+        if self.volume.free_space()?.bytes < len {
+            return Err(VolumeError::new(VolumeErrorKind::NoSpace, "write", b"").into());
+        }
+        Ok(())
     }
 
     pub(super) fn ask_for_page(&self, job: JobId, source: FileId, op: OpId, page: PageAddress) {

@@ -1,0 +1,29 @@
+//! Whether these tests can be run here.
+
+use std::io::Write;
+use std::sync::OnceLock;
+
+/// `CAP_NET_ADMIN`, `CAP_NET_RAW` and `CAP_SYS_ADMIN` of `linux/capability.h`.
+const NEEDED: u64 = 1 << 12 | 1 << 13 | 1 << 21;
+
+/// Whether this process may make networks and mount; tells once when not.
+pub(crate) fn is_root() -> bool {
+    static IS_ROOT: OnceLock<bool> = OnceLock::new();
+    *IS_ROOT.get_or_init(|| {
+        let is_root = rustix::process::geteuid().is_root() && effective() & NEEDED == NEEDED;
+        if !is_root {
+            let line = "NOT RUN: captures of what leaves, full and lost disks, foreign users; they need root and its rights to \
+                        network and mount\n";
+            // Not by the macros: what they print is shown only when a test fails.
+            let _ = std::io::stderr().write_all(line.as_bytes());
+        }
+        is_root
+    })
+}
+
+/// The capabilities in effect.
+fn effective() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    u64::from_str_radix(set.trim(), 16).unwrap()
+}
