@@ -163,7 +163,7 @@ impl<B: BaseRead> Actor<'_, B> {
             Deed::Move { from, to, inode, new } => self.judge_move(from, to, *inode, new),
             Deed::RemoveDirectory { key, inode } => {
                 let at_place = self.place(key)?.and_then(|(_, stat)| stat).map(|stat| stat.ino);
-                let is_done = inode.is_none() || at_place != *inode;
+                let is_done = (inode.is_none() || at_place != *inode) && !self.has_rows_below(key)?;
                 if is_done {
                     self.overlay.remove(key.clone());
                 }
