@@ -12,6 +12,12 @@ use crate::name::Name;
 use crate::register::{FileTime, Kind};
 use crate::view::{View, ViewEntry};
 
+mod ignored;
+mod order;
+
+pub use self::ignored::LeftOut;
+use self::order::sort_by_depth;
+
 /// One action on the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -124,6 +130,8 @@ pub enum Wait {
     NotEmpty,
     /// The guard holds it, or it waits for what the guard holds.
     Held,
+    /// Something that is ignored is in it, or has its path.
+    Ignored,
 }
 
 /// Something that can't be acted on yet.
@@ -143,6 +151,22 @@ pub trait Situation {
     fn has_content(&self, entry: &ViewEntry) -> bool;
     /// Whether the guard holds this id, or the disk refused the last try and a scan must come first.
     fn is_held(&self, id: FileId) -> bool;
+    /// Whether ignore rules name the path that the view gives an entry.
+    fn is_ignored(&self, _entry: &ViewEntry) -> bool {
+        false
+    }
+    /// Whether ignore rules name the path of a row: it sleeps.
+    fn is_asleep(&self, _key: &RowKey, _row: &BaseRow) -> bool {
+        false
+    }
+    /// Whether something without a row that is ignored stands at a path.
+    fn is_taken(&self, _key: &RowKey) -> bool {
+        false
+    }
+    /// Whether something without a row that is ignored stands in a directory.
+    fn has_ignored(&self, _directory: FileId) -> bool {
+        false
+    }
 }
 
 /// What is to be done next.
@@ -157,6 +181,8 @@ pub struct Plan {
     pub waiting: BTreeMap<FileId, Waiting>,
     /// Sources of which nothing is left to be done.
     pub settled: BTreeSet<FileId>,
+    /// What is ignored.
+    pub left_out: LeftOut,
 }
 
 /// Plans actions for the items `sources`, at most `limit` of them.
@@ -172,12 +198,12 @@ where
     B: BaseRead<Error = I::Error>,
 {
     let view = View::new(index);
-    let mut planner = Planner { base: BaseOverlay::new(base), plan: Plan::default() };
+    let mut planner = Planner { base: BaseOverlay::new(base), plan: Plan::default(), kept: BTreeMap::new() };
     let mut tasks = Vec::new();
     for source in sources {
         let before = tasks.len();
-        planner.tasks_of(&view, source, &mut tasks)?;
-        if tasks.len() == before {
+        planner.tasks_of(&view, source, situation, &mut tasks)?;
+        if tasks.len() == before && !planner.plan.left_out.items.contains(&source) {
             planner.plan.settled.insert(source);
         }
     }
@@ -191,7 +217,7 @@ where
             if planner.plan.actions.len() >= limit {
                 return Ok(planner.plan);
             }
-            match planner.step(&task, situation)? {
+            match planner.step(&view, &task, situation)? {
                 Step::Done(action) => {
                     planner.plan.waiting.remove(&task.id());
                     planner.plan.actions.push(*action);
@@ -238,14 +264,14 @@ pub fn unstick<B: BaseRead>(base: &B, waiting: &BTreeMap<FileId, Waiting>) -> Re
     for waiting in waiting.values() {
         match waiting.wait {
             Wait::Occupied(by) | Wait::BelowItself(by) => drop(aside.insert(by)),
-            Wait::Directory(_) | Wait::NotEmpty | Wait::Held => {}
+            Wait::Directory(_) | Wait::NotEmpty | Wait::Held | Wait::Ignored => {}
         }
     }
     let mut actions = Vec::new();
     for id in aside {
-        // Only what itself waits to go elsewhere is moved aside, and nothing that is held.
+        // Only what itself waits to go elsewhere is moved aside, and nothing that is held or waits for what is ignored.
         let Some(Waiting { at: Some(from), wait, .. }) = waiting.get(&id) else { continue };
-        if *wait == Wait::Held || from.parent == PARKED {
+        if matches!(wait, Wait::Held | Wait::Ignored) || from.parent == PARKED {
             continue;
         }
         // A scan may have seen since that something else stands there.
@@ -266,6 +292,8 @@ struct Task {
     entry: Option<ViewEntry>,
     row: Option<(RowKey, BaseRow)>,
     depth: usize,
+    /// Whether it leaves the disk for being ignored: the entry was left out.
+    is_ignored: bool,
 }
 
 impl Task {
@@ -295,10 +323,18 @@ enum Step {
 struct Planner<'a, B: BaseRead> {
     base: BaseOverlay<'a, B>,
     plan: Plan,
+    /// Whether directories have something in them that keeps them, as far as that was asked.
+    kept: BTreeMap<FileId, bool>,
 }
 
 impl<B: BaseRead> Planner<'_, B> {
-    fn tasks_of<I>(&self, view: &View<'_, I>, source: FileId, tasks: &mut Vec<Task>) -> Result<(), B::Error>
+    fn tasks_of<I>(
+        &mut self,
+        view: &View<'_, I>,
+        source: FileId,
+        situation: &impl Situation,
+        tasks: &mut Vec<Task>,
+    ) -> Result<(), B::Error>
     where
         I: IndexRead<Error = B::Error>,
     {
@@ -311,18 +347,14 @@ impl<B: BaseRead> Planner<'_, B> {
                 // A loser that became an item of its own, or the other way round, is the same file.
                 None => self.elsewhere(view, id, source)?,
             };
-            if !entry.as_ref().is_some_and(|entry| is_settled(entry, &key, &row)) {
-                tasks.push(Task { entry, row: Some((key, row)), depth: 0 });
-            }
+            tasks.extend(self.task(source, entry, Some((key, row)), situation));
         }
         for (id, entry) in entries {
             let row = match self.elsewhere_in_base(view, id, source)? {
                 Some(key) => self.base.row(&key)?.map(|row| (key, row)),
                 None => None,
             };
-            if !row.as_ref().is_some_and(|(key, row)| is_settled(&entry, key, row)) {
-                tasks.push(Task { entry: Some(entry), row, depth: 0 });
-            }
+            tasks.extend(self.task(source, Some(entry), row, situation));
         }
         Ok(())
     }
@@ -355,14 +387,22 @@ impl<B: BaseRead> Planner<'_, B> {
         }
     }
 
-    fn step(&mut self, task: &Task, situation: &impl Situation) -> Result<Step, B::Error> {
+    fn step<I: IndexRead<Error = B::Error>>(
+        &mut self,
+        view: &View<'_, I>,
+        task: &Task,
+        situation: &impl Situation,
+    ) -> Result<Step, B::Error> {
         if situation.is_held(task.id()) {
             return Ok(Step::Wait(Wait::Held));
         }
         match (&task.entry, task.row.as_ref()) {
             (Some(entry), None) => self.create(entry, situation),
             (Some(entry), Some((key, row))) => self.change(entry, key, row, situation),
-            (None, Some((key, row))) => self.remove(key, row),
+            (None, Some((key, row))) => match self.stays_for_ignored(view, task, key, row, situation)? {
+                Some(wait) => Ok(Step::Wait(wait)),
+                None => self.remove(key, row),
+            },
             (None, None) => Ok(Step::Wait(Wait::NotEmpty)),
         }
     }
@@ -438,24 +478,8 @@ impl<B: BaseRead> Planner<'_, B> {
         Ok(match self.base.row(key)? {
             Some(row) if situation.is_held(row.id) => Some(Wait::Held),
             Some(row) => Some(Wait::Occupied(row.id)),
-            None => None,
+            None => situation.is_taken(key).then_some(Wait::Ignored),
         })
-    }
-
-    /// If the directory `parent` is `id` or below it on disk: the one just below `id` on the way.
-    fn is_below(&self, parent: FileId, id: FileId) -> Result<Option<FileId>, B::Error> {
-        let (mut at, mut last, mut seen) = (parent, id, BTreeSet::new());
-        while at != FileId::ROOT && at != PARKED && seen.insert(at) {
-            if at == id {
-                return Ok(Some(last));
-            }
-            last = at;
-            match self.base.find(at, at)? {
-                Some(key) => at = key.parent,
-                None => break,
-            }
-        }
-        Ok(None)
     }
 }
 
@@ -472,29 +496,4 @@ const NOT_YET_WRITTEN: Fingerprint = Fingerprint {
 /// Whether nothing is left to be done about an entry.
 pub fn is_settled(entry: &ViewEntry, key: &RowKey, row: &BaseRow) -> bool {
     (key.parent, &key.local) == (entry.parent, &entry.name) && BaseRow::of_entry(entry, row.print) == *row
-}
-
-/// What leaves goes from the bottom up, and before what comes, which goes from the top down.
-fn sort_by_depth<I: IndexRead>(view: &View<'_, I>, tasks: &mut [Task]) -> Result<(), I::Error> {
-    let mut depths: BTreeMap<FileId, usize> = BTreeMap::from([(FileId::ROOT, 0)]);
-    for task in tasks.iter_mut() {
-        let (mut at, mut path) = (task.entry.as_ref().map_or(FileId::ROOT, |entry| entry.parent), Vec::new());
-        while !depths.contains_key(&at) {
-            path.push(at);
-            let parent = view.entry(at, at)?.map_or(FileId::ROOT, |entry| entry.parent);
-            at = if path.contains(&parent) { FileId::ROOT } else { parent };
-        }
-        let mut depth = depths.get(&at).copied().unwrap_or(0);
-        for id in path.into_iter().rev() {
-            depth += 1;
-            depths.insert(id, depth);
-        }
-        task.depth = depth;
-    }
-    tasks.sort_by_key(|task| match (&task.entry, &task.row) {
-        (None, Some((_, row))) if row.kind != Kind::Directory => (0, 0),
-        (None, _) => (1, 0),
-        (Some(_), _) => (2, task.depth),
-    });
-    Ok(())
 }

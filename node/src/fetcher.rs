@@ -237,6 +237,7 @@ impl Shared {
                 }
             }
             None => {
+                tracing::debug!(space = %self.space, %peer, chunk = ?want.id, "a peer does not have a chunk");
                 let given_up = self.lock().lacked(peer, ask)?;
                 given_up.iter().for_each(|receiver| receiver.give_up());
             }
@@ -290,11 +291,9 @@ async fn take_answers(shared: Weak<Shared>, conn: Conn, mut answers: mpsc::Recei
         let opened = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             for answered in taken {
-                if let Err(error) = sharing.take(peer, answered, &mut opener) {
-                    return Err(error);
-                }
+                sharing.take(peer, answered, &mut opener)?;
             }
-            Ok(opener)
+            Ok::<_, NotAsked>(opener)
         });
         match opened.await {
             Ok(Ok(back)) => opener = back,

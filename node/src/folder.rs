@@ -12,10 +12,13 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use zerocloud_crdt::id::FileId;
+use zerocloud_crdt::id::{FileId, OpId};
+use zerocloud_crdt::name::Name;
+use zerocloud_crdt::register::Content;
 
 use self::work::{Folder, FolderError, FolderParts};
 use crate::api::path::BytePath;
+use crate::api::types::Decision;
 use crate::clock::Moment;
 use crate::engine::fetch::JobId;
 use crate::tree::Threads;
@@ -94,8 +97,27 @@ pub enum Message {
     Pause(bool),
     /// A member's connection came: what nobody had is asked for again.
     Connected,
+    /// What the user wants of what is held; told when it is written.
+    Held(Decision, oneshot::Sender<Result<(), String>>),
+    /// Bring an older version back.
+    Restore(Box<Restoring>),
     /// End; told when all is stored.
     Stop(oneshot::Sender<()>),
+}
+
+/// An older version that is to come back, as an edit of now.
+#[derive(Debug)]
+pub struct Restoring {
+    /// Names from the root to where it is put. Directories on the way are made if they are not there.
+    pub path: Vec<Name>,
+    /// The item in whose registers it stood.
+    pub source: FileId,
+    /// The operation that put it.
+    pub op: OpId,
+    /// What it put.
+    pub content: Content,
+    /// Told when it is in its place, or why it is not.
+    pub done: oneshot::Sender<Result<(), String>>,
 }
 
 /// Why a file is not staged.

@@ -94,11 +94,8 @@ impl Shared {
     fn resolve(&self, target: &Target) -> Result<(Arc<OpenSpace>, Vec<Vec<u8>>), ApiError> {
         let all = self.all();
         let names: Vec<String> = all.iter().map(|space| show(&space.name)).collect();
-        let candidates: Vec<_> = all
-            .iter()
-            .zip(&names)
-            .map(|(space, name)| Candidate { id: space.id, name, dir: &space.dir })
-            .collect();
+        let candidates: Vec<_> =
+            all.iter().zip(&names).map(|(space, name)| Candidate { id: space.id, name, dir: &space.dir }).collect();
         let Resolved { space, path } = target.resolve(&candidates)?;
         let space = all.into_iter().find(|open| open.id == space);
         Ok((space.ok_or_else(|| failed("the space was removed"))?, path))
@@ -114,10 +111,11 @@ impl Shared {
     /// Works on a space from now on.
     fn insert(&self, space: OpenSpace) -> Arc<OpenSpace> {
         let space = Arc::new(space);
+        // First here: who is told by the sessions that a space has come looks for it here, and a member may be connected.
+        lock(&self.spaces).insert(space.id, space.clone());
         if let Ok(running) = &space.running {
             self.sessions.insert(running.handle.clone());
         }
-        lock(&self.spaces).insert(space.id, space.clone());
         space
     }
 }

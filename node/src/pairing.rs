@@ -62,11 +62,8 @@ struct Patience {
 }
 
 impl Patience {
-    const USUAL: Self = Self {
-        request: Duration::from_secs(10),
-        message: Duration::from_secs(60),
-        end: Duration::from_secs(10),
-    };
+    const USUAL: Self =
+        Self { request: Duration::from_secs(10), message: Duration::from_secs(60), end: Duration::from_secs(10) };
 }
 
 /// A space that is open on this node.

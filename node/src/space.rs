@@ -97,6 +97,8 @@ pub trait Facts {
     fn stop(&self) -> Option<Stop>;
     /// Whether a peer has the same entries, and its tree shows them.
     fn is_in_sync(&self, peer: DeviceId) -> bool;
+    /// Whether the space is spoken of with a peer: there is a connection, and both sides have the space.
+    fn is_shared(&self, peer: DeviceId) -> bool;
     /// Whether a device may read the space.
     fn is_member(&self, device: DeviceId) -> bool;
     /// What a device may do in the space; `None` if it is not in, or if the records can't be evaluated.
@@ -385,6 +387,10 @@ impl<S: Shelf> Facts for Now<'_, S> {
 
     fn is_in_sync(&self, peer: DeviceId) -> bool {
         self.0.is_in_sync(peer).unwrap_or(false)
+    }
+
+    fn is_shared(&self, peer: DeviceId) -> bool {
+        self.0.is_connected(peer)
     }
 
     fn is_member(&self, device: DeviceId) -> bool {

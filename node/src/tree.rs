@@ -16,6 +16,7 @@
 //! ```
 
 mod handles;
+pub mod ignoring;
 mod keyring;
 mod ledger;
 pub mod marker;

@@ -114,11 +114,28 @@ fn among(
     Ok(None)
 }
 
-/// The items without content whose last place was this one: those made there, whose ids follow from the place, and
-/// those once moved there.
+/// The items without content whose last place was this one.
 fn gone_named(snapshot: &Snapshot, parent: FileId, name: &Name) -> Result<BTreeSet<FileId>, StoreError> {
+    let present = snapshot.keyed(parent, name_key(name))?;
+    let mut gone = BTreeSet::new();
+    for id in ever_named(snapshot, parent, name)? {
+        let item = snapshot.item(id)?.unwrap_or_default();
+        if item.content.is_empty() && !present.contains(&id) && stands_at(&item, parent, name) {
+            gone.insert(id);
+        }
+    }
+    Ok(gone)
+}
+
+/// The items that stand or may once have stood at this place: those made there, whose ids follow from the place, and
+/// those once moved there.
+///
+/// # Errors
+/// Those of the store.
+pub fn ever_named(snapshot: &Snapshot, parent: FileId, name: &Name) -> Result<BTreeSet<FileId>, StoreError> {
     let name_key = name_key(name);
     let mut ids: BTreeSet<FileId> = snapshot.once_placed(parent, name_key)?.into_iter().collect();
+    ids.extend(snapshot.keyed(parent, name_key)?);
     for is_directory in [false, true] {
         for n in 0..SAME_NAME_COUNT_MAX {
             let id = file_id(IndexRead::space(snapshot), parent, is_directory, n, name.as_bytes());
@@ -128,15 +145,7 @@ fn gone_named(snapshot: &Snapshot, parent: FileId, name: &Name) -> Result<BTreeS
             ids.insert(id);
         }
     }
-    let present = snapshot.keyed(parent, name_key)?;
-    let mut gone = BTreeSet::new();
-    for id in ids {
-        let item = snapshot.item(id)?.unwrap_or_default();
-        if item.content.is_empty() && !present.contains(&id) && stands_at(&item, parent, name) {
-            gone.insert(id);
-        }
-    }
-    Ok(gone)
+    Ok(ids)
 }
 
 fn stands_at(item: &Item, parent: FileId, name: &Name) -> bool {

@@ -20,8 +20,8 @@ use super::paths::{Spot, find, path_of, path_of_row};
 use super::*;
 use crate::api::types::{Change, Listing, Role, VersionList};
 use crate::clock::WallTime;
-use crate::engine::founding::{Founding, founding};
 use crate::engine::found::Found;
+use crate::engine::founding::{Founding, founding};
 use crate::engine::replica::{Action, Replica};
 use crate::store::{HeldRow, PeerRow, SpaceStore};
 

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zerocloud_crdt::base::{BaseOverlay, BaseRead, BaseRow, RowKey};
-use zerocloud_crdt::id::ActorId;
+use zerocloud_crdt::id::{ActorId, FileId, OpId};
 use zerocloud_crdt::index::IndexRead;
+use zerocloud_crdt::register::{Content, Op, Place, Write};
 use zerocloud_crdt::scan::{Findings, ScanOutcome, Sighting, diff};
 
 /// Something for the log.
@@ -19,8 +20,21 @@ pub enum Found {
         /// What base had there: the edit supersedes what that row shows.
         row: Box<BaseRow>,
     },
+    /// Rows that the user keeps against what came from others.
+    Kept(Vec<Keep>),
     /// What was decided already.
     Decided(ScanOutcome),
+}
+
+/// A row of base that is to stand everywhere as it stands here.
+#[derive(Clone, Debug)]
+pub struct Keep {
+    /// Where.
+    pub key: RowKey,
+    /// What base has there.
+    pub row: BaseRow,
+    /// What it is.
+    pub content: Content,
 }
 
 impl Found {
@@ -35,6 +49,7 @@ impl Found {
         match self {
             Self::Scan(findings) => diff(state, state, actor, &findings),
             Self::Decided(outcome) => Ok(outcome),
+            Self::Kept(keeps) => keep(state, actor, keeps),
             Self::Displaced { sighting, row } => {
                 let mut before = BaseOverlay::new(state);
                 // The state in which the edit was made: the item stood here, and nowhere else.
@@ -51,6 +66,48 @@ impl Found {
             }
         }
     }
+}
+
+/// Writes for each row its content, superseding what base and index have, and its place where that differs.
+fn keep<I: IndexRead>(index: &I, actor: ActorId, keeps: Vec<Keep>) -> Result<ScanOutcome, I::Error> {
+    let mut counter = index.max_counter()?;
+    let mut outcome = ScanOutcome::default();
+    for Keep { key, mut row, content } in keeps {
+        let mut op = |item: FileId, write: Write, pred: BTreeSet<OpId>| {
+            counter = counter.saturating_add(1);
+            let id = OpId { counter, actor };
+            outcome.ops.push(Op { id, item, write, pred: pred.into_iter().collect() });
+            id
+        };
+        let item = index.item(row.id)?.unwrap_or_default();
+        let mut pred: BTreeSet<OpId> = item.content.keys().copied().collect();
+        if row.is_virtual() {
+            // The loser leaves the item whose conflict it was, and stands for itself.
+            op(row.source, Write::Content(None), row.content_ops.clone());
+        } else {
+            pred.extend(&row.content_ops);
+        }
+        let put = op(row.id, Write::Content(Some(content)), pred);
+        let metas: BTreeSet<OpId> = item.meta.keys().copied().collect();
+        if !metas.is_empty() {
+            op(row.id, Write::Meta(None), metas);
+        }
+        let winning = item.winning_place().map(|(_, place)| (place.parent, place.name.clone()));
+        if winning.as_ref() != Some(&(row.view_parent, row.view_name.clone())) {
+            let place = Place {
+                parent: row.view_parent,
+                name: row.view_name.clone(),
+                previous: winning.map(|(parent, _)| parent),
+                loser_of: row.is_virtual().then_some(row.source),
+            };
+            op(row.id, Write::Place(place), item.place.keys().copied().collect());
+        }
+        row.source = row.id;
+        row.content_ops = BTreeSet::from([put]);
+        row.meta_ops = BTreeSet::new();
+        outcome.base.insert(key, Some(row));
+    }
+    Ok(outcome)
 }
 
 fn rows_of<B: BaseRead>(base: &B, row: &BaseRow) -> Result<Vec<RowKey>, B::Error> {

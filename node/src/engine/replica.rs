@@ -201,6 +201,11 @@ impl<S: Shelf> Replica<S> {
         self.peers.keys().copied().collect()
     }
 
+    /// Whether a peer is connected.
+    pub fn is_connected(&self, peer: DeviceId) -> bool {
+        self.peers.contains_key(&peer)
+    }
+
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()

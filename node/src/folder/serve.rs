@@ -118,6 +118,7 @@ impl FolderChunks {
                 Err(error) => tracing::debug!(space = %self.store.space(), %error, "a chunk could not be read"),
             }
         }
+        tracing::debug!(space = %self.store.space(), chunk = ?ask.id, "a chunk that was asked for is not here");
         // The file may have changed since the scan: a new one finds out.
         drop(self.folder.send(Message::Changed(at.file)));
         Ok(None)

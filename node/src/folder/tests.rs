@@ -1,5 +1,7 @@
 //! Two devices with real folders, spaces on redb, and the memory link between them.
 
+mod ignoring;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -7,12 +9,15 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
+use zerocloud_crdt::id::{ContentHash, DeviceId};
 use zerocloud_crdt::keys::EpochSecret;
+use zerocloud_crdt::log::{LogRead, SignedFrontier};
 use zerocloud_crdt::name::Name;
 
 use super::serve::FolderChunks;
 use super::work::FolderParts;
 use super::*;
+use crate::answers::history::PastVersion;
 use crate::clock::SystemClock;
 use crate::engine::founding::{Founding, founding};
 use crate::engine::replica::Replica;
@@ -21,10 +26,10 @@ use crate::link::memory::MemoryNet;
 use crate::link::{Admission, Link, Protocol};
 use crate::session::{self, Presence, Spaces};
 use crate::space::SpaceHandle;
-use crate::store::{SpaceStore, values};
-use crate::tree::{Keyring, TempNames};
+use crate::store::{PeerRow, SpaceStore, StoreError, values};
 use crate::tree::marker::Marker;
 use crate::tree::versions::Retention;
+use crate::tree::{Keyring, TempNames};
 
 struct Device {
     dir: TempDir,
@@ -38,11 +43,29 @@ struct Device {
 
 impl Device {
     fn start(founding: &Founding, n: usize, link: Arc<dyn Link>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), founding, n, link, None)
+    }
+
+    /// With a folder that is there already. `told`: whose index is to be read first, and its signed frontier.
+    fn start_in(
+        dir: TempDir,
+        founding: &Founding,
+        n: usize,
+        link: Arc<dyn Link>,
+        told: Option<(DeviceId, Vec<u8>)>,
+    ) -> Self {
         let store = SpaceStore::with_backend(redb::backends::InMemoryBackend::new(), founding.space).unwrap();
         let store = Arc::new(store);
         Marker { space: founding.space, counter: 1 }.write(&LinuxVolume::open(dir.path()).unwrap()).unwrap();
-        store.write::<_, crate::store::StoreError>(|write| write.set(values::MARKER_COUNTER, &1)).unwrap();
+        store.write::<_, StoreError>(|write| write.set(values::MARKER_COUNTER, &1)).unwrap();
+        if let Some((member, frontier)) = told {
+            store
+                .write::<_, StoreError>(|write| {
+                    write.put_peer(member, &PeerRow { frontier, ..PeerRow::default() })?;
+                    write.set(values::AWAITS_INDEX, &Some(member))
+                })
+                .unwrap();
+        }
         let secrets = [EpochSecret::clone(&founding.secret)];
         let keyring = Arc::new(Keyring::new(&secrets[0], []));
         let mailbox = Mailbox::new();
@@ -65,8 +88,10 @@ impl Device {
             log: Arc::new(handle.clone()),
             supply: Arc::new(fetcher.clone()),
             keyring,
+            secrets: Arc::new(secrets.into_iter().map(|secret| (secret.epoch, secret)).collect()),
             clock: Arc::new(SystemClock::new()),
             retention: Retention::default(),
+            guard: crate::config::Guard::Strict,
             names: Arc::new(TempNames::new(n as u64)),
         };
         let folder = FolderHandle::start(parts, mailbox, false).unwrap();
@@ -147,6 +172,7 @@ async fn agree(a: &Device, b: &Device) {
         if both && is_idle {
             return;
         }
+
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -228,4 +254,123 @@ async fn an_edit_on_both_sides_leaves_both_texts_on_both() {
     let tree = a.tree();
     assert_eq!(tree.len(), 2, "{tree:?}");
     assert!(tree.keys().any(|name| name.starts_with("note (conflict device")), "{tree:?}");
+}
+
+/// More files than the guard lets go at once.
+const MANY: usize = 2_200;
+
+async fn many_deleted() -> (Device, Device) {
+    let (a, b) = two(4).await;
+    for n in 0..MANY {
+        std::fs::write(a.path().join(format!("f{n}")), n.to_string()).unwrap();
+    }
+    agree(&a, &b).await;
+    for n in 0..MANY {
+        std::fs::remove_file(a.path().join(format!("f{n}"))).unwrap();
+    }
+    a.folder.rescan().await.unwrap();
+    let frontier = |device: &Device| LogRead::frontier(&device.store.snapshot().unwrap()).unwrap();
+    until(|| frontier(&a) == frontier(&b) && b.folder.state().phase == Phase::Held).await;
+    (a, b)
+}
+
+async fn decide(device: &Device, decision: Decision) {
+    let (done, answer) = oneshot::channel();
+    device.folder.tell(Message::Held(decision, done));
+    answer.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mass_deletion_waits_for_the_user_who_lets_it_go() {
+    let (a, b) = many_deleted().await;
+    let left = b.tree().len();
+    assert!(left >= MANY / 4, "only {left} are left");
+    std::fs::write(a.path().join("other"), b"goes on").unwrap();
+    until(|| b.path().join("other").exists()).await;
+    assert_eq!(b.store.snapshot().unwrap().held_count().unwrap(), left as u64);
+    decide(&b, Decision::Accept).await;
+    agree(&a, &b).await;
+    assert_eq!(b.tree().len(), 1);
+    assert_eq!(b.store.snapshot().unwrap().held_count().unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mass_deletion_that_the_user_rejects_is_undone_everywhere() {
+    let (a, b) = many_deleted().await;
+    let left = b.tree();
+    decide(&b, Decision::Reject).await;
+    agree(&a, &b).await;
+    assert_eq!(a.tree(), b.tree());
+    for (path, hash) in &left {
+        assert_eq!(a.tree().get(path), Some(hash), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_of_the_folder_joins_without_copies_and_brings_nothing_back() {
+    let founding = founding(2, 5);
+    let net = MemoryNet::new();
+    let link = |n: usize| -> Arc<dyn Link> { Arc::new(net.join(founding.keys[n].id(), Admission::new(|_, _| true))) };
+    let a = Device::start(&founding, 0, link(0));
+    let old = tempfile::tempdir().unwrap();
+    for dir in [a.path(), old.path()] {
+        std::fs::create_dir_all(dir.join("kept/deep")).unwrap();
+        std::fs::create_dir(dir.join("gone")).unwrap();
+        for name in ["same", "edited", "deleted", "gone/inside", "kept/deep/same"] {
+            std::fs::write(dir.join(name), format!("first {name}")).unwrap();
+        }
+    }
+    a.folder.rescan().await.unwrap();
+    std::fs::write(a.path().join("edited"), b"second").unwrap();
+    std::fs::remove_file(a.path().join("deleted")).unwrap();
+    std::fs::remove_dir_all(a.path().join("gone")).unwrap();
+    std::fs::write(a.path().join("new"), b"new").unwrap();
+    a.folder.rescan().await.unwrap();
+    // Only here: an edit of its own.
+    std::fs::write(old.path().join("mine"), b"mine").unwrap();
+    let frontier = LogRead::frontier(&a.store.snapshot().unwrap()).unwrap();
+    let signed = SignedFrontier::sign(&founding.keys[0].signing_key(), founding.space, frontier).unwrap();
+    let told = Some((founding.keys[0].id(), signed.as_bytes().to_vec()));
+    let b = Device::start_in(old, &founding, 1, link(1), told);
+    a.dial(&b).await;
+    until(|| a.path().join("mine").exists()).await;
+    agree(&a, &b).await;
+    assert_eq!(a.tree(), b.tree());
+    let names: Vec<String> = a.tree().into_keys().collect();
+    assert_eq!(names, ["edited", "kept", "kept/deep", "kept/deep/same", "mine", "new", "same"]);
+    assert_eq!(std::fs::read(b.path().join("edited")).unwrap(), b"second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_comes_back_where_it_stood_and_to_every_device() {
+    let (a, b) = two(6).await;
+    std::fs::create_dir(a.path().join("d")).unwrap();
+    std::fs::write(a.path().join("d/file"), noise(300_000, 1)).unwrap();
+    let first_hash = ContentHash::of(&noise(300_000, 1));
+    agree(&a, &b).await;
+    std::fs::write(a.path().join("d/file"), b"second").unwrap();
+    agree(&a, &b).await;
+    std::fs::remove_dir_all(a.path().join("d")).unwrap();
+    agree(&a, &b).await;
+    assert!(!b.path().join("d").exists());
+    // Only b has kept it: a's own edit and deletion kept nothing there.
+    let snapshot = a.store.snapshot().unwrap();
+    let path = [b"d".to_vec(), b"file".to_vec()];
+    let crate::answers::paths::Spot::Gone(item) = crate::answers::paths::find(&snapshot, &path).unwrap() else {
+        panic!("it is deleted")
+    };
+    let secrets = [(founding(2, 6).secret.epoch, founding(2, 6).secret)].into_iter().collect();
+    let versions = crate::answers::history::versions_of(&snapshot, &secrets, item).unwrap();
+    // A scan in the middle of the write may have made a version of its own.
+    let is_first = |version: &&PastVersion| version.content.as_ref().map(Content::hash) == Some(first_hash);
+    let first = versions.iter().rev().find(is_first).unwrap().clone();
+    drop(snapshot);
+    let (done, answer) = oneshot::channel();
+    let path = path.iter().map(|name| Name::parse(name).unwrap()).collect();
+    let restoring = Restoring { path, source: item, op: first.op, content: first.content.unwrap(), done };
+    a.folder.tell(Message::Restore(Box::new(restoring)));
+    answer.await.unwrap().unwrap();
+    agree(&a, &b).await;
+    assert_eq!(a.tree(), b.tree());
+    assert_eq!(std::fs::read(b.path().join("d/file")).unwrap(), noise(300_000, 1));
 }

@@ -5,9 +5,14 @@
 //! time from the clock that it was given.
 
 mod acting;
+mod adopting;
+mod guarding;
+mod ignoring;
 mod jobs;
 mod opening;
+mod restoring;
 mod scanning;
+mod versions;
 mod wanting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,14 +22,18 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use zerocloud_crdt::base::BaseRead;
-use zerocloud_crdt::id::{ContentHash, FileId, SpaceId};
+use zerocloud_crdt::id::{ContentHash, EpochId, FileId, SpaceId};
+use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::{Frontier, LogRead};
 use zerocloud_crdt::plan::Waiting;
 
+use self::guarding::Guard;
+use self::ignoring::Ignoring;
 use self::jobs::Jobs;
-use super::{FolderState, Message, NotStaged, Phase};
+use super::{FolderState, Message, NotStaged, Phase, Restoring};
 use crate::api::path::BytePath;
 use crate::clock::{Clock, Moment};
+use crate::engine::fetch::JobId;
 use crate::engine::found::Found;
 use crate::engine::shelf::Contents;
 use crate::fetcher::Supply;
@@ -32,7 +41,7 @@ use crate::space::{AppendError, SpaceHandle};
 use crate::store::{Generation, Snapshot, SpaceStore, StoreError, StoreLedger};
 use crate::tree::marker::MarkerError;
 use crate::tree::materialise::Materialiser;
-use crate::tree::stage::Staging;
+use crate::tree::stage::{Staged, Staging};
 use crate::tree::versions::{Retention, SecondLooks};
 use crate::tree::{Keyring, Pool, TempNames, TreeError};
 use crate::volume::{Volume, VolumeError};
@@ -43,10 +52,11 @@ use crate::watch::debounce::{Debounce, Depth};
 const WALK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// The same where nothing watches.
 const BLIND_WALK_INTERVAL: Duration = Duration::from_secs(60);
-/// How long after nobody who is connected had a file they are asked again: a member may have it by then.
-const STARVED_DELAY: Duration = Duration::from_secs(5);
+/// How long after nobody who is connected had a file they are asked again: a member between us and its author has it a
+/// moment after we heard of it. Doubles each time.
+const STARVED_DELAY: Duration = Duration::from_millis(250);
 /// The most, when nobody has it time after time.
-const STARVED_DELAY_MAX: Duration = Duration::from_secs(5 * 60);
+const STARVED_DELAY_MAX: Duration = Duration::from_secs(60);
 /// How soon a file that could not be read as a whole is looked at again.
 const LOOK_AGAIN_DELAY: Duration = Duration::from_secs(1);
 
@@ -85,10 +95,14 @@ pub struct FolderParts {
     pub supply: Arc<dyn Supply>,
     /// The keys that contents are named with.
     pub keyring: Arc<Keyring>,
+    /// The secrets of the epochs, by which the history is read.
+    pub secrets: Arc<BTreeMap<EpochId, EpochSecret>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// How long versions are kept.
     pub retention: Retention,
+    /// When a large change waits for the user.
+    pub guard: crate::config::Guard,
     /// Names in `tmp`, given once by this process, however often the folder is opened.
     pub names: Arc<TempNames>,
 }
@@ -157,6 +171,7 @@ pub struct Folder<P> {
     next_walk: Moment,
     has_watcher: bool,
     looks: SecondLooks,
+    next_prune: Moment,
     scan_problems: BTreeMap<Box<[u8]>, String>,
     scan_count: u64,
 
@@ -170,6 +185,7 @@ pub struct Folder<P> {
     waiters: BTreeMap<FileId, BTreeSet<FileId>>,
     /// By id.
     stuck: BTreeMap<FileId, Stuck>,
+    guard: Guard,
     /// Actions that were done since everything that waits was last planned.
     done_count: u64,
     next_batch: Moment,
@@ -178,6 +194,9 @@ pub struct Folder<P> {
     next_asking: Option<Moment>,
     /// How long that was put off the last time.
     starved_delay: Duration,
+    /// Versions that are being brought back.
+    restores: BTreeMap<JobId, Restoring>,
+    ignoring: Ignoring,
     written: (u64, u64),
     is_materialised: bool,
 
@@ -218,6 +237,8 @@ impl<P: Pool> Folder<P> {
             Message::Watch(WatchEvent::Warning(warning)) => self.warn(warning.to_string()),
             Message::Plan(items) => {
                 self.is_materialised = false;
+                // Something has happened to the members; they may have more.
+                self.starved_delay = Duration::ZERO;
                 self.ready.extend(items);
             }
             Message::Staged { job, staged } => self.handle_staged(job, staged),
@@ -232,16 +253,17 @@ impl<P: Pool> Folder<P> {
                 self.starved_delay = Duration::ZERO;
                 self.want_starved();
             }
+            Message::Held(decision, done) => self.decide_held(decision, done),
+            Message::Restore(restoring) => self.restore(*restoring),
             Message::Pause(is_paused) => self.pause(is_paused),
             Message::Stop(done) => drop(done.send(())),
         }
     }
 
-    fn handle_staged(
-        &mut self,
-        job: crate::engine::fetch::JobId,
-        staged: Result<crate::tree::stage::Staged, NotStaged>,
-    ) {
+    fn handle_staged(&mut self, job: JobId, staged: Result<Staged, NotStaged>) {
+        if self.restores.contains_key(&job) {
+            return self.end_restoring(job, staged);
+        }
         let Some(entry) = self.jobs.end(job) else {
             if let Ok(staged) = staged {
                 // Nobody wants it any more; what stays is garbage at the next start.
@@ -289,8 +311,12 @@ impl<P: Pool> Folder<P> {
             self.rescans.clear();
             return Ok(());
         }
+        if self.awaits_index()? {
+            return Ok(());
+        }
         let now = self.now();
         self.look_again(now)?;
+        self.prune_versions(now)?;
         self.scan_what_is_due(now)?;
         self.unstick_due(now);
         if self.next_asking.is_some_and(|at| at <= now) {
@@ -312,7 +338,7 @@ impl<P: Pool> Folder<P> {
         let stuck = self.stuck.values().map(|stuck| stuck.until).min();
         let again = self.again.values().min().copied();
         let (debounced, look) = (self.debounce.poll_timeout(), self.looks.deadline());
-        [at_once, batch, stuck, again, self.next_asking, debounced, look, Some(self.next_walk)]
+        [at_once, batch, stuck, again, self.next_asking, debounced, look, Some(self.next_walk), Some(self.next_prune)]
             .into_iter()
             .flatten()
             .min()
@@ -336,11 +362,12 @@ impl<P: Pool> Folder<P> {
             let settled = std::mem::take(&mut self.settled);
             self.parts.store.write(|write| write.remove_pending(settled))?;
         }
-        if self.is_idle() && !self.is_materialised {
+        if self.is_idle() && !self.is_materialised && self.guard.held.is_empty() {
             let snapshot = self.parts.store.snapshot()?;
             // What the replica has marked and not yet told, or what nobody told.
             let known: BTreeSet<FileId> =
                 self.stuck.values().map(|stuck| stuck.source).chain(self.waiting.keys().copied()).collect();
+            let known = &known | &self.ignoring.items;
             let pending = pending_of(&snapshot)?;
             self.ready.extend(pending.difference(&known));
             if self.ready.is_empty() {
@@ -359,6 +386,8 @@ impl<P: Pool> Folder<P> {
             Phase::Paused
         } else if !self.dirty.is_empty() || self.debounce.poll_timeout().is_some() {
             Phase::Scanning
+        } else if self.is_idle() && !self.guard.held.is_empty() {
+            Phase::Held
         } else if self.is_idle() && self.is_materialised {
             Phase::Idle
         } else {
@@ -370,7 +399,7 @@ impl<P: Pool> Folder<P> {
             phase,
             waiting_files: self.jobs.count() as u64,
             problems: Arc::new(problems.chain(stuck).collect()),
-            warnings: self.warnings.iter().cloned().collect(),
+            warnings: self.warnings.iter().chain(&self.guard.warning).cloned().collect(),
             scan_count: self.scan_count,
             written: self.written,
         }

@@ -1,4 +1,4 @@
-//! What the whole process must not do because it holds secrets.
+//! What the whole process must not do because it holds secrets, and what it may do because it holds folders.
 
 /// Forbids core dumps, and on Linux reading this process's memory by other processes of the user.
 ///
@@ -11,6 +11,17 @@ pub fn forbid_core_dumps() -> std::io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     Ok(())
+}
+
+/// Has as many files open as the system allows: directories are kept open while they are worked in, and the usual soft
+/// limit of 1,024 is there for programs that still use `select`.
+///
+/// # Errors
+/// What the system says; the caller goes on with fewer.
+pub fn allow_many_open_files() -> std::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
 #[cfg(test)]

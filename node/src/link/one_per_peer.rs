@@ -77,6 +77,18 @@ impl OnePerPeer {
         }
     }
 
+    /// Takes a connection in whatever the rule says, in place of the one that is held: for a peer that has lost that one
+    /// and knows it before this side does, because its process was ended and begun again.
+    pub fn replace(&mut self, fresh: Conn) -> Offered {
+        match self.held.insert(fresh.peer(), fresh) {
+            None => Offered::Kept,
+            Some(replaced) => {
+                replaced.close(CloseCode::Surplus, SURPLUS_REASON);
+                Offered::Replaced(replaced)
+            }
+        }
+    }
+
     /// The connection to `peer`, open or just closed.
     pub fn conn(&self, peer: DeviceId) -> Option<&Conn> {
         self.held.get(&peer)

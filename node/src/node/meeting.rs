@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use zerocloud_crdt::address::AddressRecord;
 use zerocloud_crdt::id::{DeviceId, RecordHash, SpaceId};
 use zerocloud_crdt::keys::DeviceKeys;
 use zerocloud_crdt::membership::{self, Record};
@@ -26,7 +27,7 @@ use crate::link::{AddressHint, Admission, BoxFuture, Conn, Link, Protocol};
 use crate::pairing::{self, Admitted, Compared, Host, Inviter, JoinError, MakeTicketError, Wanted};
 use crate::peers::{PeerHooks, Peers, Us, open_link};
 use crate::session::Greeting;
-use crate::store::StoreError;
+use crate::store::{PeerRow, StoreError};
 
 /// What this program calls itself to others.
 const AGENT: &str = concat!("zerocloud/", env!("CARGO_PKG_VERSION"));
@@ -104,11 +105,8 @@ pub(super) fn begin(shared: &Arc<Shared>) -> Result<(), ApiError> {
         clock: surroundings.clock.clone(),
         seed,
     };
-    let hosting = Hosting {
-        shared: Arc::downgrade(shared),
-        keys: surroundings.keys.clone(),
-        clock: surroundings.clock.clone(),
-    };
+    let hosting =
+        Hosting { shared: Arc::downgrade(shared), keys: surroundings.keys.clone(), clock: surroundings.clock.clone() };
     let hooks = Arc::new(Hooks { shared: Arc::downgrade(shared), inviter: Inviter::new(hosting) });
     let link: Arc<dyn Link> = meeting.link.clone();
     let peers = Peers::start(link, shared.sessions.clone(), us, hooks, shared.shutdown.clone());
@@ -156,6 +154,18 @@ impl Shared {
         }
     }
 
+    /// Keeps what those said of themselves who greeted before there was a space to note it in.
+    fn note_greetings(&self) {
+        let Some(peers) = self.meeting.as_ref().and_then(|meeting| meeting.peers.get()) else { return };
+        for peer in peers.list().into_iter().filter(|peer| peer.conn.is_some()) {
+            let (device, Some(hello)) = (peer.device, peer.hello) else { continue };
+            let addresses = AddressRecord::decode(&hello.addresses).ok().filter(|record| record.device == device);
+            if let Err(error) = self.note_greeting(device, &Greeting { hello, addresses }) {
+                tracing::warn!(%device, %error, "where a device was met can't be kept");
+            }
+        }
+    }
+
     /// Keeps what a device said of itself.
     fn note_greeting(&self, device: DeviceId, greeting: &Greeting) -> Result<(), StoreError> {
         let now = self.surroundings.clock.wall_time();
@@ -195,7 +205,9 @@ impl Shared {
         let now = self.surroundings.clock.wall_time();
         let made = pairing::make_ticket(&*meeting.link, &open, wanted, now, &mut rng).await;
         let ticket = made.map_err(|error| match &error {
-            MakeTicketError::NotMember | MakeTicketError::NotOwner => ApiError::new(ErrorKind::Denied, error.to_string()),
+            MakeTicketError::NotMember | MakeTicketError::NotOwner => {
+                ApiError::new(ErrorKind::Denied, error.to_string())
+            }
             _ => failed(error),
         })?;
         let expires_ms = i64::try_from(ticket.expiry_secs).unwrap_or(i64::MAX).saturating_mul(1_000);
@@ -211,7 +223,8 @@ impl Shared {
 
     /// Answers somebody who waits for the user to compare words.
     pub(super) fn confirm_pairing(&self, request: &ConfirmPairing) -> Result<Done, ApiError> {
-        let nobody = || ApiError::new(ErrorKind::NotFound, "no device waits for these words; join again with the ticket");
+        let nobody =
+            || ApiError::new(ErrorKind::NotFound, "no device waits for these words; join again with the ticket");
         let device = DeviceId::from_hex(&request.device).ok_or_else(nobody)?;
         let waiting = self.meeting.as_ref().and_then(|meeting| lock(&meeting.confirmations).remove(&device));
         let waiting = waiting.ok_or_else(nobody)?;
@@ -221,8 +234,8 @@ impl Shared {
 
     /// Joins a space by a ticket.
     pub(super) async fn join(self: &Arc<Self>, request: Join, progress: Progress) -> Result<Space, ApiError> {
-        let invalid = |error: TicketError| ApiError::new(ErrorKind::Invalid, error.to_string());
-        let ticket = Ticket::parse(request.ticket.trim()).map_err(invalid)?;
+        let no_ticket = |error: TicketError| ApiError::new(ErrorKind::NotFound, error.to_string());
+        let ticket = Ticket::parse(request.ticket.trim()).map_err(no_ticket)?;
         if let Some(space) = self.space(ticket.space) {
             let shown = BytePath::from(space.dir.as_path());
             let error = format!("this device has the space `{}` already, at {shown}", escaped(&space.name));
@@ -253,9 +266,11 @@ impl Shared {
         let records: Vec<(RecordHash, Vec<u8>)> = hashes.zip(bytes.iter().map(|bytes| bytes.to_vec())).collect();
         let secrets = joined.secrets.iter().map(|secret| (secret.epoch, secret.secret().clone())).collect();
         let new = NewSpace { id: ticket.space, name: self.free_name(&ticket), dir, records, secrets };
-        let (shared, inviter, hints) = (self.clone(), ticket.inviter, ticket.hints.clone());
+        let (shared, inviter) = (self.clone(), ticket.inviter);
+        let row = PeerRow { hints: ticket.hints.clone(), frontier: joined.frontier.clone(), ..PeerRow::default() };
         let described = on_disk(move || {
-            let described = shared.store_new(new, Some((inviter, hints)))?;
+            let described = shared.store_new(new, Some((inviter, row)))?;
+            shared.note_greetings();
             Ok(described)
         })
         .await?;
@@ -341,11 +356,8 @@ impl PeerHooks for Hooks {
 
     fn pair(&self, conn: Conn) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let peer = conn.peer();
-            match self.inviter.serve(conn).await {
-                Ok(Admitted { space, device }) => tracing::info!(%space, %device, "a device has joined"),
-                Err(error) => tracing::info!(%peer, %error, "a device was not let in"),
-            }
+            // It tells in the log what came of it.
+            drop(self.inviter.serve(conn).await);
         })
     }
 

@@ -24,8 +24,8 @@ use crate::folder::{FolderHandle, Mailbox, Message};
 use crate::home::{Home, Secrets};
 use crate::space::SpaceHandle;
 use crate::store::{Snapshot, SpaceStore, StoreError, values};
-use crate::tree::{Keyring, TempNames};
 use crate::tree::versions::Retention;
+use crate::tree::{Keyring, TempNames};
 
 /// A space that is stored here.
 pub(super) struct OpenSpace {
@@ -132,13 +132,12 @@ impl Running {
     ) -> Result<Self, OpenError> {
         let snapshot = store.snapshot()?;
         let records = records_of(&snapshot, id)?;
-        let secrets: BTreeMap<EpochId, EpochSecret> = secrets
-            .epochs(id)
-            .map(|(epoch, secret)| (epoch, EpochSecret::new(id, epoch, secret.clone())))
-            .collect();
+        let secrets: BTreeMap<EpochId, EpochSecret> =
+            secrets.epochs(id).map(|(epoch, secret)| (epoch, EpochSecret::new(id, epoch, secret.clone()))).collect();
         let epoch = records.epoch().map_err(|error| OpenError::Records(error.to_string()))?;
         let current = secrets.get(&epoch).ok_or(OpenError::NoSecret)?;
         let keyring = Arc::new(Keyring::new(current, secrets.values()));
+        let history = Arc::new(secrets.clone());
         let identity = identity(&store, surroundings, secrets)?;
         let is_paused = snapshot.value(values::PAUSED)?.unwrap_or(false);
         drop(snapshot);
@@ -170,11 +169,13 @@ impl Running {
             log: Arc::new(handle.clone()),
             supply: Arc::new(fetcher.clone()),
             keyring,
+            secrets: history,
             clock: surroundings.clock.clone(),
             retention: match surroundings.config.versions {
                 Versions::None => Retention::None,
                 Versions::KeepDays(days) => Retention::KeepDays(u32::from(days)),
             },
+            guard: surroundings.config.guard,
             names: Arc::new(TempNames::new(u64::from_le_bytes(nonce))),
         };
         let folder = FolderHandle::start(parts, mailbox, is_paused)?;

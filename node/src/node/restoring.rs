@@ -1,16 +1,23 @@
 //! Older versions, what is held, and what is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use zerocloud_crdt::id::EpochId;
+use tokio::sync::oneshot;
+use zerocloud_crdt::id::{EpochId, OpId};
 use zerocloud_crdt::keys::EpochSecret;
+use zerocloud_crdt::name::Name;
+use zerocloud_crdt::register::Kind;
 
 use super::opened::OpenSpace;
-use super::{Shared, lock, on_disk, show};
+use super::{Shared, failed, lock, on_disk, show};
 use crate::answers;
+use crate::answers::history::PastVersion;
+use crate::answers::paths::Spot;
+use crate::api::path::BytePath;
 use crate::api::types::*;
 use crate::api::{ApiError, ErrorKind, Progress};
+use crate::folder::{Message, Restoring};
 use crate::volume::LinuxVolume;
 
 impl Shared {
@@ -31,14 +38,58 @@ impl Shared {
         .await
     }
 
-    pub(super) async fn restore(&self, _: Restore, _: Progress) -> Result<Restored, ApiError> {
-        Err(ApiError::new(ErrorKind::Failed, "not yet"))
+    /// Brings an older version of a file back, as an edit of now.
+    pub(super) async fn restore(&self, request: Restore, progress: Progress) -> Result<Restored, ApiError> {
+        let (space, path) = self.resolve(&request.target)?;
+        let secrets = self.epoch_secrets(&space);
+        let (found, at_ms) = (space.clone(), request.at_ms);
+        let (version, path) = on_disk(move || {
+            let snapshot = found.store.snapshot()?;
+            let spot = answers::paths::find(&snapshot, &path)?;
+            let item = match &spot {
+                Spot::Here(entry) if entry.kind != Kind::Directory => entry.source,
+                Spot::Gone(item) => *item,
+                Spot::Root | Spot::Here(_) => {
+                    return Err(ApiError::new(ErrorKind::Invalid, "this version restores files one by one")
+                        .hint("name a file; `zerocloud ls` and `zerocloud history` show what there is"));
+                }
+            };
+            let shown = match &spot {
+                Spot::Here(entry) => entry.content_ops.clone(),
+                Spot::Root | Spot::Gone(_) => BTreeSet::new(),
+            };
+            let versions = answers::history::versions_of(&snapshot, &secrets, item)?;
+            let version = choose(versions, &shown, at_ms)?;
+            let names = path.iter().map(|name| Name::parse(name)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+            Ok(((item, version), names))
+        })
+        .await?;
+        let (source, PastVersion { op, content, time_ms, .. }) = version;
+        let content = content.ok_or_else(|| ApiError::new(ErrorKind::NotFound, "the file was deleted at that time"))?;
+        progress.report(Step::Waiting { what: "bringing the version".into() });
+        let running = space.running()?;
+        let (done, answer) = oneshot::channel();
+        let put: Vec<&[u8]> = path.iter().map(Name::as_bytes).collect();
+        let at = BytePath::from([BytePath::from(space.dir.as_path()).as_bytes(), &put.join(&b'/')].join(&b'/'));
+        running.folder.tell(Message::Restore(Box::new(Restoring { path, source, op, content, done })));
+        answer.await.map_err(failed)?.map_err(failed)?;
+        running.folder.rescan().await.map_err(failed)?;
+        Ok(Restored { path: at, time_ms, files: 1 })
     }
 
+    /// Lists what is held; with a decision, what was held until then.
     pub(super) async fn held(&self, request: &Held) -> Result<HeldList, ApiError> {
+        if request.decision.is_some() && request.space.is_none() {
+            return Err(ApiError::new(ErrorKind::Invalid, "a decision needs a space"));
+        }
         let mut held = Vec::new();
         for space in self.some(request.space.as_ref())? {
             held.extend(answers::held::held(&space.store.snapshot()?, &show(&space.name))?);
+            if let Some(decision) = request.decision {
+                let (done, answer) = oneshot::channel();
+                space.running()?.folder.tell(Message::Held(decision, done));
+                answer.await.map_err(failed)?.map_err(failed)?;
+            }
         }
         Ok(HeldList { held })
     }
@@ -67,6 +118,18 @@ impl Shared {
         })
         .await
     }
+}
+
+/// The version that is wanted: what stood there at a moment, or the one before what is shown.
+fn choose(versions: Vec<PastVersion>, shown: &BTreeSet<OpId>, at_ms: Option<i64>) -> Result<PastVersion, ApiError> {
+    let nothing =
+        || ApiError::new(ErrorKind::NotFound, "there is no such version").hint("`zerocloud history` lists them");
+    let mut versions = versions.into_iter();
+    match at_ms {
+        Some(at_ms) => versions.find(|version| version.time_ms <= at_ms),
+        None => versions.find(|version| version.content.is_some() && !shown.contains(&version.op)),
+    }
+    .ok_or_else(nothing)
 }
 
 /// What a space's own state says.

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use zerocloud_crdt::address::AddressHint;
 use zerocloud_crdt::id::{DeviceId, EpochId, SpaceId};
 use zerocloud_crdt::keys::{DeviceKeys, Secret};
 use zerocloud_crdt::membership::{Genesis, Identity};
@@ -45,21 +44,27 @@ impl Shared {
                 .hint("give it a name with `--name`")
         })?;
         if self.all().iter().any(|space| space.name == name) {
-            return Err(ApiError::new(ErrorKind::Conflict, format!("there is a space called `{}` already", escaped(&name)))
-                .hint("give this one another name with `--name`"));
+            return Err(ApiError::new(
+                ErrorKind::Conflict,
+                format!("there is a space called `{}` already", escaped(&name)),
+            )
+            .hint("give this one another name with `--name`"));
         }
         let mut rng = system_rng().map_err(failed)?;
         let secret = Secret::draw(&mut rng);
         let genesis = Genesis::make(&self.surroundings.keys, self.recovery_identity()?, &secret, &mut rng);
         let id = genesis.space();
         let hash = zerocloud_crdt::id::RecordHash(id.0);
-        self.store_new(NewSpace {
-            id,
-            name,
-            dir,
-            records: vec![(hash, genesis.bytes().to_vec())],
-            secrets: vec![(id.first_epoch(), secret)],
-        }, None)
+        self.store_new(
+            NewSpace {
+                id,
+                name,
+                dir,
+                records: vec![(hash, genesis.bytes().to_vec())],
+                secrets: vec![(id.first_epoch(), secret)],
+            },
+            None,
+        )
     }
 
     /// What each genesis that is made here says of the recovery key.
@@ -124,7 +129,7 @@ impl Shared {
     pub(super) fn store_new(
         self: &Arc<Self>,
         new: NewSpace,
-        inviter: Option<(DeviceId, Vec<AddressHint>)>,
+        inviter: Option<(DeviceId, PeerRow)>,
     ) -> Result<Space, ApiError> {
         let home = &self.surroundings.home;
         {
@@ -138,13 +143,17 @@ impl Shared {
         }
         home.make_space_stores().map_err(failed)?;
         let store = SpaceStore::open(&home.store_path(new.id), new.id)?;
+        let has_files = std::fs::read_dir(&new.dir).map_err(failed)?.next().is_some();
         let dir = BytePath::from(new.dir.as_path()).as_bytes().to_vec();
         store.write::<_, StoreError>(|write| {
             for (hash, bytes) in &new.records {
                 write.put_record(*hash, bytes)?;
             }
-            if let Some((device, hints)) = inviter {
-                write.put_peer(device, &PeerRow { hints, ..PeerRow::default() })?;
+            if let Some((device, row)) = inviter {
+                write.put_peer(device, &row)?;
+                if has_files {
+                    write.set(values::AWAITS_INDEX, &Some(device))?;
+                }
             }
             write.set(values::NAME, &new.name)?;
             write.set(values::FOLDER, &dir)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use zerocloud_crdt::id::DeviceId;
 use zerocloud_crdt::membership::{self, Records};
@@ -16,6 +17,10 @@ use crate::fetcher::Supply;
 use crate::folder::{FolderState, Phase};
 use crate::link::Route;
 use crate::store::Snapshot;
+
+/// How long a device that is connected has to open a space's stream; a member that does not has removed the space, and
+/// nobody waits for it to agree.
+const SHARE_LIMIT: Duration = Duration::from_secs(3);
 
 /// A role as the local API names it.
 pub(super) const fn role_of(role: membership::Role) -> Role {
@@ -150,14 +155,15 @@ impl Shared {
 
     /// Waits until this device and all connected peers agree on a space; gives how many peers that are.
     async fn agreement(&self, space: &OpenSpace, running: &Running, progress: &Progress) -> Result<u64, ApiError> {
-        let begun = running.folder.state().written;
+        let (begun, since) = (running.folder.state().written, tokio::time::Instant::now());
         loop {
             let state = running.folder.state();
             if let Phase::Failed(reason) = &state.phase {
                 return Err(failed(format!("{}: {reason}", show(&space.name))));
             }
             let is_here = matches!(state.phase, Phase::Idle | Phase::Held) && running.fetcher.missing_count() == 0;
-            if is_here && let Some(count) = self.agreeing(space, running).await? {
+            let is_shared_with_all = since.elapsed() < SHARE_LIMIT;
+            if is_here && let Some(count) = self.agreeing(space, running, is_shared_with_all).await? {
                 return Ok(count);
             }
             let files_done = state.written.0.saturating_sub(begun.0);
@@ -168,16 +174,27 @@ impl Shared {
         }
     }
 
-    /// How many peers are connected, if all of them agree.
-    async fn agreeing(&self, space: &OpenSpace, running: &Running) -> Result<Option<u64>, ApiError> {
+    /// How many peers are connected, if all of them agree; `is_shared_with_all`: also those that do not speak of the
+    /// space with us.
+    async fn agreeing(
+        &self,
+        space: &OpenSpace,
+        running: &Running,
+        is_shared_with_all: bool,
+    ) -> Result<Option<u64>, ApiError> {
         let records = records_of(&space.store.snapshot()?, space.id)?;
         let mut count = 0;
         for device in others(&records, self.surroundings.keys.id()) {
             if self.meeting.as_ref().is_none_or(|meeting| meeting.conn(device).is_none()) {
                 continue;
             }
-            let is_keeper = records.role_at(&records.heads(), device).ok().flatten().is_some_and(|role| !role.can_read());
-            let agrees = running.handle.look(move |facts| facts.is_in_sync(device)).await.map_err(failed)?;
+            let is_keeper =
+                records.role_at(&records.heads(), device).ok().flatten().is_some_and(|role| !role.can_read());
+            let look = running.handle.look(move |facts| (facts.is_in_sync(device), facts.is_shared(device)));
+            let (agrees, is_shared) = look.await.map_err(failed)?;
+            if !is_shared && !is_shared_with_all {
+                continue;
+            }
             if !agrees && !is_keeper {
                 return Ok(None);
             }

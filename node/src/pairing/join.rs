@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use zerocloud_crdt::keys::DeviceKeys;
 use zerocloud_crdt::limits::{PAIRING_LEN_MAX, PAIRING_REQUEST_LEN_MAX};
-use zerocloud_crdt::pairing::{
-    ComparedWords, Joined, Joining, NONCE_LEN, NonceError, T2Error, check_t2, make_t1,
-};
+use zerocloud_crdt::pairing::{ComparedWords, Joined, Joining, NONCE_LEN, NonceError, T2Error, check_t2, make_t1};
 use zerocloud_crdt::ticket::Ticket;
 
 use super::{CONFIRMATION_LIMIT, Patience};
@@ -75,11 +73,7 @@ pub async fn join(
 }
 
 /// Sends the request and gives T2, unchecked.
-async fn ask(
-    conn: &Conn,
-    joining: &Joining,
-    show: impl FnOnce(ComparedWords) + Send,
-) -> Result<Vec<u8>, JoinError> {
+async fn ask(conn: &Conn, joining: &Joining, show: impl FnOnce(ComparedWords) + Send) -> Result<Vec<u8>, JoinError> {
     let opened = within(Patience::USUAL.message, conn.open_bi(StreamKind::Control)).await?;
     let (mut send, mut receive) = opened.map_err(|reason| ended(reason, false))?;
     let written = write_frame(&mut send, joining.message(), PAIRING_REQUEST_LEN_MAX);

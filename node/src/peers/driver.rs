@@ -61,9 +61,14 @@ struct Driver {
 
 struct Running {
     conn: Conn,
+    since: Moment,
     is_told: bool,
     next: Option<Conn>,
 }
+
+/// A peer that dials while it has had a connection for so long has lost it: two that dial at once do so within the
+/// time of a handshake.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(
     link: Arc<dyn Link>,
@@ -216,7 +221,13 @@ impl Driver {
 
     fn offer(&mut self, conn: Conn) {
         let device = conn.peer();
-        match self.held.offer(conn.clone()) {
+        let now = self.now();
+        let is_settled = self
+            .sessions
+            .get(&device)
+            .is_some_and(|running| running.next.is_none() && now.since(running.since) > SETTLED_AFTER);
+        let offered = if is_settled { self.held.replace(conn.clone()) } else { self.held.offer(conn.clone()) };
+        match offered {
             Offered::Closed => tracing::debug!(peer = %device, "a surplus connection is closed"),
             Offered::Kept | Offered::Replaced(_) => {
                 self.backoff.handle_connected(self.now(), device);
@@ -231,7 +242,8 @@ impl Driver {
     fn begin(&mut self, conn: Conn) {
         let presence =
             Presence { agent: self.us.agent.clone(), name: self.us.name.clone(), addresses: self.address_record() };
-        self.sessions.insert(conn.peer(), Running { conn: conn.clone(), is_told: false, next: None });
+        self.sessions
+            .insert(conn.peer(), Running { conn: conn.clone(), since: self.now(), is_told: false, next: None });
         let (spaces, news) = (self.spaces.clone(), self.news.clone());
         self.tasks.spawn(async move {
             let (greeted, greeting) = oneshot::channel();

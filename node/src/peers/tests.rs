@@ -298,7 +298,7 @@ async fn a_peer_tells_where_it_is_and_a_stranger_is_not_told() {
         let Some(Heard::Connected(conn, greeting)) = heard.last() else { panic!("not connected") };
         let record = greeting.addresses.clone().unwrap();
         assert_eq!((record.device, conn.peer()), (peer.id(), peer.id()));
-        let hints: Vec<AddressHint> = record.hints.into_iter().map(AddressHint::from).collect();
+        let hints: Vec<AddressHint> = record.hints.iter().map(AddressHint::from).collect();
         assert_eq!(hints, peer.device.link.addresses());
         assert_eq!(record.counter, 1_800_000_000_000);
     }

@@ -6,7 +6,6 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::log::{Frontier, LogRead};
-use zerocloud_crdt::wire::Log;
 
 use super::chunks::{Answered, ChunkSource, ChunkStream};
 use super::*;
@@ -73,8 +72,14 @@ impl Device {
     }
 
     pub(crate) async fn make(&self, text: &str) {
-        let outcome = creation(&self.snapshot(), self.log, text);
-        self.space.append(Found::Decided(outcome), BTreeMap::new()).await.unwrap();
+        // An entry that comes between the look and the append makes the look stale; a scan would look again, too.
+        for _ in 0..100 {
+            let outcome = creation(&self.snapshot(), self.log, text);
+            if self.space.append(Found::Decided(outcome), BTreeMap::new()).await.is_ok() {
+                return;
+            }
+        }
+        panic!("{text} was not written");
     }
 
     fn snapshot(&self) -> Snapshot {

@@ -82,6 +82,8 @@ pub const NAME: Value<Name> = Value::new(30);
 pub const FOLDER: Value<Vec<u8>> = Value::new(31);
 /// Whether the user paused the space.
 pub const PAUSED: Value<bool> = Value::new(32);
+/// The ignore rules in force: directories and contents of their rules files.
+pub const IGNORE_RULES: Value<Vec<(zerocloud_crdt::id::FileId, Vec<u8>)>> = Value::new(33);
 
 impl<T: Tables> Transaction<T> {
     /// A single value; `None` if it was never set.

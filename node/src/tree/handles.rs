@@ -13,7 +13,7 @@ use zerocloud_crdt::scan::Parent;
 use crate::volume::{VolumeDirectory, VolumeError};
 
 /// Handles that are kept open: each is a file descriptor, of which a process has 1,024 by default.
-const OPEN_COUNT_MAX: usize = 256;
+const OPEN_COUNT_MAX: usize = 64;
 
 /// Where a directory stands in another.
 pub(super) struct Step {

@@ -1,15 +1,18 @@
 //! Runs a walk over a volume: lists and looks, opens nothing but directories. What has to be read is read by
 //! [`read_findings`], part by part.
 
+mod ignored;
 mod read;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use self::ignored::{Judge, Standing};
 pub(super) use self::read::read_content_hash;
 pub use self::read::{Previous, Read, ReadError, ReadFindings, read_content, read_findings, read_stored};
 use super::handles::{Handles, InBase, Locate, OpenError, Step};
+use super::ignoring::{Rules, RulesFault, RulesFile};
 use super::marker::{Marker, MarkerError};
 use super::{PARKED_PREFIX, TreeError, fingerprint, is_fatal, kind_of};
 use crate::volume::{Kind, TMP, Volume, VolumeDirectory, VolumeError, VolumeErrorKind};
@@ -36,6 +39,12 @@ pub struct Scanned {
     pub findings: Findings,
     /// What could not be looked at, or is left out.
     pub problems: Vec<Problem>,
+    /// The rules files that were looked at, by their directories; `None` where there is none.
+    pub rules: BTreeMap<Parent, Option<Arc<RulesFile>>>,
+    /// Of each directory that was listed, what is ignored in it and has no row.
+    pub left_out: BTreeMap<Parent, BTreeSet<Name>>,
+    /// Rows that slept and whose file is gone, by no act that counts: they leave base without an operation.
+    pub left: Vec<RowKey>,
 }
 
 /// Something on disk that is not synced as it stands, or not seen: nothing of it counts as deleted.
@@ -81,6 +90,12 @@ pub enum Reason {
     /// Above what can be stored.
     #[error("it is too long to be synced")]
     TooLong,
+    /// A rules file of which something does not count.
+    #[error("some of these ignore rules don't count: {0}")]
+    Rules(RulesFault),
+    /// A rules file above the number, or the length of all together, that counts.
+    #[error("these ignore rules don't count: there are too many; put them into fewer and shorter files")]
+    TooManyRules,
     /// The keys of an epoch are missing.
     #[error("the keys that it would be named with are not known yet")]
     NoKeys,
@@ -92,7 +107,21 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Walks over the tree of `space`.
+/// Walks over the tree of `space`, as [`scan_under`] does with no rules in force.
+///
+/// # Errors
+/// As [`scan_under`].
+pub fn scan<B: BaseRead>(
+    volume: &dyn Volume,
+    base: &B,
+    space: SpaceId,
+    extent: &Extent,
+) -> Result<Scanned, TreeError<B::Error>> {
+    scan_under(volume, base, space, extent, &Rules::default())
+}
+
+/// Walks over the tree of `space`. `in_force` are the ignore rules under which rows sleep; those that stand on the disk
+/// decide what else is left out, and what wakes (see [`ignored`]).
 ///
 /// A row whose path can't be looked at (permissions, something mounted over it) is taken as unchanged: absence is not
 /// deletion.
@@ -100,11 +129,12 @@ impl fmt::Display for Problem {
 /// # Errors
 /// [`TreeError::Marker`] if the folder is not that of `space`; [`TreeError::Volume`] if the root is gone or can't be
 /// listed. Nothing that was found counts then.
-pub fn scan<B: BaseRead>(
+pub fn scan_under<B: BaseRead>(
     volume: &dyn Volume,
     base: &B,
     space: SpaceId,
     extent: &Extent,
+    in_force: &Rules,
 ) -> Result<Scanned, TreeError<B::Error>> {
     volume.check_root()?;
     let marker = Marker::read(volume)?;
@@ -122,7 +152,8 @@ pub fn scan<B: BaseRead>(
         Some(tmp) => tmp,
         None => volume.control()?.tmp,
     };
-    let mut lister = Lister { base, dev, handles: Handles::new(root, tmp), problems: Vec::new() };
+    let judge = Judge::new(base, in_force);
+    let mut lister = Lister { base, dev, handles: Handles::new(root, tmp), problems: Vec::new(), judge };
     while let Some(directory) = walk.next_directory().map_err(TreeError::Store)? {
         match lister.list(&walk, directory)? {
             Listing::Complete { inode, entries } => walk.handle_listing(directory, inode, entries),
@@ -133,8 +164,10 @@ pub fn scan<B: BaseRead>(
     }
     // A disk that was unmounted meanwhile leaves an empty directory behind.
     volume.check_root()?;
-    let (findings, _) = walk.finish().map_err(TreeError::Store)?;
-    Ok(Scanned { findings, problems: lister.problems })
+    let (mut findings, _) = walk.finish().map_err(TreeError::Store)?;
+    let left = lister.judge.take_sleeping(&mut findings)?;
+    let Judge { files: rules, left_out, .. } = lister.judge;
+    Ok(Scanned { findings, problems: lister.problems, rules, left_out, left })
 }
 
 /// What became of the wish to list a directory.
@@ -148,20 +181,25 @@ enum Listing {
     },
     /// It is not where base has it; the walk looks for it.
     Missing,
-    /// It can't be listed; that was reported.
+    /// It can't be listed, which was reported, or is ignored.
     Failed,
 }
 
-struct Lister<'a, B> {
+struct Lister<'a, B: BaseRead> {
     base: &'a B,
     dev: u64,
     handles: Handles,
     problems: Vec<Problem>,
+    judge: Judge<'a, B>,
 }
 
 impl<B: BaseRead> Lister<'_, B> {
     fn list(&mut self, walk: &Walk<'_, B>, directory: Parent) -> Result<Listing, TreeError<B::Error>> {
         let locate = InWalk { walk, base: self.base };
+        self.enter(&locate, directory)?;
+        if self.judge.is_asleep(directory)? {
+            return Ok(Listing::Failed);
+        }
         // Where base has it and no more is known: what stands there may have come from elsewhere, or be gone.
         let is_guess = walk.sighting(directory).is_none()
             && !matches!(directory, Parent::Known(FileId::ROOT | PARKED) | Parent::New(_));
@@ -180,7 +218,7 @@ impl<B: BaseRead> Lister<'_, B> {
             Ok(listed) => listed,
             Err(error) => return self.unlisted(&locate, directory, error),
         };
-        let mut listing = Vec::with_capacity(entries.len());
+        let mut listing = self.judge.sleepers_without_file(directory, &entries)?;
         for entry in entries {
             let is_ours = directory == Parent::Known(FileId::ROOT) && *entry.name == *CONTROL.as_bytes();
             let is_out = directory == Parent::Known(PARKED) && !entry.name.starts_with(PARKED_PREFIX);
@@ -228,11 +266,17 @@ impl<B: BaseRead> Lister<'_, B> {
                 return self.as_before(directory, local);
             }
         };
+        let kind = kind_of(stat.kind);
+        match self.judge.standing(directory, &local, kind.unwrap_or(register::Kind::File))? {
+            Standing::Counts => {}
+            Standing::LeftOut => return Ok(None),
+            Standing::Asleep => return self.as_before(directory, local),
+        }
         if stat.dev != self.dev {
             self.report(locate, directory, Some(name), Reason::OtherFilesystem)?;
             return self.as_before(directory, local);
         }
-        let Some(kind) = kind_of(stat.kind) else {
+        let Some(kind) = kind else {
             self.report(locate, directory, Some(name), Reason::Special)?;
             return Ok(None);
         };

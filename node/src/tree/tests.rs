@@ -1,5 +1,7 @@
 //! The tree code on a real file system: what a simulated disk can't show. Crashes are in the test network.
 
+mod ignoring;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -20,7 +22,7 @@ use zerocloud_crdt::view::ViewEntry;
 
 use super::marker::{Marker, MarkerError};
 use super::materialise::{Blocked, Job, Materialiser, Outcome, Trust};
-use super::scan::{Extent, Previous, Problem, Read, Reason, read_content, read_findings, scan};
+use super::scan::{Extent, Previous, Problem, Read, Reason, Scanned, read_content, read_findings, scan};
 use super::stage::{FileSpec, Staging};
 use super::{Keyring, MemoryLedger, TempNames, Threads};
 use crate::clock::WallTime;
@@ -80,6 +82,10 @@ impl Disk {
 
     fn scan(&mut self) -> Vec<Op> {
         let scanned = scan(&*self.volume, &self.ledger, SPACE, &Extent::Full).unwrap();
+        self.take(scanned)
+    }
+
+    fn take(&mut self, scanned: Scanned) -> Vec<Op> {
         self.problems = scanned.problems;
         let (mut created, mut ops) = (BTreeMap::new(), Vec::new());
         for part in batches(scanned.findings) {

@@ -116,7 +116,7 @@ pub(super) fn find(control: &Control, stored: &str) -> Result<(Arc<dyn VolumeDir
 
 /// Brings a displaced file from the temporary files to the version store, under the same name. Nothing to be done if
 /// it is there already.
-pub(super) fn keep(volume: &dyn Volume, control: &Control, stored: &str) -> Result<(), VolumeError> {
+pub(crate) fn keep(volume: &dyn Volume, control: &Control, stored: &str) -> Result<(), VolumeError> {
     let name = stored.as_bytes();
     let (from, to) = (At { directory: &*control.tmp, name }, At { directory: &*control.versions, name });
     found(volume.park(from, to)).map(drop)

@@ -255,6 +255,9 @@ fn rename_without_flags(
 
 /// Tries both flags of `renameat2` on files of our own: a file system answers only when there is something to rename.
 fn probe_exchange(tmp: &LinuxDirectory) -> Result<bool, VolumeError> {
+    // Several handles on one folder are opened at once, and each would take the others' files away.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let names: [&[u8]; 3] = [b"probe-1", b"probe-2", b"probe-3"];
     let clear = || {
         names.iter().try_for_each(|name| match tmp.remove_file(name) {

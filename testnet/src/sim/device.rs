@@ -12,6 +12,7 @@ use std::time::Duration;
 use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::{Rng, SeedableRng};
 use zerocloud::clock::{Clock, Moment, WallTime};
+use zerocloud::config::Guard;
 use zerocloud::engine::found::Found;
 use zerocloud::engine::replica::{Action, Identity, Replica, ReplicaError};
 use zerocloud::engine::shelf::Contents;
@@ -209,8 +210,10 @@ impl Device {
             log: log.clone(),
             supply: supply.clone(),
             keyring,
+            secrets: Arc::new([(secret.epoch, secret.clone())].into_iter().collect()),
             clock,
             retention: Retention::default(),
+            guard: Guard::default(),
             names: Arc::new(TempNames::new(nonce)),
         };
         let rest_until = Moment::default();

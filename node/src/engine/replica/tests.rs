@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use serde_bytes::ByteBuf;
+use zerocloud_crdt::grant;
 use zerocloud_crdt::id::{DeviceId, FileId};
 use zerocloud_crdt::index::MemoryIndex;
 use zerocloud_crdt::keys::{DeviceKeys, Secret};
 use zerocloud_crdt::log::{Frontier, LogRead, SignedFrontier};
-use zerocloud_crdt::membership::Records;
+use zerocloud_crdt::membership::{AddRefusal, InsertError, Inserted, Introduction, Records, Role};
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::wire::{self, Message};
 
-use super::{Action, Replica, ReplicaError, Stop, Violation};
+use super::{Action, AdmitError, Replica, ReplicaError, Stop, Violation};
 use crate::engine::found::Found;
 use crate::engine::founding::{Founding, creation, founding};
 use crate::engine::shelf::{MemoryShelf, ShelfRead};
@@ -347,4 +348,75 @@ fn what_is_sent_to_a_slow_peer_is_bounded() {
         }
     }
     assert_eq!(sent, 31, "what fits the window goes at once");
+}
+
+#[test]
+fn a_device_that_is_let_in_is_shown_to_everyone_once() {
+    let mut net = Net::new(3, 61);
+    net.link(0, 1);
+    net.link(1, 2);
+    net.settle();
+    let space = net.founding.space;
+    let keys = DeviceKeys::from_seed(Secret::new([100; 32]));
+    let introduction = Introduction::make(&keys, net.ids[0], space);
+    let mut counts = Vec::new();
+    for _ in 0..2 {
+        net.devices[0].admit(introduction.clone(), false, Role::Editor, &mut net.founding.rng).unwrap();
+        net.collect(0);
+        net.settle();
+        counts.push(net.devices.iter().map(|device| device.records().count()).collect::<Vec<_>>());
+    }
+    assert_eq!(counts, [[4; 3]; 2], "letting in again writes nothing");
+    assert!(net.devices.iter().all(|device| device.is_member(keys.id())));
+    let kept = &net.devices[0].shelf().state().records;
+    assert!(kept.contains_key(&net.devices[0].records().heads()[0]));
+
+    for (is_own, role) in [(true, Role::Editor), (false, Role::Viewer)] {
+        let again = net.devices[0].admit(introduction.clone(), is_own, role, &mut net.founding.rng);
+        assert!(matches!(again, Err(AdmitError::OtherStanding)));
+    }
+}
+
+#[test]
+fn a_member_lets_in_what_its_role_allows() {
+    let mut net = Net::new(2, 62);
+    let space = net.founding.space;
+    let keys = DeviceKeys::from_seed(Secret::new([100; 32]));
+    let introduction = Introduction::make(&keys, net.ids[1], space);
+    let rng = &mut net.founding.rng;
+    let other = net.devices[1].admit(introduction.clone(), false, Role::Viewer, rng);
+    assert!(matches!(other, Err(AdmitError::Record(InsertError::NoRight(AddRefusal::NotOwner)))));
+    assert!(matches!(net.devices[1].welcome(keys.id(), rng), Err(AdmitError::NotAdmitted)));
+    net.devices[1].admit(introduction, true, Role::Owner, rng).unwrap();
+    let table = net.devices[1].records().table().unwrap();
+    let (us, device) = (table.row(net.ids[1]).unwrap().given, table.row(keys.id()).unwrap().given);
+    assert_eq!((device.person, device.role), (us.person, Role::Editor), "no more than its inviter has");
+    assert!(device.rank > us.rank);
+
+    // What was signed for one inviter serves no other.
+    let stolen = Introduction::make(&DeviceKeys::from_seed(Secret::new([101; 32])), net.ids[1], space);
+    assert!(matches!(net.devices[0].admit(stolen, false, Role::Viewer, rng), Err(AdmitError::Record(_))));
+    assert_eq!(net.devices[0].records().count(), 2);
+}
+
+#[test]
+fn a_welcome_has_every_record_and_secrets_for_who_reads() {
+    let mut net = Net::new(2, 63);
+    let space = net.founding.space;
+    for (seed, role) in [(100, Role::Viewer), (101, Role::Keeper)] {
+        let keys = DeviceKeys::from_seed(Secret::new([seed; 32]));
+        let introduction = Introduction::make(&keys, net.ids[0], space);
+        let rng = &mut net.founding.rng;
+        net.devices[0].admit(introduction, false, role, rng).unwrap();
+        let welcome = net.devices[0].welcome(keys.id(), rng).unwrap();
+        let (genesis, later) = welcome.records.split_first().unwrap();
+        let mut records = Records::new(space, genesis).unwrap();
+        assert!(later.iter().all(|record| matches!(records.insert(record), Ok(Inserted::Kept(_)))));
+        assert_eq!(records.heads(), net.devices[0].records().heads());
+        let opened: Vec<_> = welcome.grants.iter().map(|bytes| grant::open(bytes, &keys, &records).unwrap()).collect();
+        assert_eq!(opened.len(), usize::from(role.can_read()));
+        assert!(opened.iter().all(|secret| secret.secret().expose() == net.founding.secret.secret().expose()));
+        let signed = SignedFrontier::decode(space, &welcome.frontier).unwrap();
+        assert_eq!((signed.device, signed.frontier), (net.ids[0], net.frontier(0)));
+    }
 }

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use zerocloud_crdt::base::RowKey;
+use zerocloud_crdt::base::{BaseRow, RowKey};
 use zerocloud_crdt::id::FileId;
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::plan::{Action, Plan, Situation, Wait, Waiting, plan, unstick};
 use zerocloud_crdt::register::{Content, Kind};
 use zerocloud_crdt::view::ViewEntry;
 
+use super::ignoring::Ignored;
 use super::jobs::Jobs;
 use super::scanning::directory_path;
 use super::{Folder, FolderError, Stuck};
@@ -39,6 +40,8 @@ const BATCH_PAUSE_MAX: Duration = Duration::from_secs(1);
 struct Now<'a> {
     jobs: &'a Jobs,
     stuck: &'a BTreeMap<FileId, Stuck>,
+    held: &'a BTreeMap<FileId, FileId>,
+    ignored: Ignored<'a>,
 }
 
 impl Situation for Now<'_> {
@@ -47,7 +50,23 @@ impl Situation for Now<'_> {
     }
 
     fn is_held(&self, id: FileId) -> bool {
-        self.stuck.contains_key(&id)
+        self.stuck.contains_key(&id) || self.held.contains_key(&id)
+    }
+
+    fn is_ignored(&self, entry: &ViewEntry) -> bool {
+        self.ignored.is_ignored(entry)
+    }
+
+    fn is_asleep(&self, key: &RowKey, row: &BaseRow) -> bool {
+        self.ignored.is_asleep(key, row)
+    }
+
+    fn is_taken(&self, key: &RowKey) -> bool {
+        self.ignored.is_taken(key)
+    }
+
+    fn has_ignored(&self, directory: FileId) -> bool {
+        self.ignored.has_ignored(directory)
     }
 }
 
@@ -71,18 +90,26 @@ impl<P: Pool> Folder<P> {
             }
             let snapshot = self.parts.store.snapshot()?;
             let sources: BTreeSet<FileId> = self.ready.iter().take(PLAN_COUNT).copied().collect();
-            let situation = Now { jobs: &self.jobs, stuck: &self.stuck };
-            let Plan { mut actions, wanted, waiting, settled } =
-                plan(&snapshot, &snapshot, sources.iter().copied(), &situation, BATCH_COUNT_MAX)?;
+            let Plan { mut actions, wanted, waiting, settled, left_out } = self.plan(&snapshot, &sources)?;
             actions.retain(|action| {
                 len = len.saturating_add(action_len(action));
                 len <= BATCH_LEN_MAX || action_len(action) == len
             });
             self.take_plan(&snapshot, &sources, &actions, wanted, waiting, settled);
+            self.take_left_out(&snapshot, &actions, left_out)?;
+            let actions = self.guard(actions)?;
             if !actions.is_empty() {
                 return self.run(actions);
             }
         }
+    }
+
+    fn plan(&self, snapshot: &Snapshot, sources: &BTreeSet<FileId>) -> Result<Plan, FolderError> {
+        let ignored = Ignored::new(&self.ignoring, snapshot);
+        let situation = Now { jobs: &self.jobs, stuck: &self.stuck, held: &self.guard.held, ignored };
+        let plan = plan(snapshot, snapshot, sources.iter().copied(), &situation, BATCH_COUNT_MAX)?;
+        situation.ignored.finish()?;
+        Ok(plan)
     }
 
     /// Notes what a plan says of items that are not acted on.
@@ -129,7 +156,7 @@ impl<P: Pool> Folder<P> {
                     }
                 }
                 Wait::NotEmpty => drop(self.waiters.entry(id).or_default().insert(waits.source)),
-                Wait::Held => {}
+                Wait::Held | Wait::Ignored => {}
             }
             self.waiting.entry(waits.source).or_default().push((id, waits));
         }
@@ -164,7 +191,7 @@ impl<P: Pool> Folder<P> {
         // What scans wrote to base, they wrote through the log.
         self.ledger.refresh()?;
         let mut aside = unstick(self.ledger.snapshot(), &waiting)?;
-        aside.retain(|action| !self.stuck.contains_key(&action.id()));
+        aside.retain(|action| !self.stuck.contains_key(&action.id()) && !self.guard.held.contains_key(&action.id()));
         Ok(aside)
     }
 
@@ -202,8 +229,10 @@ impl<P: Pool> Folder<P> {
             }
         };
         for (job, outcome) in jobs.into_iter().zip(batch.outcomes) {
+            self.mind_rules(&job.action, &outcome);
             self.note(job, &outcome);
         }
+        self.look_at_rules_again()?;
         let now = self.now();
         for version in batch.versions {
             self.looks.add(now, version);
@@ -346,7 +375,7 @@ fn action_len(action: &Action) -> u64 {
 }
 
 /// The path that an action is about.
-const fn key_of(action: &Action) -> &RowKey {
+pub(super) const fn key_of(action: &Action) -> &RowKey {
     match action {
         Action::Create { key, .. }
         | Action::Replace { key, .. }

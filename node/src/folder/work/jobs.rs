@@ -89,6 +89,12 @@ impl Jobs {
         None
     }
 
+    /// A job that nothing here is about.
+    pub(super) fn next_job(&mut self) -> JobId {
+        self.next += 1;
+        JobId(self.next - 1)
+    }
+
     /// The entry of a job that is on its way.
     pub(super) fn entry(&self, job: JobId) -> Option<&ViewEntry> {
         self.files.get(self.active.get(&job)?).map(|(entry, _)| entry)

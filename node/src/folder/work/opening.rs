@@ -7,13 +7,15 @@ use zerocloud_crdt::scan::{Parent, Sighting};
 
 use super::{Folder, FolderError, FolderParts, Message, pending_of};
 use crate::engine::found::Found;
+use crate::folder::work::guarding::Guard;
+use crate::folder::work::ignoring::Ignoring;
 use crate::folder::work::jobs::Jobs;
 use crate::store::{StoreError, StoreLedger, values};
 use crate::tree::marker::{Marker, MarkerError};
 use crate::tree::materialise::{Materialiser, Trust};
 use crate::tree::scan::{ReadError, read_stored};
 use crate::tree::stage::Staging;
-use crate::tree::versions::{self, Look, SecondLooks, VersionRow};
+use crate::tree::versions::SecondLooks;
 use crate::tree::{Displaced, Pool};
 use crate::volume::Volume;
 use crate::watch::debounce::{Debounce, Depth};
@@ -48,6 +50,7 @@ impl<P: Pool> Folder<P> {
             next_walk: now + super::WALK_INTERVAL,
             has_watcher: true,
             looks: SecondLooks::default(),
+            next_prune: now,
             scan_problems: BTreeMap::new(),
             scan_count: 0,
             ready: BTreeSet::new(),
@@ -55,11 +58,14 @@ impl<P: Pool> Folder<P> {
             waiting: BTreeMap::new(),
             waiters: BTreeMap::new(),
             stuck: BTreeMap::new(),
+            guard: Guard::new(parts.guard, parts.retention, &parts.store.snapshot()?)?,
             done_count: 0,
             next_batch: now,
             jobs: Jobs::default(),
             next_asking: None,
             starved_delay: std::time::Duration::ZERO,
+            restores: BTreeMap::new(),
+            ignoring: Ignoring::of_store(&parts.store)?,
             written: (0, 0),
             is_materialised: false,
             is_paused: false,
@@ -125,23 +131,6 @@ impl<P: Pool> Folder<P> {
             self.parts.log.append(found, contents)?;
         }
         self.ledger.confirm_displaced(&displaced.stored, kept_at_ms)?;
-        Ok(())
-    }
-
-    /// Looks a second time at what was displaced: another program may have had it open.
-    pub(super) fn look_again(&mut self, now: crate::clock::Moment) -> Result<(), FolderError> {
-        let due = self.looks.take_due(now);
-        if due.is_empty() {
-            return Ok(());
-        }
-        let control = self.volume.control()?;
-        for VersionRow { stored, origin, print, kept_at_ms } in due {
-            let row = VersionRow { stored, origin, print, kept_at_ms };
-            if let (Look::Changed(print), Some((key, old))) = (versions::look(&control, &row)?, row.origin.clone()) {
-                let displaced = Displaced { stored: row.stored, key, kind: Some(old.kind), row: old, print };
-                self.publish(&displaced)?;
-            }
-        }
         Ok(())
     }
 }

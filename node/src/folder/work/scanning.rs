@@ -11,13 +11,14 @@ use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::{Content, Kind};
 use zerocloud_crdt::scan::{Seen, batches};
 
+use super::ignoring::Looked;
 use super::{Folder, FolderError, LOOK_AGAIN_DELAY};
 use crate::clock::Moment;
 use crate::engine::found::Found;
 use crate::engine::shelf::Contents;
 use crate::store::{Snapshot, StoreError};
 use crate::tree::Pool;
-use crate::tree::scan::{Extent, Previous, Problem, Reason, read_findings, scan};
+use crate::tree::scan::{Extent, Previous, Problem, Reason, read_findings, scan_under};
 use crate::watch::debounce::{Depth, Dirty};
 
 impl<P: Pool> Folder<P> {
@@ -54,9 +55,15 @@ impl<P: Pool> Folder<P> {
 
     fn scan(&mut self, dirty: &BTreeMap<Box<[u8]>, Depth>) -> Result<(), FolderError> {
         let snapshot = self.parts.store.snapshot()?;
-        let extent = extent_of(&snapshot, dirty)?;
-        let scanned = scan(&*self.volume, &snapshot, self.space(), &extent)?;
-        if is_everything(dirty) {
+        let dirty = self.without_ignored(&snapshot, dirty)?;
+        if dirty.is_empty() {
+            return Ok(());
+        }
+        let extent = extent_of(&snapshot, &dirty)?;
+        let scanned = scan_under(&*self.volume, &snapshot, self.space(), &extent, &self.ignoring.rules)?;
+        let is_everything = is_everything(&dirty);
+        let looked = Looked::of(&scanned, is_everything);
+        if is_everything {
             self.scan_problems.clear();
         } else {
             self.scan_problems.retain(|path, _| !dirty.contains_key(parent_of(path)));
@@ -83,6 +90,7 @@ impl<P: Pool> Folder<P> {
             let ids = self.parts.log.append(Found::Scan(read.findings), contents)?;
             created.extend(read.kept.iter().filter_map(|at| indices.get(*at).copied()).zip(ids));
         }
+        self.take_rules(looked, &created)?;
         // What an action met that no scan had seen was seen now.
         let now = self.now();
         self.stuck.values_mut().filter(|stuck| stuck.problem.is_none()).for_each(|stuck| stuck.until = now);

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use zerocloud_crdt::id::{ChunkId, ContentHash, EpochId, OpId};
+use zerocloud_crdt::base::BaseRead;
+use zerocloud_crdt::id::{ChunkId, ContentHash, EpochId, FileId, OpId};
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::manifest::{Chunk, Manifest, PageAddress, ReadManifestError};
-use zerocloud_crdt::register::Content;
+use zerocloud_crdt::register::{Content, FileContent};
 use zerocloud_crdt::view::ViewEntry;
 use zerocloud_crdt::wire::{What, Whereabouts};
 
@@ -21,7 +22,7 @@ use crate::tree::stage::{FileSpec, PartialFile, StageError, Staged, Staging};
 use crate::volume::{Volume, VolumeFile};
 
 /// Why a job can't be begun.
-enum NotBegun {
+pub(super) enum NotBegun {
     /// The index has this version no more: the next plan knows better.
     Superseded,
     /// A page of its manifest is asked for first.
@@ -60,7 +61,7 @@ impl<P: Pool> Folder<P> {
     }
 
     fn begin_job(&mut self, job: JobId, entry: &ViewEntry, reader: &mut ChunkReader) -> Result<(), FolderError> {
-        match self.bring(job, entry, reader) {
+        match self.bring_entry(job, entry, reader) {
             Ok(None) => {}
             Ok(Some(staged)) => {
                 self.jobs.end(job);
@@ -71,7 +72,11 @@ impl<P: Pool> Folder<P> {
                 self.jobs.end(job);
                 self.ready.insert(entry.source);
             }
-            Err(NotBegun::Page(page)) => self.ask_for_page(job, entry, page),
+            Err(NotBegun::Page(page)) => {
+                if let Some(op) = entry.content_op() {
+                    self.ask_for_page(job, entry.source, op, page);
+                }
+            }
             Err(NotBegun::Stage(error)) => {
                 self.jobs.end(job);
                 self.not_staged(entry, &error);
@@ -86,25 +91,48 @@ impl<P: Pool> Folder<P> {
         Ok(())
     }
 
-    /// Takes what is on this disk and asks for the rest. The file, if all of it was here.
-    fn bring(&mut self, job: JobId, entry: &ViewEntry, reader: &mut ChunkReader) -> Result<Option<Staged>, NotBegun> {
+    /// The file that an entry of the view asks for, if all of it is here.
+    fn bring_entry(
+        &mut self,
+        job: JobId,
+        entry: &ViewEntry,
+        reader: &mut ChunkReader,
+    ) -> Result<Option<Staged>, NotBegun> {
         let snapshot = self.parts.store.snapshot()?;
         let op = entry.content_op().ok_or(NotBegun::Superseded)?;
         let item = snapshot.item(entry.source)?.ok_or(NotBegun::Superseded)?;
         let Some(Content::File(content)) = item.content.get(&op) else { return Err(NotBegun::Superseded) };
-        let chunks: Arc<[Chunk]> = chunks_of(&snapshot, &content.manifest)?.into();
-        let key = snapshot_key(&snapshot, entry)?;
-        let spec = FileSpec::of_entry(entry, key.as_ref());
+        let old = match snapshot.find(entry.id, entry.source)? {
+            Some(key) => snapshot.row(&key)?,
+            None => None,
+        };
+        let spec = FileSpec::of_entry(entry, old.as_ref());
+        self.bring(job, &Version { source: entry.source, op, content, spec }, &snapshot, reader)
+    }
+
+    /// Takes what is on this disk of a version and asks for the rest. The file, if all of it was here.
+    pub(super) fn bring(
+        &self,
+        job: JobId,
+        version: &Version<'_>,
+        snapshot: &Snapshot,
+        reader: &mut ChunkReader,
+    ) -> Result<Option<Staged>, NotBegun> {
+        let Version { spec, content, .. } = *version;
+        let chunks: Arc<[Chunk]> = chunks_of(snapshot, &content.manifest)?.into();
+        if chunks.is_empty() {
+            return Ok(Some(self.staging.stage_whole(&spec, &[])?));
+        }
         if let [chunk] = *chunks {
-            if let Some(plaintext) = self.read_here(&snapshot, reader, entry.hash, &chunk)? {
+            if let Some(plaintext) = self.read_here(snapshot, reader, content.hash, &chunk)? {
                 return Ok(Some(self.staging.stage_whole(&spec, &plaintext)?));
             }
             let receiver = Whole { job, spec, staging: self.staging.clone(), inbox: self.inbox.clone() };
-            self.parts.supply.add(job, vec![want_of(entry, op, 0, 0, &chunk)], Arc::new(receiver));
+            self.parts.supply.add(job, vec![version.want(0, 0, &chunk)], Arc::new(receiver));
             return Ok(None);
         }
         let mut partial = self.staging.resume(spec, chunks.clone(), &self.parts.keyring)?;
-        self.copy_here(&snapshot, reader, entry.hash, &mut partial)?;
+        self.copy_here(snapshot, reader, content.hash, &mut partial)?;
         let mut places: BTreeMap<(EpochId, ChunkId), Vec<usize>> = BTreeMap::new();
         for (at, chunk) in partial.missing() {
             places.entry((chunk.epoch, chunk.id)).or_default().push(at);
@@ -116,7 +144,7 @@ impl<P: Pool> Folder<P> {
         let mut offset = 0;
         for (at, chunk) in chunks.iter().enumerate() {
             if places.get(&(chunk.epoch, chunk.id)).and_then(|places| places.first()) == Some(&at) {
-                wants.push(want_of(entry, op, at as u64, offset, chunk));
+                wants.push(version.want(at as u64, offset, chunk));
             }
             offset += u64::from(chunk.len);
         }
@@ -126,17 +154,19 @@ impl<P: Pool> Folder<P> {
         Ok(None)
     }
 
-    fn ask_for_page(&self, job: JobId, entry: &ViewEntry, page: PageAddress) {
-        let Some(op) = entry.content_op() else { return };
-        let at = Whereabouts { file: entry.source, op, ordinal: 0, offset: 0, len: page.len };
+    pub(super) fn ask_for_page(&self, job: JobId, source: FileId, op: OpId, page: PageAddress) {
+        let at = Whereabouts { file: source, op, ordinal: 0, offset: 0, len: page.len };
         let want = Want { what: What::Page, epoch: page.epoch, id: page.id, at };
         self.parts.supply.add(job, vec![want], Arc::new(Page { job, inbox: self.inbox.clone() }));
     }
 
     /// A page has come: it is kept, and its job goes on.
     pub(super) fn handle_page(&mut self, job: JobId, id: ChunkId, plaintext: &[u8]) {
-        let Some(entry) = self.jobs.entry(job).cloned() else { return };
         let kept = self.parts.store.write(|write| write.put_page(id, plaintext)).map_err(FolderError::from);
+        if self.restores.contains_key(&job) {
+            return self.go_on_restoring(job);
+        }
+        let Some(entry) = self.jobs.entry(job).cloned() else { return };
         let begun = kept.and_then(|()| {
             let mut reader = ChunkReader::new(&*self.volume)?;
             self.begin_job(job, &entry, &mut reader)
@@ -225,17 +255,22 @@ const OPEN_COUNT_MAX: usize = 32;
 /// Files of one content that are tried.
 const SOURCE_COUNT_MAX: usize = 3;
 
-fn want_of(entry: &ViewEntry, op: OpId, ordinal: u64, offset: u64, chunk: &Chunk) -> Want {
-    let at = Whereabouts { file: entry.source, op, ordinal, offset, len: chunk.len };
-    Want { what: What::Chunk, epoch: chunk.epoch, id: chunk.id, at }
+/// A version of a file that is to be had.
+pub(super) struct Version<'a> {
+    /// In whose registers the operation is.
+    pub(super) source: FileId,
+    /// The operation that put it.
+    pub(super) op: OpId,
+    /// What it put.
+    pub(super) content: &'a FileContent,
+    /// What the file is to be.
+    pub(super) spec: FileSpec,
 }
 
-/// What base has of an entry's id.
-fn snapshot_key(snapshot: &Snapshot, entry: &ViewEntry) -> Result<Option<zerocloud_crdt::base::BaseRow>, StoreError> {
-    use zerocloud_crdt::base::BaseRead;
-    match snapshot.find(entry.id, entry.source)? {
-        Some(key) => snapshot.row(&key),
-        None => Ok(None),
+impl Version<'_> {
+    fn want(&self, ordinal: u64, offset: u64, chunk: &Chunk) -> Want {
+        let at = Whereabouts { file: self.source, op: self.op, ordinal, offset, len: chunk.len };
+        Want { what: What::Chunk, epoch: chunk.epoch, id: chunk.id, at }
     }
 }
 

@@ -1,0 +1,53 @@
+//! In which order items are planned, and which would go below themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Planner, Task};
+use crate::base::{BaseRead, PARKED};
+use crate::id::FileId;
+use crate::index::IndexRead;
+use crate::register::Kind;
+use crate::view::View;
+
+/// What leaves goes from the bottom up, and before what comes, which goes from the top down.
+pub(super) fn sort_by_depth<I: IndexRead>(view: &View<'_, I>, tasks: &mut [Task]) -> Result<(), I::Error> {
+    let mut depths: BTreeMap<FileId, usize> = BTreeMap::from([(FileId::ROOT, 0)]);
+    for task in tasks.iter_mut() {
+        let (mut at, mut path) = (task.entry.as_ref().map_or(FileId::ROOT, |entry| entry.parent), Vec::new());
+        while !depths.contains_key(&at) {
+            path.push(at);
+            let parent = view.entry(at, at)?.map_or(FileId::ROOT, |entry| entry.parent);
+            at = if path.contains(&parent) { FileId::ROOT } else { parent };
+        }
+        let mut depth = depths.get(&at).copied().unwrap_or(0);
+        for id in path.into_iter().rev() {
+            depth += 1;
+            depths.insert(id, depth);
+        }
+        task.depth = depth;
+    }
+    tasks.sort_by_key(|task| match (&task.entry, &task.row) {
+        (None, Some((_, row))) if row.kind != Kind::Directory => (0, 0),
+        (None, _) => (1, 0),
+        (Some(_), _) => (2, task.depth),
+    });
+    Ok(())
+}
+
+impl<B: BaseRead> Planner<'_, B> {
+    /// If the directory `parent` is `id` or below it on disk: the one just below `id` on the way.
+    pub(super) fn is_below(&self, parent: FileId, id: FileId) -> Result<Option<FileId>, B::Error> {
+        let (mut at, mut last, mut seen) = (parent, id, BTreeSet::new());
+        while at != FileId::ROOT && at != PARKED && seen.insert(at) {
+            if at == id {
+                return Ok(Some(last));
+            }
+            last = at;
+            match self.base.find(at, at)? {
+                Some(key) => at = key.parent,
+                None => break,
+            }
+        }
+        Ok(None)
+    }
+}

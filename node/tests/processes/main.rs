@@ -1,0 +1,16 @@
+//! Two and more real nodes, each a process of its own, on this machine: what a user sees of them.
+//!
+//! Each test is a claim about the program as it is installed, over real folders, sockets and signals. What one part does
+//! by itself is tested beside it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's own mistakes may end it")]
+#![allow(clippy::print_stderr, reason = "logs of a test that failed")]
+
+mod commands;
+mod devices;
+mod editors;
+mod harness;
+mod kills;
+mod names;
+mod restarts;
+mod tickets;
+mod tour;
