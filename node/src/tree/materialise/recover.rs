@@ -92,7 +92,7 @@ impl Materialiser {
         let Actor { overlay, versions, displaced, .. } = actor;
         let base = overlay.into_changes();
         if has_intents || !versions.is_empty() {
-            let batch = Batch { outcomes: Vec::new(), displaced, versions };
+            let batch = Batch { displaced, versions, ..Batch::default() };
             let done = done.into_iter().flatten().collect();
             let Batch { displaced, versions, .. } = self.commit(ledger, &control, batch, base, done)?;
             (recovered.displaced, recovered.versions) = (displaced, versions);

@@ -12,7 +12,7 @@ fn rules(content: &str) -> Rules {
 
 impl Disk {
     fn look(&self, in_force: &Rules) -> Scanned {
-        scan_under(&*self.volume, &self.ledger, SPACE, &Extent::Full, in_force).unwrap()
+        scan_under(&*self.volume, &self.ledger, SPACE, &Extent::Full, in_force, &Doubt::default()).unwrap()
     }
 
     fn write(&self, path: &str, content: &str) {
