@@ -353,10 +353,10 @@ impl Device {
         folder.map_or(0, |folder| folder.state().problems.len())
     }
 
-    /// Paths of files that lost their bytes to a power loss, where the folder has nothing else to do.
+    /// Paths of files that lost their bytes to a power loss, where the folder has scanned whatever it knows of.
     pub fn lost_paths(&self) -> Vec<Vec<u8>> {
         let folder = self.process.as_ref().and_then(|process| process.folder.as_ref());
-        let Some(state) = folder.map(Folder::state).filter(|state| state.phase == Phase::Idle) else {
+        let Some(state) = folder.map(Folder::state).filter(|state| state.phase != Phase::Scanning) else {
             return Vec::new();
         };
         let reason = Reason::Lost.to_string();

@@ -208,6 +208,9 @@ impl World {
         let before = device.person.tree();
         let line = act(&device.person, &mut self.rng, self.act_count);
         self.oracle.note_act(n, &before, &device.person.tree());
+        if line.starts_with("touches") {
+            self.oracle.note_touch(&before);
+        }
         self.tell(format!("user {n} {line}"));
     }
 
@@ -275,6 +278,9 @@ impl World {
         self.disconnect(n);
         let is_loss = self.weather.power_losses && (!self.weather.kills || below(&mut self.rng, 2) == 0);
         let crash = if is_loss { Crash::PowerLoss } else { Crash::Killed };
+        if is_loss && below(&mut self.rng, 2) == 0 {
+            self.devices[n].volume.commit_names();
+        }
         let before = self.devices[n].person.whole_tree();
         self.devices[n].stop(crash);
         let after = self.devices[n].person.whole_tree();
