@@ -15,7 +15,7 @@ use zerocloud_crdt::seal::ChunkKeys;
 
 use super::super::handles::OpenError;
 use super::super::{Keyring, Pool, TreeError, fingerprint, is_fatal, kind_of};
-use super::doubt::{Doubt, Lost, ends_in_zeros};
+use super::doubt::{Doubt, Lost, ends_in_zeros, is_untouched};
 use super::{InFindings, Problem, Reason, handles_of, path_of};
 use crate::engine::shelf::Contents;
 use crate::volume::{Control, Volume, VolumeDirectory, VolumeError, VolumeErrorKind, VolumeFile};
@@ -78,7 +78,7 @@ pub struct ReadFindings {
     pub contents: BTreeMap<usize, Contents>,
     /// What could not be read, and is left for the next scan.
     pub problems: Vec<Problem>,
-    /// What lost its bytes. It is not in `findings`.
+    /// What lost its bytes. It is in `findings` as one that was not read where only its place or mode is new.
     pub lost: Vec<LostFile>,
 }
 
@@ -156,12 +156,15 @@ pub fn read_doubted<B: BaseRead>(
         match outcome {
             Ok((read, is_lost)) if is_lost => {
                 if let (Some(row), Some(sighting)) = (row, findings.sightings.get(at)) {
+                    // A move or a mode counts all the same: a row that stayed behind would lose its place to another.
+                    if !is_untouched(&row.print, &read.print) {
+                        outcomes.insert(at, Err(Reason::Lost));
+                    }
                     let local = sighting.local.as_bytes();
                     let path = path_of(&locate, sighting.parent, Some(local)).map_err(TreeError::Store)?.join(&b'/');
                     let lost_file = Lost { source: row.source, noted: row.print, print: read.print, path: path.into() };
                     lost.push(LostFile { id: row.id, lost: lost_file });
                 }
-                outcomes.insert(at, Err(Reason::Lost));
             }
             Err(ReadError::Volume(error)) if is_fatal(error.kind()) => return Err(error.into()),
             outcome => drop(outcomes.insert(at, outcome.map(|(read, _)| read).map_err(reason_of))),
