@@ -140,7 +140,13 @@ impl Device {
         self.disk
             .iter()
             .filter(|(path, _)| !path.is_empty() && up(path) == directory && **path != ".tmp")
-            .map(|(path, node)| Listed { local: name(leaf(path)), kind: node.kind, print: print(node), links: 1 })
+            .map(|(path, node)| Listed {
+                local: name(leaf(path)),
+                kind: node.kind,
+                print: print(node),
+                links: 1,
+                is_doubted: false,
+            })
             .collect()
     }
 

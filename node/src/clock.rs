@@ -89,6 +89,11 @@ impl Clock for SystemClock {
     }
 }
 
+/// Which boot of the system this is, by a number that each has for itself; empty where the system does not say.
+pub fn boot_id() -> Vec<u8> {
+    std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

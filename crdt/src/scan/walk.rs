@@ -25,6 +25,8 @@ pub struct Listed {
     pub print: Fingerprint,
     /// Hard links to it.
     pub links: u64,
+    /// Its bytes may be others although nothing else is: it is sighted even if its fingerprint is that of its row.
+    pub is_doubted: bool,
 }
 
 /// A walk in progress.
@@ -133,10 +135,11 @@ impl<'a, B: BaseRead> Walk<'a, B> {
                 self.add_gone(key, (row.kind == Kind::Directory).then_some(row.id))?;
             }
         }
-        for Listed { local, kind, print, links } in listing {
+        for Listed { local, kind, print, links, is_doubted } in listing {
             let row = rows.binary_search_by(|(name, _)| name.cmp(&local)).ok().and_then(|at| rows.get(at));
             if let Some((_, row)) = row
                 && row.kind == kind
+                && !is_doubted
                 && row.print.is_unchanged(&print, kind)
             {
                 if kind == Kind::Directory && self.is_full {

@@ -92,6 +92,7 @@ impl Device {
             clock: Arc::new(SystemClock::new()),
             retention: Retention::default(),
             guard: crate::config::Guard::Strict,
+            boot_id: crate::clock::boot_id(),
             names: Arc::new(TempNames::new(n as u64)),
         };
         let folder = FolderHandle::start(parts, mailbox, false).unwrap();

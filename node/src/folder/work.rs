@@ -10,6 +10,7 @@ mod guarding;
 mod ignoring;
 mod jobs;
 mod opening;
+mod rebooting;
 mod restoring;
 mod scanning;
 mod versions;
@@ -30,6 +31,7 @@ use zerocloud_crdt::plan::Waiting;
 use self::guarding::Guard;
 use self::ignoring::Ignoring;
 use self::jobs::Jobs;
+use self::rebooting::Rebooting;
 use super::{FolderState, Message, NotStaged, Phase, Restoring};
 use crate::api::path::BytePath;
 use crate::clock::{Clock, Moment};
@@ -103,6 +105,8 @@ pub struct FolderParts {
     pub retention: Retention,
     /// When a large change waits for the user.
     pub guard: crate::config::Guard,
+    /// Which boot of the system this is; empty where the system does not say, and then no power loss is seen.
+    pub boot_id: Vec<u8>,
     /// Names in `tmp`, given once by this process, however often the folder is opened.
     pub names: Arc<TempNames>,
 }
@@ -186,6 +190,7 @@ pub struct Folder<P> {
     /// By id.
     stuck: BTreeMap<FileId, Stuck>,
     guard: Guard,
+    rebooting: Rebooting,
     /// Actions that were done since everything that waits was last planned.
     done_count: u64,
     next_batch: Moment,
@@ -323,6 +328,7 @@ impl<P: Pool> Folder<P> {
             self.want_starved();
         }
         self.act(now)?;
+        self.forget_lost()?;
         self.want_more()?;
         self.settle()
     }
@@ -398,7 +404,7 @@ impl<P: Pool> Folder<P> {
         FolderState {
             phase,
             waiting_files: self.jobs.count() as u64,
-            problems: Arc::new(problems.chain(stuck).collect()),
+            problems: Arc::new(problems.chain(stuck).chain(self.rebooting.problems()).collect()),
             warnings: self.warnings.iter().chain(&self.guard.warning).cloned().collect(),
             scan_count: self.scan_count,
             written: self.written,

@@ -176,6 +176,7 @@ impl Running {
                 Versions::KeepDays(days) => Retention::KeepDays(u32::from(days)),
             },
             guard: surroundings.config.guard,
+            boot_id: crate::clock::boot_id(),
             names: Arc::new(TempNames::new(u64::from_le_bytes(nonce))),
         };
         let folder = FolderHandle::start(parts, mailbox, is_paused)?;

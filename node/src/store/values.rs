@@ -57,7 +57,7 @@ pub const MARKER_COUNTER: Value<u64> = Value::new(16);
 pub const INCARNATION: Value<Incarnation> = Value::new(17);
 /// This device's label, as the start of its log has it.
 pub const LABEL: Value<Name> = Value::new(18);
-/// The system's boot id at the last start.
+/// The boot, as the system names it, in which the whole tree was last trusted.
 pub const BOOT_ID: Value<Vec<u8>> = Value::new(19);
 /// The file system of the root.
 pub const FILESYSTEM: Value<FilesystemId> = Value::new(20);
@@ -65,9 +65,9 @@ pub const FILESYSTEM: Value<FilesystemId> = Value::new(20);
 pub const HOME: Value<crate::home::Fingerprint> = Value::new(21);
 /// Inode of the directory of temporary files.
 pub const TEMPORARY_INODE: Value<u64> = Value::new(24);
-/// When everything written before was last made durable.
+/// When the last sync of the disk began of which it was noted that it ended.
 pub const LAST_SYNC: Value<WallTime> = Value::new(25);
-/// Whether the last stop was a clean one.
+/// Whether the folder was closed, with the disk synced, and not opened again.
 pub const CLEAN_STOP: Value<bool> = Value::new(26);
 /// When a walk over the whole tree last ended.
 pub const LAST_WALK: Value<WallTime> = Value::new(27);
@@ -84,6 +84,8 @@ pub const FOLDER: Value<Vec<u8>> = Value::new(31);
 pub const PAUSED: Value<bool> = Value::new(32);
 /// The ignore rules in force: directories and contents of their rules files.
 pub const IGNORE_RULES: Value<Vec<(zerocloud_crdt::id::FileId, Vec<u8>)>> = Value::new(33);
+/// Files that lost their bytes to a power loss and wait for the user, by the ids of their rows.
+pub const LOST: Value<std::collections::BTreeMap<zerocloud_crdt::id::FileId, crate::tree::scan::Lost>> = Value::new(34);
 
 impl<T: Tables> Transaction<T> {
     /// A single value; `None` if it was never set.

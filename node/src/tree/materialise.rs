@@ -88,6 +88,8 @@ pub struct Batch {
     pub displaced: Vec<Displaced>,
     /// What went to the version store: to be looked at again after [`versions::SECOND_LOOK_DELAY`].
     pub versions: Vec<VersionRow>,
+    /// Whether the whole disk was synced since the batch began.
+    pub is_synced: bool,
 }
 
 /// Acts on one volume.
@@ -147,8 +149,9 @@ impl Materialiser {
         };
         let (outcomes, done) = actor.act_all(jobs, plans)?;
         actor.sync()?;
-        let Actor { overlay, versions, displaced, .. } = actor;
-        let (base, batch) = (overlay.into_changes(), Batch { outcomes, displaced, versions });
+        let Actor { overlay, versions, displaced, is_changed, .. } = actor;
+        let is_synced = is_changed && !is_few;
+        let (base, batch) = (overlay.into_changes(), Batch { outcomes, displaced, versions, is_synced });
         self.commit(ledger, &control, batch, base, done)
     }
 

@@ -1,6 +1,7 @@
 //! Runs a walk over a volume: lists and looks, opens nothing but directories. What has to be read is read by
 //! [`read_findings`], part by part.
 
+mod doubt;
 mod ignored;
 mod read;
 
@@ -8,9 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::doubt::{Doubt, Lost, ends_in_zeros, is_untouched};
 use self::ignored::{Judge, Standing};
 pub(super) use self::read::read_content_hash;
-pub use self::read::{Previous, Read, ReadError, ReadFindings, read_content, read_findings, read_stored};
+pub use self::read::{
+    LostFile, Previous, Read, ReadError, ReadFindings, read_content, read_doubted, read_findings, read_stored,
+};
 use super::handles::{Handles, InBase, Locate, OpenError, Step};
 use super::ignoring::{Rules, RulesFault, RulesFile};
 use super::marker::{Marker, MarkerError};
@@ -96,6 +100,12 @@ pub enum Reason {
     /// A rules file above the number, or the length of all together, that counts.
     #[error("these ignore rules don't count: there are too many; put them into fewer and shorter files")]
     TooManyRules,
+    /// It lost its bytes to a power loss.
+    #[error(
+        "a power loss took bytes of this file, which is not published as it is now; bring a version back with `zerocloud \
+         restore`, save or touch it to publish what is there, or delete it"
+    )]
+    Lost,
     /// The keys of an epoch are missing.
     #[error("the keys that it would be named with are not known yet")]
     NoKeys,
@@ -117,11 +127,12 @@ pub fn scan<B: BaseRead>(
     space: SpaceId,
     extent: &Extent,
 ) -> Result<Scanned, TreeError<B::Error>> {
-    scan_under(volume, base, space, extent, &Rules::default())
+    scan_under(volume, base, space, extent, &Rules::default(), &Doubt::default())
 }
 
 /// Walks over the tree of `space`. `in_force` are the ignore rules under which rows sleep; those that stand on the disk
-/// decide what else is left out, and what wakes (see [`ignored`]).
+/// decide what else is left out, and what wakes (see [`ignored`]). What is in `doubt` is sighted whatever it seems to be, and
+/// is to be read by [`read_doubted`].
 ///
 /// A row whose path can't be looked at (permissions, something mounted over it) is taken as unchanged: absence is not
 /// deletion.
@@ -135,6 +146,7 @@ pub fn scan_under<B: BaseRead>(
     space: SpaceId,
     extent: &Extent,
     in_force: &Rules,
+    doubt: &Doubt,
 ) -> Result<Scanned, TreeError<B::Error>> {
     volume.check_root()?;
     let marker = Marker::read(volume)?;
@@ -153,7 +165,7 @@ pub fn scan_under<B: BaseRead>(
         None => volume.control()?.tmp,
     };
     let judge = Judge::new(base, in_force);
-    let mut lister = Lister { base, dev, handles: Handles::new(root, tmp), problems: Vec::new(), judge };
+    let mut lister = Lister { base, dev, handles: Handles::new(root, tmp), problems: Vec::new(), judge, doubt };
     while let Some(directory) = walk.next_directory().map_err(TreeError::Store)? {
         match lister.list(&walk, directory)? {
             Listing::Complete { inode, entries } => walk.handle_listing(directory, inode, entries),
@@ -191,6 +203,7 @@ struct Lister<'a, B: BaseRead> {
     handles: Handles,
     problems: Vec<Problem>,
     judge: Judge<'a, B>,
+    doubt: &'a Doubt,
 }
 
 impl<B: BaseRead> Lister<'_, B> {
@@ -287,7 +300,9 @@ impl<B: BaseRead> Lister<'_, B> {
         if stat.kind == Kind::File && stat.link_count > 1 {
             self.report(locate, directory, Some(name), Reason::HardLinked { count: stat.link_count })?;
         }
-        Ok(Some(Listed { local, kind, print: fingerprint(&stat), links: stat.link_count }))
+        let print = fingerprint(&stat);
+        let is_doubted = self.doubt.is_recent(kind, &print);
+        Ok(Some(Listed { local, kind, print, links: stat.link_count, is_doubted }))
     }
 
     /// What base has at a path that can't be looked at.
@@ -295,7 +310,7 @@ impl<B: BaseRead> Lister<'_, B> {
         let Parent::Known(parent) = directory else { return Ok(None) };
         let key = RowKey { parent, local };
         let row = self.base.row(&key).map_err(TreeError::Store)?;
-        Ok(row.map(|row| Listed { local: key.local, kind: row.kind, print: row.print, links: 1 }))
+        Ok(row.map(|row| Listed { local: key.local, kind: row.kind, print: row.print, links: 1, is_doubted: false }))
     }
 
     fn report<L: Locate<Error = B::Error>>(

@@ -105,7 +105,7 @@ pub fn open(control: &Control, stored: &str) -> Result<Arc<dyn VolumeFile>, Volu
 }
 
 /// The directory that a stored file is in: the store, or still that of temporary files if a crash came between.
-pub(super) fn find(control: &Control, stored: &str) -> Result<(Arc<dyn VolumeDirectory>, Stat), VolumeError> {
+pub(crate) fn find(control: &Control, stored: &str) -> Result<(Arc<dyn VolumeDirectory>, Stat), VolumeError> {
     match control.versions.stat(stored.as_bytes()) {
         Err(error) if error.kind() == VolumeErrorKind::NotFound => {
             Ok((control.tmp.clone(), control.tmp.stat(stored.as_bytes())?))

@@ -22,6 +22,7 @@ use zerocloud::folder::{Message, Phase};
 use zerocloud::session::chunks::ChunkSource;
 use zerocloud::space::AppendError;
 use zerocloud::store::{SpaceStore, StoreError};
+use zerocloud::tree::scan::Reason;
 use zerocloud::tree::versions::Retention;
 use zerocloud::tree::{Inline, Keyring, TempNames};
 use zerocloud::volume::Volume;
@@ -156,6 +157,8 @@ pub struct Device {
     /// Draws nonces and what a power loss leaves.
     rng: ChaCha8Rng,
     process: Option<Process>,
+    /// How often its power came back.
+    boot_count: u64,
     /// Why the folder was not kept, the last time that it was not.
     pub last_failure: Option<String>,
 }
@@ -169,7 +172,7 @@ impl Device {
         let volume = if has_exchange { volume } else { volume.without_exchange() };
         let rng = ChaCha8Rng::seed_from_u64(seed ^ (u64::from(number) << 56));
         let (person, disk) = (volume.person(), SimDisk::new(volume.clone()));
-        Self { number, volume, person, clock, founding, disk, rng, process: None, last_failure: None }
+        Self { number, volume, person, clock, founding, disk, rng, process: None, boot_count: 0, last_failure: None }
     }
 
     /// How its peers know it.
@@ -214,6 +217,7 @@ impl Device {
             clock,
             retention: Retention::default(),
             guard: Guard::default(),
+            boot_id: self.boot_count.to_le_bytes().to_vec(),
             names: Arc::new(TempNames::new(nonce)),
         };
         let rest_until = Moment::default();
@@ -228,6 +232,7 @@ impl Device {
     /// Takes the process away, as it is, and says what its disks have lost; [`start`](Self::start) comes next.
     pub fn stop(&mut self, crash: Crash) {
         self.process = None;
+        self.boot_count += u64::from(crash == Crash::PowerLoss);
         self.volume.restart(crash);
         self.disk = self.disk.restart(crash, &mut self.rng);
     }
@@ -346,6 +351,17 @@ impl Device {
     pub fn problem_count(&self) -> usize {
         let folder = self.process.as_ref().and_then(|process| process.folder.as_ref());
         folder.map_or(0, |folder| folder.state().problems.len())
+    }
+
+    /// Paths of files that lost their bytes to a power loss, where the folder has scanned whatever it knows of.
+    pub fn lost_paths(&self) -> Vec<Vec<u8>> {
+        let folder = self.process.as_ref().and_then(|process| process.folder.as_ref());
+        let Some(state) = folder.map(Folder::state).filter(|state| state.phase != Phase::Scanning) else {
+            return Vec::new();
+        };
+        let reason = Reason::Lost.to_string();
+        let lost = state.problems.iter().filter(|(_, told)| *told == reason);
+        lost.map(|(path, _)| path.as_bytes().to_vec()).collect()
     }
 
     /// The store, while the process runs.

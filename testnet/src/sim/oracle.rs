@@ -21,6 +21,12 @@ fn contents(tree: &Tree) -> impl Iterator<Item = ContentHash> {
     })
 }
 
+/// The files of a tree that a power loss left as zeros.
+fn zeros(tree: &Tree) -> impl Iterator<Item = &[u8]> {
+    let is_zeros = |entry: &TreeEntry| matches!(entry, TreeEntry::File { content, .. } if !content.is_empty() && content.iter().all(|byte| *byte == 0));
+    tree.iter().filter(move |(_, entry)| is_zeros(entry)).map(|(path, _)| &**path)
+}
+
 fn hashes(tree: &Tree) -> Hashes {
     contents(tree).collect()
 }
@@ -49,8 +55,12 @@ pub struct Oracle {
     own: Vec<Hashes>,
     /// What a user overwrote or deleted somewhere, or lost to a power loss: it may be gone.
     gone: Hashes,
+    /// What a user overwrote or deleted somewhere.
+    taken: Hashes,
     /// What everybody had seen the end of: it must not come back.
     dead: Hashes,
+    /// A user touched, moved or copied what a power loss had left as zeros, which may spread by that.
+    are_zeros_wanted: bool,
 }
 
 impl Oracle {
@@ -63,13 +73,23 @@ impl Oracle {
     pub fn note_act(&mut self, device: usize, before: &Tree, after: &Tree) {
         // One of two copies went; elsewhere another user may take the other at the same time.
         let (counts, left) = (counts(before), counts(after));
-        self.gone.extend(counts.iter().filter(|(hash, count)| left.get(*hash) < Some(*count)).map(|(hash, _)| *hash));
+        let taken: Hashes =
+            counts.iter().filter(|(hash, count)| left.get(*hash) < Some(*count)).map(|(hash, _)| *hash).collect();
+        self.gone.extend(&taken);
+        self.taken.extend(taken);
+        let known: BTreeSet<&[u8]> = zeros(before).collect();
+        self.are_zeros_wanted |= zeros(after).any(|path| !known.contains(path));
         let (before, after) = (hashes(before), hashes(after));
         for content in after.difference(&before) {
             self.written.insert(*content);
             self.own[device].insert(*content);
             self.dead.remove(content);
         }
+    }
+
+    /// A user touched a file, whose tree is this.
+    pub fn note_touch(&mut self, tree: &Tree) {
+        self.are_zeros_wanted |= zeros(tree).next().is_some();
     }
 
     /// A power loss: all files of the disk before and after. Only what the user of this device wrote may be lost by it;
@@ -90,6 +110,9 @@ impl Oracle {
 
     /// The node worked: the user's tree before, and tree and whole disk after.
     pub fn check_turn(&self, device: usize, before: &Tree, after: &Tree, disk: &Tree) {
+        if let Some(path) = zeros(after).find(|path| self.is_emptied(before.get(*path), after)) {
+            panic!("device {device}: {} became zeros by no act of a user", String::from_utf8_lossy(path));
+        }
         let (before, after, disk) = (hashes(before), hashes(after), hashes(disk));
         if let Some(content) = before.difference(&disk).next() {
             panic!("device {device}: {content} left the tree and is in no version");
@@ -100,6 +123,14 @@ impl Oracle {
         if let Some(content) = after.difference(&before).find(|content| self.dead.contains(content)) {
             panic!("device {device}: {content} was deleted and came back");
         }
+    }
+
+    /// Whether something that no user took away was there and is nowhere in the tree.
+    fn is_emptied(&self, before: Option<&TreeEntry>, after: &Tree) -> bool {
+        let Some(TreeEntry::File { content, .. }) = before else { return false };
+        let hash = ContentHash::of(content);
+        let is_content = content.iter().any(|byte| *byte != 0);
+        is_content && !self.are_zeros_wanted && !self.taken.contains(&hash) && !hashes(after).contains(&hash)
     }
 
     /// All devices show the same.

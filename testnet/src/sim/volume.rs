@@ -129,6 +129,13 @@ impl SimVolume {
         disk.changes.clear();
     }
 
+    /// The kernel's journal writes all names, as it does every few seconds, and none of the bytes that it still has.
+    pub fn commit_names(&self) {
+        let mut disk = self.lock();
+        let Disk { live, durable, .. } = &mut *disk;
+        durable.copy_names(live);
+    }
+
     /// Changes how much fits on the disk, in bytes; what is there stays.
     pub fn set_capacity(&self, capacity: u64) {
         let mut disk = self.lock();

@@ -18,7 +18,7 @@ use zerocloud_crdt::wire::Log;
 
 use super::device::{Device, Founding, ROOMY};
 use super::oracle::Oracle;
-use super::user::{act, below};
+use super::user::{act, below, content};
 use super::volume::{Crash, Tree, TreeEntry};
 
 /// Rounds in which everything must have become one.
@@ -54,6 +54,7 @@ pub struct World {
     /// Acts of users so far.
     act_count: u32,
     crash_count: usize,
+    lost_count: usize,
     trace: Trace,
 }
 
@@ -89,7 +90,8 @@ impl World {
             }
         }
         let oracle = Oracle::new(usize::from(count));
-        let mut world = Self { rng, devices, links, oracle, weather, act_count: 0, crash_count: 0, trace };
+        let mut world =
+            Self { rng, devices, links, oracle, weather, act_count: 0, crash_count: 0, lost_count: 0, trace };
         (0..usize::from(count)).for_each(|n| world.start(n));
         world
     }
@@ -97,6 +99,11 @@ impl World {
     /// How often a process stopped that was not asked to.
     pub const fn crash_count(&self) -> usize {
         self.crash_count
+    }
+
+    /// How many files lost their bytes to a power loss and waited for their users.
+    pub const fn lost_count(&self) -> usize {
+        self.lost_count
     }
 
     /// How many conflict copies there are.
@@ -200,11 +207,30 @@ impl World {
         let device = &self.devices[n];
         let before = device.person.tree();
         let line = act(&device.person, &mut self.rng, self.act_count);
-        // What a power loss makes of bytes that nobody synced can't be told from what was scanned before it: the same
-        // length and times. Names are lost all the same.
-        device.person.sync_bytes();
         self.oracle.note_act(n, &before, &device.person.tree());
+        if line.starts_with("touches") {
+            self.oracle.note_touch(&before);
+        }
         self.tell(format!("user {n} {line}"));
+    }
+
+    /// A user is told of files that lost their bytes to a power loss, and deletes or writes them; says whether there
+    /// were any.
+    fn decide(&mut self, n: usize) -> bool {
+        let lost = self.devices[n].lost_paths();
+        for path in &lost {
+            self.act_count += 1;
+            let person = &self.devices[n].person;
+            let before = person.tree();
+            let is_kept = below(&mut self.rng, 2) == 0;
+            let bytes = content(&mut self.rng, self.act_count);
+            let outcome = if is_kept { person.write(path, &bytes) } else { person.remove(path) };
+            self.oracle.note_act(n, &before, &person.tree());
+            let verb = if is_kept { "writes" } else { "deletes" };
+            self.tell(format!("user {n} {verb} {}, which lost its bytes: {outcome:?}", shown(path)));
+            self.lost_count += 1;
+        }
+        !lost.is_empty()
     }
 
     /// The folder of a device does what is due.
@@ -252,6 +278,9 @@ impl World {
         self.disconnect(n);
         let is_loss = self.weather.power_losses && (!self.weather.kills || below(&mut self.rng, 2) == 0);
         let crash = if is_loss { Crash::PowerLoss } else { Crash::Killed };
+        if is_loss && below(&mut self.rng, 2) == 0 {
+            self.devices[n].volume.commit_names();
+        }
         let before = self.devices[n].person.whole_tree();
         self.devices[n].stop(crash);
         let after = self.devices[n].person.whole_tree();
@@ -397,6 +426,7 @@ impl World {
             let mut is_moved = false;
             for n in 0..self.devices.len() {
                 self.turn(n);
+                is_moved |= self.decide(n);
                 while self.answer_one(n) {
                     is_moved = true;
                 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use zerocloud_crdt::base::{BaseRow, RowKey};
+use zerocloud_crdt::base::{BaseRead, BaseRow, RowKey};
 use zerocloud_crdt::id::FileId;
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::plan::{Action, Plan, Situation, Wait, Waiting, plan, unstick};
@@ -18,6 +18,7 @@ use crate::api::path::BytePath;
 use crate::clock::Moment;
 use crate::store::Snapshot;
 use crate::tree::materialise::{BATCH_COUNT_MAX, BATCH_LEN_MAX, Blocked, Job, Outcome, Trust};
+use crate::tree::scan::Lost;
 use crate::tree::stage::{FileSpec, StageError, Staged};
 use crate::tree::{Pool, TreeError};
 use crate::volume::VolumeErrorKind;
@@ -41,6 +42,7 @@ struct Now<'a> {
     jobs: &'a Jobs,
     stuck: &'a BTreeMap<FileId, Stuck>,
     held: &'a BTreeMap<FileId, FileId>,
+    lost: &'a BTreeMap<FileId, Lost>,
     ignored: Ignored<'a>,
 }
 
@@ -50,7 +52,7 @@ impl Situation for Now<'_> {
     }
 
     fn is_held(&self, id: FileId) -> bool {
-        self.stuck.contains_key(&id) || self.held.contains_key(&id)
+        self.stuck.contains_key(&id) || self.held.contains_key(&id) || self.lost.contains_key(&id)
     }
 
     fn is_ignored(&self, entry: &ViewEntry) -> bool {
@@ -106,7 +108,8 @@ impl<P: Pool> Folder<P> {
 
     fn plan(&self, snapshot: &Snapshot, sources: &BTreeSet<FileId>) -> Result<Plan, FolderError> {
         let ignored = Ignored::new(&self.ignoring, snapshot);
-        let situation = Now { jobs: &self.jobs, stuck: &self.stuck, held: &self.guard.held, ignored };
+        let lost = &self.rebooting.doubt.lost;
+        let situation = Now { jobs: &self.jobs, stuck: &self.stuck, held: &self.guard.held, lost, ignored };
         let plan = plan(snapshot, snapshot, sources.iter().copied(), &situation, BATCH_COUNT_MAX)?;
         situation.ignored.finish()?;
         Ok(plan)
@@ -191,7 +194,11 @@ impl<P: Pool> Folder<P> {
         // What scans wrote to base, they wrote through the log.
         self.ledger.refresh()?;
         let mut aside = unstick(self.ledger.snapshot(), &waiting)?;
-        aside.retain(|action| !self.stuck.contains_key(&action.id()) && !self.guard.held.contains_key(&action.id()));
+        let (held, lost) = (&self.guard.held, &self.rebooting.doubt.lost);
+        aside.retain(|action| {
+            let id = action.id();
+            !self.stuck.contains_key(&id) && !held.contains_key(&id) && !lost.contains_key(&id)
+        });
         Ok(aside)
     }
 
@@ -214,7 +221,8 @@ impl<P: Pool> Folder<P> {
                 }
             }
         }
-        let batch = match self.materialiser.run(&mut self.ledger, &jobs, self.parts.clock.wall_time()) {
+        let wall_time = self.parts.clock.wall_time();
+        let batch = match self.materialiser.run(&mut self.ledger, &jobs, wall_time) {
             Ok(batch) => batch,
             Err(TreeError::NotRecovered) => {
                 self.recover(Trust::Same)?;
@@ -233,6 +241,9 @@ impl<P: Pool> Folder<P> {
             self.note(job, &outcome);
         }
         self.look_at_rules_again()?;
+        if batch.is_synced {
+            self.note_batch_sync(wall_time)?;
+        }
         let now = self.now();
         for version in batch.versions {
             self.looks.add(now, version);
@@ -357,13 +368,18 @@ impl<P: Pool> Folder<P> {
     }
 
     pub(super) fn path_of(&self, key: &RowKey) -> BytePath {
-        let mut path = directory_path(&self.ledger, key.parent).unwrap_or_default().into_vec();
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(key.local.as_bytes());
-        BytePath::from(path)
+        BytePath::from(key_path(&self.ledger, key))
     }
+}
+
+/// The names from the root to a row, joined by `/`.
+pub(super) fn key_path<B: BaseRead>(base: &B, key: &RowKey) -> Vec<u8> {
+    let mut path = directory_path(base, key.parent).unwrap_or_default().into_vec();
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(key.local.as_bytes());
+    path
 }
 
 /// Bytes that an action writes.

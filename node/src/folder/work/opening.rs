@@ -10,6 +10,7 @@ use crate::engine::found::Found;
 use crate::folder::work::guarding::Guard;
 use crate::folder::work::ignoring::Ignoring;
 use crate::folder::work::jobs::Jobs;
+use crate::folder::work::rebooting::Rebooting;
 use crate::store::{StoreError, StoreLedger, values};
 use crate::tree::marker::{Marker, MarkerError};
 use crate::tree::materialise::{Materialiser, Trust};
@@ -59,6 +60,7 @@ impl<P: Pool> Folder<P> {
             waiters: BTreeMap::new(),
             stuck: BTreeMap::new(),
             guard: Guard::new(parts.guard, parts.retention, &parts.store.snapshot()?)?,
+            rebooting: Rebooting::of_store(&parts)?,
             done_count: 0,
             next_batch: now,
             jobs: Jobs::default(),
@@ -79,11 +81,12 @@ impl<P: Pool> Folder<P> {
         Ok(folder)
     }
 
-    /// Ends with a marker that says so.
+    /// Ends with a disk that is synced, and a note and a marker that say so.
     ///
     /// # Errors
     /// [`FolderError`]: nothing is lost, the next start finds it out.
     pub fn close(&mut self) -> Result<(), FolderError> {
+        self.note_stop()?;
         raise_marker(&self.parts, &*self.volume).map(drop)
     }
 
@@ -117,6 +120,13 @@ impl<P: Pool> Folder<P> {
                 }
                 Err(ReadError::Volume(error)) => return Err(error.into()),
             };
+            if self.is_lost(&control, displaced, &read)? {
+                tracing::warn!(
+                    stored = displaced.stored,
+                    "a file that a power loss emptied is kept as a version alone"
+                );
+                return Ok(self.ledger.confirm_displaced(&displaced.stored, kept_at_ms)?);
+            }
             let contents = super::scanning::contents_of(&read.seen, read.contents);
             let sighting = Sighting {
                 parent: Parent::Known(displaced.key.parent),

@@ -18,7 +18,7 @@ use crate::engine::found::Found;
 use crate::engine::shelf::Contents;
 use crate::store::{Snapshot, StoreError};
 use crate::tree::Pool;
-use crate::tree::scan::{Extent, Previous, Problem, Reason, read_findings, scan_under};
+use crate::tree::scan::{Extent, Previous, Problem, Reason, read_doubted, scan_under};
 use crate::watch::debounce::{Depth, Dirty};
 
 impl<P: Pool> Folder<P> {
@@ -42,6 +42,7 @@ impl<P: Pool> Folder<P> {
         let dirty = std::mem::take(&mut self.dirty);
         self.scan(&dirty)?;
         if is_everything(&dirty) {
+            self.note_walk()?;
             let interval = if self.has_watcher { super::WALK_INTERVAL } else { super::BLIND_WALK_INTERVAL };
             self.next_walk = self.now() + interval;
             self.scan_count += 1;
@@ -60,7 +61,8 @@ impl<P: Pool> Folder<P> {
             return Ok(());
         }
         let extent = extent_of(&snapshot, &dirty)?;
-        let scanned = scan_under(&*self.volume, &snapshot, self.space(), &extent, &self.ignoring.rules)?;
+        let scanned =
+            scan_under(&*self.volume, &snapshot, self.space(), &extent, &self.ignoring.rules, &self.rebooting.doubt)?;
         let is_everything = is_everything(&dirty);
         let looked = Looked::of(&scanned, is_everything);
         if is_everything {
@@ -76,8 +78,10 @@ impl<P: Pool> Folder<P> {
             let snapshot = self.parts.store.snapshot()?;
             let previous = |row: &BaseRow| previous(&snapshot, row);
             let keyring = self.parts.keyring.clone();
-            let read = read_findings(&*self.volume, &snapshot, part, &keyring, previous, &self.pool)?;
+            let doubt = &self.rebooting.doubt;
+            let read = read_doubted(&*self.volume, &snapshot, part, &keyring, previous, &self.pool, doubt)?;
             self.note_problems(read.problems);
+            self.note_lost(read.lost)?;
             if read.findings.sightings.is_empty() && read.findings.gone.is_empty() {
                 continue;
             }

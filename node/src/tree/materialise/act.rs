@@ -111,6 +111,10 @@ impl<B: BaseRead> Actor<'_, B> {
         if comes && self.overlay.row(key).map_err(TreeError::Store)?.is_some() {
             return Ok(Outcome::Blocked(Blocked::Occupied));
         }
+        // Also where the directory is gone already: what could not be done below it would be below nothing.
+        if matches!(deed, Deed::RemoveDirectory { .. }) && self.has_rows_below(key)? {
+            return Ok(Outcome::Blocked(Blocked::NotEmpty));
+        }
         let directory = match open(&self.overlay, &mut self.handles, key.parent)? {
             Ok(directory) => directory,
             Err(outcome) => return Ok(outcome),
@@ -157,6 +161,12 @@ impl<B: BaseRead> Actor<'_, B> {
             None => self.overlay.remove(key.clone()),
         }
         Ok(Outcome::Done(row.map(Box::new)))
+    }
+
+    /// Whether base has something in the directory at `key`.
+    pub(super) fn has_rows_below(&self, key: &RowKey) -> Result<bool, TreeError<B::Error>> {
+        let row = self.overlay.row(key).map_err(TreeError::Store)?;
+        row.map_or(Ok(false), |row| self.overlay.has_rows(row.id)).map_err(TreeError::Store)
     }
 
     fn touch(&mut self, directory: Arc<dyn VolumeDirectory>) {

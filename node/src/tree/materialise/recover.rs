@@ -92,7 +92,7 @@ impl Materialiser {
         let Actor { overlay, versions, displaced, .. } = actor;
         let base = overlay.into_changes();
         if has_intents || !versions.is_empty() {
-            let batch = Batch { outcomes: Vec::new(), displaced, versions };
+            let batch = Batch { displaced, versions, ..Batch::default() };
             let done = done.into_iter().flatten().collect();
             let Batch { displaced, versions, .. } = self.commit(ledger, &control, batch, base, done)?;
             (recovered.displaced, recovered.versions) = (displaced, versions);
@@ -163,7 +163,7 @@ impl<B: BaseRead> Actor<'_, B> {
             Deed::Move { from, to, inode, new } => self.judge_move(from, to, *inode, new),
             Deed::RemoveDirectory { key, inode } => {
                 let at_place = self.place(key)?.and_then(|(_, stat)| stat).map(|stat| stat.ino);
-                let is_done = inode.is_none() || at_place != *inode;
+                let is_done = (inode.is_none() || at_place != *inode) && !self.has_rows_below(key)?;
                 if is_done {
                     self.overlay.remove(key.clone());
                 }

@@ -111,7 +111,7 @@ impl<'a, B: BaseRead> Judge<'a, B> {
         for (local, row) in self.base.rows(parent).map_err(TreeError::Store)? {
             let is_ignored = before.ignores(&row.view_name, row.kind) && scope.ignores(&row.view_name, row.kind);
             if is_ignored && !names.contains(local.as_bytes()) {
-                sleepers.push(Listed { local, kind: row.kind, print: row.print, links: 1 });
+                sleepers.push(Listed { local, kind: row.kind, print: row.print, links: 1, is_doubted: false });
             }
         }
         Ok(sleepers)

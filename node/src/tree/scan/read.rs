@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseRead, BaseRow, Fingerprint};
 use zerocloud_crdt::chunk::{Chunker, ContentBuilder};
-use zerocloud_crdt::id::{ChunkId, ContentHash, EpochId};
+use zerocloud_crdt::id::{ChunkId, ContentHash, EpochId, FileId};
 use zerocloud_crdt::limits::LINK_TARGET_LEN_MAX;
 use zerocloud_crdt::manifest::{Chunk, ManifestBuilder, Profile};
 use zerocloud_crdt::register::Kind;
@@ -15,6 +15,7 @@ use zerocloud_crdt::seal::ChunkKeys;
 
 use super::super::handles::OpenError;
 use super::super::{Keyring, Pool, TreeError, fingerprint, is_fatal, kind_of};
+use super::doubt::{Doubt, Lost, ends_in_zeros, is_untouched};
 use super::{InFindings, Problem, Reason, handles_of, path_of};
 use crate::engine::shelf::Contents;
 use crate::volume::{Control, Volume, VolumeDirectory, VolumeError, VolumeErrorKind, VolumeFile};
@@ -79,13 +80,23 @@ pub struct ReadFindings {
     pub contents: BTreeMap<usize, Contents>,
     /// What could not be read, and is left for the next scan.
     pub problems: Vec<Problem>,
+    /// What lost its bytes. It is in `findings` as one that was not read where only its place or mode is new.
+    pub lost: Vec<LostFile>,
 }
 
-/// Reads whatever must be read of `findings` (a part of a scan, resolved) on the workers of `pool`, the longest files
-/// first. `previous` tells of the version that base has at a row.
+/// A file that was read and does not have its bytes any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostFile {
+    /// Its row's.
+    pub id: FileId,
+    /// What is noted of it.
+    pub lost: Lost,
+}
+
+/// Reads what a scan found, as [`read_doubted`] does where nothing is in doubt.
 ///
 /// # Errors
-/// [`TreeError::Volume`] if the root is gone. What concerns one file is a problem, and its sighting left out.
+/// As [`read_doubted`].
 pub fn read_findings<B: BaseRead>(
     volume: &dyn Volume,
     base: &B,
@@ -94,21 +105,45 @@ pub fn read_findings<B: BaseRead>(
     previous: impl Fn(&BaseRow) -> Option<Previous>,
     pool: &impl Pool,
 ) -> Result<ReadFindings, TreeError<B::Error>> {
+    read_doubted(volume, base, findings, keyring, previous, pool, &Doubt::default())
+}
+
+/// Reads whatever must be read of `findings` (a part of a scan, resolved) on the workers of `pool`, the longest files
+/// first. `previous` tells of the version that base has at a row. What is in `doubt` is read too, and left out if it
+/// lost its bytes.
+///
+/// # Errors
+/// [`TreeError::Volume`] if the root is gone. What concerns one file is a problem, and its sighting left out.
+pub fn read_doubted<B: BaseRead>(
+    volume: &dyn Volume,
+    base: &B,
+    findings: Findings,
+    keyring: &Keyring,
+    previous: impl Fn(&BaseRow) -> Option<Previous>,
+    pool: &impl Pool,
+    doubt: &Doubt,
+) -> Result<ReadFindings, TreeError<B::Error>> {
     volume.check_root()?;
     let locate = InFindings::new(&findings, base).map_err(TreeError::Store)?;
     let mut handles = handles_of(volume)?;
     let mut jobs: Vec<Job<'_>> = Vec::new();
     let mut outcomes: BTreeMap<usize, Result<Read, Reason>> = BTreeMap::new();
+    let mut lost = Vec::new();
     for (at, sighting) in findings.sightings.iter().enumerate() {
         let row = match &sighting.from {
             Some(from) => base.row(from).map_err(TreeError::Store)?,
             None => None,
         };
-        if !must_be_read(row.as_ref(), sighting.kind, &sighting.print, &sighting.seen) {
+        let is_doubted =
+            row.is_some() && sighting.seen == Seen::AsBefore && doubt.is_recent(sighting.kind, &sighting.print);
+        if !is_doubted && !must_be_read(row.as_ref(), sighting.kind, &sighting.print, &sighting.seen) {
             continue;
         }
         match handles.open(&locate, sighting.parent) {
-            Ok(directory) => jobs.push(Job { at, sighting, directory, previous: row.as_ref().and_then(&previous) }),
+            Ok(directory) => {
+                let previous = row.as_ref().and_then(&previous);
+                jobs.push(Job { at, sighting, directory, previous, row });
+            }
             Err(OpenError::Store(error)) => return Err(TreeError::Store(error)),
             Err(OpenError::Volume(error)) if is_fatal(error.kind()) => return Err(error.into()),
             Err(OpenError::Volume(error)) => drop(outcomes.insert(at, Err(Reason::Unreadable(error.kind())))),
@@ -116,20 +151,37 @@ pub fn read_findings<B: BaseRead>(
         }
     }
     jobs.sort_by_key(|job| std::cmp::Reverse(job.sighting.print.len));
-    for (at, outcome) in pool.map(jobs, |job| (job.at, read_job(&job, keyring))) {
+    for (at, row, outcome) in pool.map(jobs, |job| {
+        let outcome = read_job(&job, keyring, doubt);
+        (job.at, job.row, outcome)
+    }) {
         match outcome {
+            Ok((read, is_lost)) if is_lost => {
+                if let (Some(row), Some(sighting)) = (row, findings.sightings.get(at)) {
+                    // A move or a mode counts all the same: a row that stayed behind would lose its place to another.
+                    if !is_untouched(&row.print, &read.print) {
+                        outcomes.insert(at, Err(Reason::Lost));
+                    }
+                    let local = sighting.local.as_bytes();
+                    let path = path_of(&locate, sighting.parent, Some(local)).map_err(TreeError::Store)?.join(&b'/');
+                    let lost_file = Lost { source: row.source, noted: row.print, print: read.print, path: path.into() };
+                    lost.push(LostFile { id: row.id, lost: lost_file });
+                }
+            }
             Err(ReadError::Volume(error)) if is_fatal(error.kind()) => return Err(error.into()),
-            outcome => drop(outcomes.insert(at, outcome.map_err(reason_of))),
+            outcome => drop(outcomes.insert(at, outcome.map(|(read, _)| read).map_err(reason_of))),
         }
     }
     let mut problems = Vec::new();
     for (at, outcome) in &outcomes {
-        if let (Err(reason), Some(sighting)) = (outcome, findings.sightings.get(*at)) {
+        if let (Err(reason), Some(sighting)) = (outcome, findings.sightings.get(*at))
+            && *reason != Reason::Lost
+        {
             let path = path_of(&locate, sighting.parent, Some(sighting.local.as_bytes())).map_err(TreeError::Store)?;
             problems.push(Problem { path, reason: *reason });
         }
     }
-    Ok(keep_read(findings, outcomes, problems))
+    Ok(ReadFindings { lost, ..keep_read(findings, outcomes, problems) })
 }
 
 /// Puts what was read into its sightings and leaves out what was not.
@@ -173,6 +225,7 @@ struct Job<'a> {
     sighting: &'a Sighting,
     directory: Arc<dyn VolumeDirectory>,
     previous: Option<Previous>,
+    row: Option<BaseRow>,
 }
 
 fn reason_of(error: ReadError) -> Reason {
@@ -189,14 +242,25 @@ const fn is_replaced(kind: VolumeErrorKind) -> bool {
     matches!(kind, VolumeErrorKind::NotFound | VolumeErrorKind::IsALink | VolumeErrorKind::WrongKind)
 }
 
-fn read_job(job: &Job<'_>, keyring: &Keyring) -> Result<Read, ReadError> {
+/// What was read, and whether the file lost its bytes.
+fn read_job(job: &Job<'_>, keyring: &Keyring, doubt: &Doubt) -> Result<(Read, bool), ReadError> {
     let name = job.sighting.local.as_bytes();
-    let read = match job.sighting.kind {
-        Kind::Symlink => read_link(&*job.directory, name)?,
-        Kind::File | Kind::Directory => read_content(&*job.directory.open_file(name)?, job.previous.as_ref(), keyring)?,
+    let (read, is_lost) = match job.sighting.kind {
+        Kind::Symlink => (read_link(&*job.directory, name)?, false),
+        Kind::File | Kind::Directory => {
+            let file = job.directory.open_file(name)?;
+            let read = read_content(&*file, job.previous.as_ref(), keyring)?;
+            let is_lost = match (&job.row, &read.seen) {
+                (Some(row), Seen::File { hash, .. }) => {
+                    doubt.is_lost(row, *hash, &read.print, || ends_in_zeros(&*file, read.print.len))?
+                }
+                _ => false,
+            };
+            (read, is_lost)
+        }
     };
     // Another file came to this path since it was listed: which row it continues is to be decided anew.
-    if read.print.inode == job.sighting.print.inode { Ok(read) } else { Err(ReadError::Unstable) }
+    if read.print.inode == job.sighting.print.inode { Ok((read, is_lost)) } else { Err(ReadError::Unstable) }
 }
 
 fn read_link(directory: &dyn VolumeDirectory, name: &[u8]) -> Result<Read, ReadError> {

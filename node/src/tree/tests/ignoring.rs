@@ -12,7 +12,8 @@ fn rules(content: &str) -> Rules {
 
 impl Disk {
     fn look(&self, in_force: &Rules) -> Scanned {
-        scan_under(&*self.volume, &self.ledger, SPACE, &Extent::Full, in_force).unwrap()
+        scan_under(&*self.volume, &self.ledger, SPACE, &Extent::Full, in_force, &crate::tree::scan::Doubt::default())
+            .unwrap()
     }
 
     fn write(&self, path: &str, content: &str) {

@@ -54,15 +54,6 @@ impl Image {
         Self { inodes: BTreeMap::from([(ROOT, Arc::new(root))]), last: ROOT, used: 0, capacity }
     }
 
-    /// The inodes of all files, but for those below `name` in the root.
-    pub(super) fn files_outside(&self, name: &[u8]) -> Vec<Ino> {
-        let is_outside = |inode: &Inode| {
-            let path = inode.place.as_ref().and_then(|(directory, _)| self.path(*directory));
-            matches!(inode.body, Body::File(_)) && path.is_some_and(|path| path.first().is_none_or(|n| **n != *name))
-        };
-        self.inodes.iter().filter(|(_, inode)| is_outside(inode)).map(|(ino, _)| *ino).collect()
-    }
-
     pub(super) const fn free(&self) -> u64 {
         self.capacity.saturating_sub(self.used)
     }

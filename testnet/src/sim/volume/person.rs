@@ -144,16 +144,6 @@ impl SimPerson {
         self.change(path, |inode| inode.mode = mode & 0o7777)
     }
 
-    /// Brings the bytes of all files to stable storage, as editors do when they save and the kernel does after a while;
-    /// not their names.
-    pub fn sync_bytes(&self) {
-        let mut disk = lock(&self.disk);
-        let Disk { live, durable, .. } = &mut *disk;
-        for ino in live.files_outside(CONTROL.as_bytes()) {
-            durable.copy_body(live, ino);
-        }
-    }
-
     /// A file's content.
     pub fn read(&self, path: &[u8]) -> Outcome<Vec<u8>> {
         let disk = lock(&self.disk);
