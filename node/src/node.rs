@@ -54,7 +54,6 @@ struct Shared {
     /// The spaces as sessions see them.
     sessions: Spaces,
     meeting: Option<Meeting>,
-    events: broadcast::Sender<Event>,
     shutdown: CancellationToken,
 }
 
@@ -77,7 +76,7 @@ impl Shared {
     fn tell(&self, what: What) {
         let time_ms = self.surroundings.clock.wall_time().as_milliseconds();
         // Nobody may be listening.
-        let _ = self.events.send(Event { time_ms, what });
+        let _ = self.surroundings.events.send(Event { time_ms, what });
     }
 
     fn all(&self) -> Vec<Arc<OpenSpace>> {
@@ -141,7 +140,8 @@ impl Backend for Node {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let keys = secrets.device_keys();
         let opening = Arc::new(Semaphore::new(cores));
-        let surroundings = Surroundings { home, config, keys, clock, opening, label };
+        let events = broadcast::channel(EVENT_COUNT_MAX).0;
+        let surroundings = Surroundings { home, config, keys, clock, opening, label, events };
         let (mut spaces, mut broken) = (Vec::new(), BTreeMap::new());
         for id in surroundings.home.stored_spaces().map_err(failed)? {
             match OpenSpace::open(id, &surroundings, &secrets, mode == Mode::Node) {
@@ -166,7 +166,6 @@ impl Backend for Node {
             broken: Mutex::new(broken),
             sessions,
             meeting,
-            events: broadcast::channel(EVENT_COUNT_MAX).0,
             shutdown,
         });
         for space in spaces {
@@ -281,7 +280,7 @@ impl Backend for Node {
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {
-        self.shared.events.subscribe()
+        self.shared.surroundings.events.subscribe()
     }
 }
 

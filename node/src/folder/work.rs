@@ -12,6 +12,7 @@ mod jobs;
 mod opening;
 mod restoring;
 mod scanning;
+pub mod telling;
 mod versions;
 mod wanting;
 
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use zerocloud_crdt::base::BaseRead;
-use zerocloud_crdt::id::{ContentHash, EpochId, FileId, SpaceId};
+use zerocloud_crdt::id::{ActorId, ContentHash, EpochId, FileId, SpaceId};
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::{Frontier, LogRead};
 use zerocloud_crdt::plan::Waiting;
@@ -30,6 +31,7 @@ use zerocloud_crdt::plan::Waiting;
 use self::guarding::Guard;
 use self::ignoring::Ignoring;
 use self::jobs::Jobs;
+use self::telling::Listener;
 use super::{FolderState, Message, NotStaged, Phase, Restoring};
 use crate::api::path::BytePath;
 use crate::clock::{Clock, Moment};
@@ -105,6 +107,10 @@ pub struct FolderParts {
     pub guard: crate::config::Guard,
     /// Names in `tmp`, given once by this process, however often the folder is opened.
     pub names: Arc<TempNames>,
+    /// As whom this device writes in the space.
+    pub actor: ActorId,
+    /// Who is told what happens.
+    pub listener: Arc<dyn Listener>,
 }
 
 /// Why a folder can't be kept at the moment.

@@ -214,6 +214,7 @@ impl<P: Pool> Folder<P> {
                 }
             }
         }
+        let former = self.former_paths(&jobs);
         let batch = match self.materialiser.run(&mut self.ledger, &jobs, self.parts.clock.wall_time()) {
             Ok(batch) => batch,
             Err(TreeError::NotRecovered) => {
@@ -228,6 +229,7 @@ impl<P: Pool> Folder<P> {
                 return Err(error.into());
             }
         };
+        self.tell_of_batch(&former, jobs.iter().zip(&batch.outcomes));
         for (job, outcome) in jobs.into_iter().zip(batch.outcomes) {
             self.mind_rules(&job.action, &outcome);
             self.note(job, &outcome);
