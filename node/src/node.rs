@@ -2,13 +2,15 @@
 //!
 //! Here live the node as a whole and [`Backend`]'s methods, each a few lines that call one of the children: opening a
 //! space ([`opened`]), making and removing one ([`spaces`]), who comes and goes ([`meeting`]), what goes on ([`status`]),
-//! bringing older versions back ([`restoring`]). What a command that only reads answers is in [`crate::answers`].
+//! bringing older versions back ([`restoring`]), where
+//! devices are ([`whereabouts`]). What a command that only reads answers is in [`crate::answers`].
 
 mod meeting;
 mod opened;
 mod restoring;
 mod spaces;
 mod status;
+mod whereabouts;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -113,6 +115,9 @@ impl Shared {
         // First here: who is told by the sessions that a space has come looks for it here, and a member may be connected.
         lock(&self.spaces).insert(space.id, space.clone());
         if let Ok(running) = &space.running {
+            if let Err(error) = self.recall_addresses(&space) {
+                tracing::warn!(space = %space.id, %error, "where its members were last can't be read");
+            }
             self.sessions.insert(running.handle.clone());
         }
         space
