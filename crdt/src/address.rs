@@ -166,6 +166,33 @@ impl AddressRecord {
     }
 }
 
+/// An address record with the bytes that its device has signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedAddresses {
+    record: AddressRecord,
+    bytes: Vec<u8>,
+}
+
+impl SignedAddresses {
+    /// Reads and verifies a record.
+    ///
+    /// # Errors
+    /// Those of [`AddressRecord::decode`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, AddressRecordError> {
+        Ok(Self { record: AddressRecord::decode(bytes)?, bytes: bytes.to_vec() })
+    }
+
+    /// What it says.
+    pub const fn record(&self) -> &AddressRecord {
+        &self.record
+    }
+
+    /// As it was signed.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

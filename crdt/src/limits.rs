@@ -108,6 +108,8 @@ pub const ADDRESS_HINT_COUNT_MAX: usize = 16;
 pub const RELAY_URL_LEN_MAX: usize = 256;
 /// An address record: all hints at full length.
 pub const ADDRESS_RECORD_LEN_MAX: usize = 8 << 10;
+/// Address records that one message passes on: as many as a control frame holds at full length.
+pub const PASSED_ADDRESSES_COUNT_MAX: usize = CONTROL_FRAME_LEN_MAX / ADDRESS_RECORD_LEN_MAX - 1;
 /// The text of a seed's 24 words of at most 8 letters, with spaces.
 pub const WORDS_LEN_MAX: usize = 24 * 9;
 /// A ticket, decoded.

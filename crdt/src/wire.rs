@@ -48,6 +48,9 @@ pub enum Control {
         /// The space.
         space: SpaceId,
     },
+    /// Where other devices may be reached: their signed [`AddressRecord`](crate::address::AddressRecord)s. Each of a
+    /// member of a space in which both sender and receiver are members; the receiver looks for itself.
+    Addresses(Vec<ByteBuf>),
 }
 
 /// Who is there.
@@ -224,6 +227,11 @@ impl Message for Control {
                     && hello.addresses.len() <= limits::ADDRESS_RECORD_LEN_MAX
             }
             Self::Share { .. } => true,
+            Self::Addresses(records) => {
+                !records.is_empty()
+                    && records.len() <= limits::PASSED_ADDRESSES_COUNT_MAX
+                    && records.iter().all(|record| record.len() <= limits::ADDRESS_RECORD_LEN_MAX)
+            }
         }
     }
 }
@@ -382,6 +390,26 @@ mod tests {
         assert_eq!(Control::from_bytes(&longest.to_bytes()), Ok(longest));
         assert!(Control::from_bytes(&hello(limits::ADDRESS_RECORD_LEN_MAX + 1, 0).to_bytes()).is_err());
         assert!(Control::from_bytes(&hello(0, limits::HELLO_SPACE_COUNT_MAX + 1).to_bytes()).is_err());
+    }
+
+    #[test]
+    fn threat_44_addresses_beyond_what_a_message_holds_are_refused() {
+        let addresses = |count: usize, len: usize| Control::Addresses(vec![ByteBuf::from(vec![1; len]); count]);
+        let (count, len) = (limits::PASSED_ADDRESSES_COUNT_MAX, limits::ADDRESS_RECORD_LEN_MAX);
+        let longest = addresses(count, len);
+        assert!(longest.to_bytes().len() <= Control::LEN_MAX);
+        assert_eq!(Control::from_bytes(&longest.to_bytes()), Ok(longest));
+        for message in [addresses(0, 0), addresses(count + 1, 1), addresses(1, len + 1)] {
+            assert!(Control::from_bytes(&message.to_bytes()).is_err());
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_control_messages_stay_as_they_are() {
+        let share = Control::Share { space: SpaceId([7; 32]) };
+        assert_eq!(share.to_bytes(), [&[1][..], &[7; 32]].concat());
+        let addresses = Control::Addresses(vec![ByteBuf::from(vec![8, 9]), ByteBuf::from(vec![5])]);
+        assert_eq!(addresses.to_bytes(), [2, 2, 2, 8, 9, 1, 5]);
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //!
 //! Here live the node as a whole and [`Backend`]'s methods, each a few lines that call one of the children: opening a
 //! space ([`opened`]), making and removing one ([`spaces`]), who comes and goes ([`meeting`]), what goes on ([`status`]),
-//! bringing older versions back ([`restoring`]). What a command that only reads answers is in [`crate::answers`].
+//! bringing older versions back ([`restoring`]), where
+//! devices are ([`whereabouts`]). What a command that only reads answers is in [`crate::answers`].
 
 mod meeting;
 mod opened;
 mod restoring;
 mod spaces;
 mod status;
+mod whereabouts;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,7 +56,6 @@ struct Shared {
     /// The spaces as sessions see them.
     sessions: Spaces,
     meeting: Option<Meeting>,
-    events: broadcast::Sender<Event>,
     shutdown: CancellationToken,
 }
 
@@ -77,7 +78,7 @@ impl Shared {
     fn tell(&self, what: What) {
         let time_ms = self.surroundings.clock.wall_time().as_milliseconds();
         // Nobody may be listening.
-        let _ = self.events.send(Event { time_ms, what });
+        let _ = self.surroundings.events.send(Event { time_ms, what });
     }
 
     fn all(&self) -> Vec<Arc<OpenSpace>> {
@@ -114,6 +115,9 @@ impl Shared {
         // First here: who is told by the sessions that a space has come looks for it here, and a member may be connected.
         lock(&self.spaces).insert(space.id, space.clone());
         if let Ok(running) = &space.running {
+            if let Err(error) = self.recall_addresses(&space) {
+                tracing::warn!(space = %space.id, %error, "where its members were last can't be read");
+            }
             self.sessions.insert(running.handle.clone());
         }
         space
@@ -141,7 +145,8 @@ impl Backend for Node {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let keys = secrets.device_keys();
         let opening = Arc::new(Semaphore::new(cores));
-        let surroundings = Surroundings { home, config, keys, clock, opening, label };
+        let events = broadcast::channel(EVENT_COUNT_MAX).0;
+        let surroundings = Surroundings { home, config, keys, clock, opening, label, events };
         let (mut spaces, mut broken) = (Vec::new(), BTreeMap::new());
         for id in surroundings.home.stored_spaces().map_err(failed)? {
             match OpenSpace::open(id, &surroundings, &secrets, mode == Mode::Node) {
@@ -166,7 +171,6 @@ impl Backend for Node {
             broken: Mutex::new(broken),
             sessions,
             meeting,
-            events: broadcast::channel(EVENT_COUNT_MAX).0,
             shutdown,
         });
         for space in spaces {
@@ -281,7 +285,7 @@ impl Backend for Node {
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {
-        self.shared.events.subscribe()
+        self.shared.surroundings.events.subscribe()
     }
 }
 

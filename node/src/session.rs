@@ -12,18 +12,20 @@ use std::time::Duration;
 use serde_bytes::ByteBuf;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use zerocloud_crdt::address::{AddressRecord, AddressRecordError};
+use zerocloud_crdt::address::{AddressRecord, AddressRecordError, SignedAddresses};
 use zerocloud_crdt::codec::DecodeError;
 use zerocloud_crdt::id::{DeviceId, SpaceId};
 use zerocloud_crdt::limits::HELLO_SPACE_COUNT_MAX;
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::wire::{Control, Hello, Message, Opening};
 
+use self::addresses::AddressBook;
 use self::streams::Streams;
 use crate::link::{CloseCode, CloseReason, Conn, RecvStream, SendStream, Side, StreamKind};
 use crate::space::{SessionId, SpaceHandle};
 use crate::wire::{FrameError, read_frame, write_frame};
 
+pub mod addresses;
 pub mod chunks;
 mod streams;
 
@@ -38,6 +40,7 @@ pub struct Spaces {
     session_count: Arc<AtomicU64>,
     /// Counts whenever a space comes or goes, or the records of one change. Also held by the spaces' threads.
     changes: watch::Sender<u64>,
+    addresses: AddressBook,
 }
 
 #[derive(Clone)]
@@ -54,7 +57,12 @@ impl std::fmt::Debug for Open {
 
 impl Default for Spaces {
     fn default() -> Self {
-        Self { open: Arc::default(), session_count: Arc::default(), changes: watch::Sender::new(0) }
+        Self {
+            open: Arc::default(),
+            session_count: Arc::default(),
+            changes: watch::Sender::new(0),
+            addresses: AddressBook::default(),
+        }
     }
 }
 
@@ -99,6 +107,26 @@ impl Spaces {
             }
         }
         shared
+    }
+
+    /// Those of some devices that are members of a space of ours in which `peer` is one, too.
+    pub async fn met_by(&self, peer: DeviceId, devices: BTreeSet<DeviceId>) -> BTreeSet<DeviceId> {
+        let mut met = BTreeSet::new();
+        for space in self.all() {
+            let devices = devices.clone();
+            let members = space.look(move |facts| {
+                let is_shared = facts.is_member(peer);
+                devices.into_iter().filter(|device| is_shared && facts.is_member(*device)).collect::<Vec<_>>()
+            });
+            // Of a space that is closed nobody is a member.
+            met.extend(members.await.unwrap_or_default());
+        }
+        met
+    }
+
+    /// Where members may be reached.
+    pub const fn addresses(&self) -> &AddressBook {
+        &self.addresses
     }
 
     /// Counts up whenever a space comes or goes, or the members of one may have changed.
@@ -174,12 +202,17 @@ pub enum SessionError {
 /// chunk streams may be opened from then on. When this returns, no space knows of the connection any more.
 pub async fn run(conn: Conn, spaces: Spaces, us: Presence, greeted: oneshot::Sender<Greeting>) -> SessionError {
     let changes = spaces.changes();
+    let own = SignedAddresses::decode(&us.addresses).ok();
     let (error, mut streams) = match greet(&conn, &spaces, us).await {
         Ok((ours, greeting, control)) => {
             let theirs = greeting.hello.spaces.iter().copied().collect();
+            let addresses = peer_addresses(&greeting);
             // Nobody may want to know.
             drop(greeted.send(greeting));
-            let mut streams = Streams::new(conn.clone(), spaces, ours, theirs, control);
+            let mut streams = Streams::new(conn.clone(), spaces, ours, theirs, addresses, control);
+            if let Some(own) = own {
+                streams.introduce(own);
+            }
             (streams.run(changes).await, Some(streams))
         }
         Err(error) => (error, None),
@@ -234,7 +267,7 @@ async fn greet(conn: &Conn, spaces: &Spaces, us: Presence) -> Result<Greeted, Se
                 let addresses = verified(&hello, conn.peer())?;
                 Ok((ours, Greeting { hello, addresses }, (send, receive)))
             }
-            Some(Control::Share { .. }) | None => Err(SessionError::OutOfTurn),
+            Some(Control::Share { .. } | Control::Addresses(_)) | None => Err(SessionError::OutOfTurn),
         }
     };
     tokio::time::timeout(HELLO_LIMIT, greeting).await.unwrap_or(Err(SessionError::Silent))
@@ -247,6 +280,12 @@ fn verified(hello: &Hello, peer: DeviceId) -> Result<Option<AddressRecord>, Sess
     }
     let record = AddressRecord::decode(&hello.addresses)?;
     if record.device == peer { Ok(Some(record)) } else { Err(SessionError::ForeignAddresses) }
+}
+
+/// The same with the bytes that were signed, to be passed on.
+fn peer_addresses(greeting: &Greeting) -> Option<SignedAddresses> {
+    greeting.addresses.as_ref()?;
+    SignedAddresses::decode(&greeting.hello.addresses).ok()
 }
 
 async fn read<M: Message>(stream: &mut RecvStream) -> Result<Option<M>, SessionError> {

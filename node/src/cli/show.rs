@@ -166,9 +166,10 @@ pub(super) fn diagnosis(diagnosis: &Diagnosis) -> String {
 pub(super) fn event(event: &Event) -> String {
     let what = match &event.what {
         What::State { space, state } => format!("{}: {}", escaped(space), status::state_words(*state)),
-        What::Path { space, path, change, device_name } => {
+        What::Path { space, path, change, to, device_name } => {
             let by = device_name.as_ref().map(|name| format!(" by {}", escaped(name))).unwrap_or_default();
-            format!("{}: {} {path}{by}", escaped(space), change_word(*change))
+            let to = to.as_ref().map(|to| format!(" to {to}")).unwrap_or_default();
+            format!("{}: {} {path}{to}{by}", escaped(space), change_word(*change))
         }
         What::Conflict { space, copy } => format!("{}: conflict copy {copy}", escaped(space)),
         What::Problem { space, path, reason } => format!("{}: {path}: {}", escaped(space), escaped(reason)),

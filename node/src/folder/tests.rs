@@ -1,6 +1,7 @@
 //! Two devices with real folders, spaces on redb, and the memory link between them.
 
 mod ignoring;
+mod telling;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +10,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
-use zerocloud_crdt::id::{ContentHash, DeviceId};
+use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId};
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::{LogRead, SignedFrontier};
 use zerocloud_crdt::name::Name;
@@ -39,6 +40,7 @@ struct Device {
     folder: FolderHandle,
     fetcher: Fetcher,
     store: Arc<SpaceStore>,
+    heard: Arc<telling::Heard>,
 }
 
 impl Device {
@@ -73,6 +75,8 @@ impl Device {
         let path = dir.path().to_path_buf();
         let chunks = FolderChunks::new(store.clone(), path.clone(), keyring.clone(), suite, mailbox.sender());
         let (identity, records, shelf) = (founding.identity(n), founding.records.clone(), store.clone());
+        let actor = ActorId::of_log(founding.space, identity.log);
+        let heard = Arc::<telling::Heard>::default();
         let make = move || {
             let mut rng = ChaCha20Rng::seed_from_u64(n as u64);
             (Replica::open(shelf, records, identity, &mut rng).unwrap(), rng)
@@ -94,11 +98,13 @@ impl Device {
             guard: crate::config::Guard::Strict,
             boot_id: crate::clock::boot_id(),
             names: Arc::new(TempNames::new(n as u64)),
+            actor,
+            listener: heard.clone(),
         };
         let folder = FolderHandle::start(parts, mailbox, false).unwrap();
         let spaces = Spaces::default();
         spaces.insert(handle.clone());
-        let device = Self { dir, link, spaces, handle, folder, fetcher, store };
+        let device = Self { dir, link, spaces, handle, folder, fetcher, store, heard };
         device.accept();
         device
     }

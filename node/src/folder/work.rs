@@ -13,6 +13,7 @@ mod opening;
 mod rebooting;
 mod restoring;
 mod scanning;
+pub mod telling;
 mod versions;
 mod wanting;
 
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use zerocloud_crdt::base::BaseRead;
-use zerocloud_crdt::id::{ContentHash, EpochId, FileId, SpaceId};
+use zerocloud_crdt::id::{ActorId, ContentHash, EpochId, FileId, SpaceId};
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::{Frontier, LogRead};
 use zerocloud_crdt::plan::Waiting;
@@ -32,6 +33,7 @@ use self::guarding::Guard;
 use self::ignoring::Ignoring;
 use self::jobs::Jobs;
 use self::rebooting::Rebooting;
+use self::telling::Listener;
 use super::{FolderState, Message, NotStaged, Phase, Restoring};
 use crate::api::path::BytePath;
 use crate::clock::{Clock, Moment};
@@ -109,6 +111,10 @@ pub struct FolderParts {
     pub boot_id: Vec<u8>,
     /// Names in `tmp`, given once by this process, however often the folder is opened.
     pub names: Arc<TempNames>,
+    /// As whom this device writes in the space.
+    pub actor: ActorId,
+    /// Who is told what happens.
+    pub listener: Arc<dyn Listener>,
 }
 
 /// Why a folder can't be kept at the moment.

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use zerocloud_crdt::address::AddressRecord;
 use zerocloud_crdt::id::{DeviceId, RecordHash, SpaceId};
 use zerocloud_crdt::keys::DeviceKeys;
 use zerocloud_crdt::membership::{self, Record};
@@ -16,7 +15,7 @@ use zerocloud_crdt::ticket::{Ticket, TicketError};
 use super::opened::{OpenSpace, Surroundings, records_of, system_rng};
 use super::spaces::{NewSpace, escaped};
 use super::status::others;
-use super::{Shared, failed, lock, on_disk, show};
+use super::{Shared, failed, lock, on_disk, show, whereabouts};
 use crate::api::path::BytePath;
 use crate::api::types::*;
 use crate::api::{ApiError, ErrorKind, Progress};
@@ -27,7 +26,7 @@ use crate::link::{AddressHint, Admission, BoxFuture, Conn, Link, Protocol};
 use crate::pairing::{self, Admitted, Compared, Host, Inviter, JoinError, MakeTicketError, Wanted};
 use crate::peers::{PeerHooks, Peers, Us, open_link};
 use crate::session::Greeting;
-use crate::store::{PeerRow, StoreError};
+use crate::store::PeerRow;
 
 /// What this program calls itself to others.
 const AGENT: &str = concat!("zerocloud/", env!("CARGO_PKG_VERSION"));
@@ -78,6 +77,11 @@ impl Meeting {
         self.peers.get()?.conn(device)
     }
 
+    /// The connections, once the node is whole.
+    pub(super) fn peers(&self) -> Option<&Peers> {
+        self.peers.get()
+    }
+
     pub(super) fn warnings(&self) -> Vec<String> {
         self.link.warnings().iter().map(ToString::to_string).collect()
     }
@@ -112,6 +116,7 @@ pub(super) fn begin(shared: &Arc<Shared>) -> Result<(), ApiError> {
     let peers = Peers::start(link, shared.sessions.clone(), us, hooks, shared.shutdown.clone());
     // Set here alone.
     drop(meeting.peers.set(peers));
+    whereabouts::note_what_is_learnt(shared);
     let mut changes = shared.sessions.changes();
     let weak = Arc::downgrade(shared);
     tokio::spawn(async move {
@@ -152,35 +157,6 @@ impl Shared {
                 running.folder.tell(Message::Connected);
             }
         }
-    }
-
-    /// Keeps what those said of themselves who greeted before there was a space to note it in.
-    fn note_greetings(&self) {
-        let Some(peers) = self.meeting.as_ref().and_then(|meeting| meeting.peers.get()) else { return };
-        for peer in peers.list().into_iter().filter(|peer| peer.conn.is_some()) {
-            let (device, Some(hello)) = (peer.device, peer.hello) else { continue };
-            let addresses = AddressRecord::decode(&hello.addresses).ok().filter(|record| record.device == device);
-            if let Err(error) = self.note_greeting(device, &Greeting { hello, addresses }) {
-                tracing::warn!(%device, %error, "where a device was met can't be kept");
-            }
-        }
-    }
-
-    /// Keeps what a device said of itself.
-    fn note_greeting(&self, device: DeviceId, greeting: &Greeting) -> Result<(), StoreError> {
-        let now = self.surroundings.clock.wall_time();
-        for space in self.all() {
-            space.store.write::<_, StoreError>(|write| {
-                let mut row = write.peer(device)?.unwrap_or_default();
-                row.name = Some(greeting.hello.name.clone());
-                row.last_seen = Some(now);
-                if let Some(addresses) = greeting.addresses.as_ref().filter(|record| !record.hints.is_empty()) {
-                    row.hints.clone_from(&addresses.hints);
-                }
-                write.put_peer(device, &row)
-            })?;
-        }
-        Ok(())
     }
 
     /// Makes a ticket.
@@ -338,7 +314,10 @@ impl PeerHooks for Hooks {
                     for device in others(&records_of(&snapshot, space.id)?, us) {
                         let hints = known.entry(device).or_default();
                         let row = snapshot.peer(device)?.unwrap_or_default();
-                        for hint in row.hints.iter().map(AddressHint::from) {
+                        // The device's own word first: a ticket may be old.
+                        let signed = row.signed_addresses();
+                        let signed = signed.iter().flat_map(|addresses| &addresses.record().hints);
+                        for hint in signed.chain(&row.hints).map(AddressHint::from) {
                             if !hints.contains(&hint) {
                                 hints.push(hint);
                             }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use tokio::sync::Semaphore;
-use zerocloud_crdt::id::{EpochId, Incarnation, LogId, SpaceId};
+use tokio::sync::{Semaphore, broadcast};
+use zerocloud_crdt::id::{ActorId, EpochId, Incarnation, LogId, SpaceId};
 use zerocloud_crdt::keys::{DeviceKeys, EpochSecret};
 use zerocloud_crdt::log::{LogRead, Start};
 use zerocloud_crdt::membership::Records;
 use zerocloud_crdt::name::Name;
 
+use crate::api::types::{Event, What};
 use crate::api::{ApiError, ErrorKind};
 use crate::clock::Clock;
 use crate::config::{Config, Suite, Versions};
@@ -20,6 +21,7 @@ use crate::engine::replica::{Identity, Replica};
 use crate::fetcher::Fetcher;
 use crate::folder::serve::FolderChunks;
 use crate::folder::work::FolderParts;
+use crate::folder::work::telling::{FolderEvent, Listener};
 use crate::folder::{FolderHandle, Mailbox, Message};
 use crate::home::{Home, Secrets};
 use crate::space::SpaceHandle;
@@ -57,6 +59,32 @@ pub(super) struct Surroundings {
     pub(super) opening: Arc<Semaphore>,
     /// What this device is called.
     pub(super) label: Name,
+    /// Where is told what happens. Who is slow loses the oldest.
+    pub(super) events: broadcast::Sender<Event>,
+}
+
+/// Hands a folder's events on to whoever reads the node's.
+struct Events {
+    /// What the space is called here.
+    space: String,
+    clock: Arc<dyn Clock>,
+    events: broadcast::Sender<Event>,
+}
+
+impl Listener for Events {
+    fn is_listening(&self) -> bool {
+        self.events.receiver_count() > 0
+    }
+
+    fn tell(&self, event: FolderEvent) {
+        let space = self.space.clone();
+        let what = match event {
+            FolderEvent::Path { path, change, to, device_name } => What::Path { space, path, change, to, device_name },
+            FolderEvent::Conflict { copy } => What::Conflict { space, copy },
+        };
+        // The last reader may have gone.
+        let _ = self.events.send(Event { time_ms: self.clock.wall_time().as_milliseconds(), what });
+    }
 }
 
 /// Why a space can't be opened.
@@ -106,7 +134,7 @@ impl OpenSpace {
         let dir = snapshot.value(values::FOLDER)?.ok_or(OpenError::Incomplete)?;
         let dir = PathBuf::from(std::ffi::OsString::from(crate::api::path::BytePath::from(dir).to_path()));
         let running = if is_node {
-            Running::start(id, dir.clone(), store.clone(), surroundings, secrets).map_err(|error| {
+            Running::start(id, &name, dir.clone(), store.clone(), surroundings, secrets).map_err(|error| {
                 tracing::error!(space = %id, %error, "a space can't be worked on");
                 error.to_string()
             })
@@ -125,6 +153,7 @@ impl OpenSpace {
 impl Running {
     fn start(
         id: SpaceId,
+        name: &Name,
         dir: PathBuf,
         store: Arc<SpaceStore>,
         surroundings: &Surroundings,
@@ -139,6 +168,7 @@ impl Running {
         let keyring = Arc::new(Keyring::new(current, secrets.values()));
         let history = Arc::new(secrets.clone());
         let identity = identity(&store, surroundings, secrets)?;
+        let actor = ActorId::of_log(id, identity.log);
         let is_paused = snapshot.value(values::PAUSED)?.unwrap_or(false);
         drop(snapshot);
 
@@ -178,6 +208,12 @@ impl Running {
             guard: surroundings.config.guard,
             boot_id: crate::clock::boot_id(),
             names: Arc::new(TempNames::new(u64::from_le_bytes(nonce))),
+            actor,
+            listener: Arc::new(Events {
+                space: super::show(name),
+                clock: surroundings.clock.clone(),
+                events: surroundings.events.clone(),
+            }),
         };
         let folder = FolderHandle::start(parts, mailbox, is_paused)?;
         Ok(Self { handle, folder, fetcher })

@@ -52,8 +52,10 @@ struct Driver {
     sessions: BTreeMap<DeviceId, Running>,
     is_asking: bool,
     must_ask: bool,
-    /// Counter of our last address record.
+    /// Our last address record, its counter, and the hints in it.
+    record: Vec<u8>,
     record_counter: u64,
+    record_hints: Vec<address::AddressHint>,
     news: mpsc::Sender<News>,
     tasks: JoinSet<()>,
     pairings: JoinSet<()>,
@@ -92,7 +94,9 @@ pub(super) async fn run(
         sessions: BTreeMap::new(),
         is_asking: false,
         must_ask: false,
+        record: Vec::new(),
         record_counter: 0,
+        record_hints: Vec::new(),
         news,
         tasks: JoinSet::new(),
         pairings: JoinSet::new(),
@@ -264,9 +268,15 @@ impl Driver {
         if hints.is_empty() {
             return Vec::new();
         }
+        // A new one is passed on to every member: only when it says something new.
+        if hints == self.record_hints {
+            return self.record.clone();
+        }
         let milliseconds = u64::try_from(self.us.clock.wall_time().as_milliseconds()).unwrap_or(0);
         self.record_counter = milliseconds.max(self.record_counter + 1);
-        AddressRecord::make(&self.us.keys, self.record_counter, hints)
+        self.record = AddressRecord::make(&self.us.keys, self.record_counter, hints.clone());
+        self.record_hints = hints;
+        self.record.clone()
     }
 
     fn greeted(&mut self, conn: Conn, greeting: Greeting) {

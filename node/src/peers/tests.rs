@@ -11,6 +11,8 @@ use crate::config::Config;
 use crate::engine::founding::{Founding, founding};
 use crate::link::memory::MemoryNet;
 use crate::link::{Admission, CloseCode, CloseReason, Protocol, Side};
+use zerocloud_crdt::address::AddressRecord;
+
 use crate::session::tests::{Device, everyone, until};
 
 #[derive(Default)]
@@ -126,6 +128,15 @@ impl Node {
         }
     }
 
+    /// Knows the devices of which it has heard, as a node does.
+    fn know_what_was_passed(&self) {
+        let heard = self.device.spaces.addresses().newer_than(&BTreeMap::new());
+        let hints = |record: &AddressRecord| record.hints.iter().map(AddressHint::from).collect();
+        *lock(&self.hooks.known) =
+            heard.iter().map(|addresses| (addresses.record().device, hints(addresses.record()))).collect();
+        self.peers.refresh();
+    }
+
     async fn stop(&self) {
         self.shutdown.cancel();
         self.peers.ended().await;
@@ -195,6 +206,34 @@ async fn three_nodes_converge() {
     for node in &nodes {
         node.stop().await;
     }
+}
+
+#[tokio::test]
+async fn two_that_know_a_third_find_each_other_and_go_on_without_it() {
+    let founding = founding(3, 68);
+    let net = MemoryNet::new();
+    let mut links = Vec::new();
+    for n in 0..3 {
+        links.push(joined(&net, &founding, n).await);
+    }
+    let third = vec![whereabouts(&links[0])];
+    let a = Node::start(&founding, 0, links[0].clone(), Vec::new());
+    let b = Node::start(&founding, 1, links[1].clone(), third.clone());
+    let c = Node::start(&founding, 2, links[2].clone(), third);
+    until(|| are_connected(&a, &b) && are_connected(&a, &c)).await;
+    for (here, there) in [(&b, &c), (&c, &b)] {
+        let is_heard_of = || {
+            let heard = here.device.spaces.addresses().newer_than(&BTreeMap::new());
+            heard.iter().any(|addresses| addresses.record().device == there.id())
+        };
+        until(is_heard_of).await;
+        here.know_what_was_passed();
+    }
+    until(|| are_connected(&b, &c)).await;
+    a.stop().await;
+    converge(&[&b, &c], "without a").await;
+    b.stop().await;
+    c.stop().await;
 }
 
 #[tokio::test]

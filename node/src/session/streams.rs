@@ -11,7 +11,11 @@
 //! - Both may open a stream for one space at the same time. The dialler's stays: the dialler drops the other's, and the
 //!   accepting side replaces its own. Any other later stream replaces the earlier one, which the peer has given up.
 //!
+//! What members say of each other's addresses is in [`passing`].
+//!
 //! The end of a stream is no fault: the peer took the space out, or gave the stream up. A frame that is no message is.
+
+mod passing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,7 +23,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use zerocloud_crdt::id::SpaceId;
+use zerocloud_crdt::address::SignedAddresses;
+use zerocloud_crdt::id::{DeviceId, SpaceId};
 use zerocloud_crdt::limits::{HELLO_SPACE_COUNT_MAX, LOG_STREAM_COUNT_MAX, OTHER_STREAM_COUNT_MAX};
 use zerocloud_crdt::wire::{Control, Log, Message, Opening};
 
@@ -48,6 +53,14 @@ pub(super) struct Streams {
     /// Streams of the peer among the tasks, and ours.
     stream_count: usize,
     looking: Looking,
+    /// The peer's own word, until it counts.
+    peer_addresses: Option<SignedAddresses>,
+    /// Counters of the records that the peer has of us, or we of it.
+    passed: BTreeMap<DeviceId, u64>,
+    /// What it told of devices that we do not know as members.
+    unmet: Vec<SignedAddresses>,
+    /// Whether it is being found out which records it may be told, or rested after that.
+    passing: Looking,
 }
 
 /// The log stream of one space.
@@ -90,6 +103,19 @@ enum Done {
     Chunks(Result<(), SessionError>),
     /// The spaces in which the peer is a member.
     Shared(BTreeSet<SpaceId>),
+    /// What the peer may be told of addresses and has not been.
+    Passable(Vec<SignedAddresses>),
+    /// More of that may be told.
+    Rested,
+    /// What the peer told of members, on the control stream.
+    Heard {
+        /// Of members.
+        heard: Vec<SignedAddresses>,
+        /// Of others.
+        unmet: Vec<SignedAddresses>,
+        /// The control stream, if the message has just come.
+        receive: Option<RecvStream>,
+    },
 }
 
 impl Streams {
@@ -98,6 +124,7 @@ impl Streams {
         spaces: Spaces,
         ours: BTreeSet<SpaceId>,
         theirs: BTreeSet<SpaceId>,
+        peer_addresses: Option<SignedAddresses>,
         (control, receive): (SendStream, RecvStream),
     ) -> Self {
         let mut tasks = JoinSet::new();
@@ -113,12 +140,19 @@ impl Streams {
             tasks,
             stream_count: 0,
             looking: Looking::No,
+            peer_addresses,
+            passed: BTreeMap::new(),
+            unmet: Vec::new(),
+            passing: Looking::No,
         }
     }
 
     /// Opens what is to be opened and serves what comes until the connection ends or the peer breaks the rules.
     /// `changes` has not seen what came after the greeting.
     pub(super) async fn run(&mut self, mut changes: watch::Receiver<u64>) -> SessionError {
+        let mut learnt = self.spaces.addresses().changes();
+        self.learn_of_peer();
+        self.pass_addresses();
         let opened: Vec<SpaceId> = match self.conn.side() {
             Side::Dialled => self.ours.iter().copied().collect(),
             Side::Accepted => self.ours.difference(&self.theirs).copied().collect(),
@@ -140,6 +174,12 @@ impl Streams {
                 },
                 Ok(()) = changes.changed() => {
                     self.look();
+                    self.judge_unmet();
+                    self.pass_addresses();
+                    Ok(())
+                }
+                Ok(()) = learnt.changed() => {
+                    self.pass_addresses();
                     Ok(())
                 }
             };
@@ -167,14 +207,10 @@ impl Streams {
         match done {
             Done::Control(said, receive) => match unless_ended(said)?.flatten() {
                 Some(Control::Share { space }) => {
-                    let conn = self.conn.clone();
-                    self.tasks.spawn(async move {
-                        // After the end nobody is to wait for the pause.
-                        let _ = tokio::time::timeout(CONTROL_PAUSE, conn.closed()).await;
-                        next_control(receive).await
-                    });
+                    self.hear_more(receive);
                     self.hear_share(space).await
                 }
+                Some(Control::Addresses(records)) => self.hear_addresses(&records, receive),
                 Some(Control::Hello(_)) => Err(SessionError::OutOfTurn),
                 // A peer that has nothing more to say; the connection tells when it is gone.
                 None => Ok(()),
@@ -220,6 +256,15 @@ impl Streams {
                 unless_ended(ended).map(drop)
             }
             Done::Shared(shared) => self.share(shared).await,
+            Done::Passable(news) => self.pass(news).await,
+            Done::Rested => {
+                self.rested();
+                Ok(())
+            }
+            Done::Heard { heard, unmet, receive } => {
+                self.take_heard(heard, unmet, receive);
+                Ok(())
+            }
         }
     }
 
@@ -240,6 +285,7 @@ impl Streams {
         let is_dialler = self.conn.side() == Side::Dialled;
         let fresh: Vec<SpaceId> = shared.difference(&self.ours).copied().collect();
         self.ours = shared;
+        self.learn_of_peer();
         for space in fresh {
             write_frame(&mut self.control, &Control::Share { space }.to_bytes(), Control::LEN_MAX).await?;
             match self.logs.get_mut(&space) {

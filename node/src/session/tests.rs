@@ -21,6 +21,7 @@ use zerocloud_crdt::id::{ChunkId, EpochId, LogId};
 use zerocloud_crdt::membership::Records;
 use zerocloud_crdt::wire::{Ask, Log, Request, What};
 
+mod passing;
 mod sharing;
 
 /// A device of the test: its link, its space, and a second hold on the space's store.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use zerocloud_crdt::address::AddressHint;
+use zerocloud_crdt::address::{AddressHint, SignedAddresses};
 use zerocloud_crdt::codec;
 use zerocloud_crdt::id::{DeviceId, FileId};
 use zerocloud_crdt::name::Name;
@@ -18,12 +18,30 @@ use crate::tree::Intents;
 pub struct PeerRow {
     /// What people call it.
     pub name: Option<Name>,
-    /// Where it was reached, or says that it can be, best first.
+    /// Where it can be reached by the word of a ticket, best first.
     pub hints: Vec<AddressHint>,
     /// When it was last connected.
     pub last_seen: Option<WallTime>,
     /// The last frontier that it signed, as it came; empty if it never did.
     pub frontier: Vec<u8>,
+    /// Its newest [`AddressRecord`](zerocloud_crdt::address::AddressRecord), as it signed it; empty if none has come.
+    pub addresses: Vec<u8>,
+}
+
+impl PeerRow {
+    /// Where its own newest word says that it can be reached.
+    pub fn signed_addresses(&self) -> Option<SignedAddresses> {
+        if self.addresses.is_empty() { None } else { SignedAddresses::decode(&self.addresses).ok() }
+    }
+
+    /// Takes over a record of the device, if it is newer than the one that is here; returns whether it was.
+    pub fn take_addresses(&mut self, addresses: &SignedAddresses) -> bool {
+        let is_news = self.signed_addresses().is_none_or(|known| addresses.record().replaces(known.record()));
+        if is_news {
+            self.addresses = addresses.as_bytes().to_vec();
+        }
+        is_news
+    }
 }
 
 /// An item that the mass-change guard holds.

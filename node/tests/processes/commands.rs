@@ -127,6 +127,18 @@ fn events_are_lines_of_json() {
         assert!(event["event"].is_string(), "{event}");
         assert_eq!(event["space"], "Photos", "{event}");
     }
+    b.write("from the desk", "1");
+    let mut is_told = |change: &str, path: &str, by: Value| {
+        until(&format!("{path} is told to be {change}"), || {
+            seen.extend(events.try_iter().map(|line| serde_json::from_str::<Value>(&line).expect("a line is JSON")));
+            let of_path = |event: &&Value| event["event"] == "path" && event["path"] == path;
+            seen.iter().filter(of_path).any(|event| event["change"] == change && event["device_name"] == by)
+        });
+    };
+    is_told("modified", "x", Value::Null);
+    is_told("created", "from the desk", "desk".into());
+    std::fs::remove_file(b.at("from the desk")).unwrap();
+    is_told("deleted", "from the desk", "desk".into());
     drop(b);
     until("the lost connection is told", || {
         seen.extend(events.try_iter().map(|line| serde_json::from_str::<Value>(&line).expect("a line is JSON")));

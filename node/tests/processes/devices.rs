@@ -1,15 +1,15 @@
 //! More than two devices.
 
-use super::harness::{Lab, agree_through, conflict_copies};
+use super::harness::{Lab, agree_through, conflict_copies, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_zerocloud");
 
 #[test]
 fn three_devices_keep_a_folder_the_same_through_the_one_that_invited_them() {
     let lab = Lab::new(PROGRAM);
-    let (mut a, b) = lab.pair();
+    let (mut a, mut b) = lab.pair();
     a.write("from the laptop", "1");
-    let c = lab.device("phone");
+    let mut c = lab.device("phone");
     c.join(&a.invite(&["--me"]));
     agree_through(&a, &[&b, &c]);
 
@@ -18,10 +18,20 @@ fn three_devices_keep_a_folder_the_same_through_the_one_that_invited_them() {
     agree_through(&a, &[&b, &c]);
     assert_eq!(c.tree().paths(), ["from the desk", "from the laptop", "from the phone"]);
 
-    // What both do while it is off.
+    // The laptop has told them where the other is.
+    for device in [&b, &c] {
+        until(&format!("{} is connected with both others", device.name()), || device.connected_count() == 2);
+    }
     assert_eq!(a.stop().0.code(), Some(0));
     b.write("from the phone", "3, edited on the desk");
+    until("an edit on the desk is on the phone", || c.read("from the phone") == "3, edited on the desk");
+    // They kept it for the next start.
+    b.stop();
+    c.stop();
+    b.start();
+    c.start();
     std::fs::remove_file(c.at("from the desk")).unwrap();
+    until("a deletion on the phone is on the desk", || !b.at("from the desk").exists());
     a.start();
     agree_through(&a, &[&b, &c]);
     assert_eq!(c.read("from the phone"), "3, edited on the desk");

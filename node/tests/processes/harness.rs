@@ -286,7 +286,7 @@ impl Device {
     }
 
     /// How many peers are connected.
-    fn connected_count(&self) -> usize {
+    pub(crate) fn connected_count(&self) -> usize {
         self.space_status()["peers"].as_array().unwrap().iter().filter(|peer| peer["connected"] == true).count()
     }
 

@@ -27,7 +27,7 @@ use zerocloud::tree::versions::Retention;
 use zerocloud::tree::{Inline, Keyring, TempNames};
 use zerocloud::volume::Volume;
 use zerocloud::watch::WatchEvent;
-use zerocloud_crdt::id::{ContentHash, DeviceId, FileId, Incarnation, LogId, PersonId, SpaceId};
+use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, FileId, Incarnation, LogId, PersonId, SpaceId};
 use zerocloud_crdt::keys::{DeviceKeys, EpochSecret, Secret};
 use zerocloud_crdt::log::{Frontier, LogRead, Start};
 use zerocloud_crdt::membership::{Genesis, Given, Identity as PublicIdentity, Introduction, Records, Role, Row};
@@ -219,6 +219,8 @@ impl Device {
             guard: Guard::default(),
             boot_id: self.boot_count.to_le_bytes().to_vec(),
             names: Arc::new(TempNames::new(nonce)),
+            actor: ActorId::of_log(self.founding.space, self.founding.identity(self.number).log),
+            listener: Arc::new(()),
         };
         let rest_until = Moment::default();
         Ok(Process { store, log, supply, chunks, inbox, messages, parts, folder: None, rest_until })

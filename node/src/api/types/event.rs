@@ -30,11 +30,14 @@ pub enum What {
     Path {
         /// In which space.
         space: String,
-        /// Below its root.
+        /// Below its root; of what moved, where it was.
         path: BytePath,
         /// How.
         change: Change,
-        /// Who made the change, by the name that it calls itself; null for this device.
+        /// Where what moved is now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<BytePath>,
+        /// Who made the change, by the name that it calls itself, empty if that is not known; null for this device.
         device_name: Option<String>,
     },
     /// A conflict copy was made.

@@ -113,6 +113,7 @@ fn threat_38_no_text_of_a_peer_reaches_the_terminal_unescaped() {
             space: bad.into(),
             path: BytePath::from(bad),
             change: Change::Moved,
+            to: Some(BytePath::from(bad)),
             device_name: Some(bad.into()),
         },
         What::Conflict { space: bad.into(), copy: BytePath::from(bad) },

@@ -221,6 +221,7 @@ impl<P: Pool> Folder<P> {
                 }
             }
         }
+        let former = self.former_paths(&jobs);
         let wall_time = self.parts.clock.wall_time();
         let batch = match self.materialiser.run(&mut self.ledger, &jobs, wall_time) {
             Ok(batch) => batch,
@@ -236,6 +237,7 @@ impl<P: Pool> Folder<P> {
                 return Err(error.into());
             }
         };
+        self.tell_of_batch(&former, jobs.iter().zip(&batch.outcomes));
         for (job, outcome) in jobs.into_iter().zip(batch.outcomes) {
             self.mind_rules(&job.action, &outcome);
             self.note(job, &outcome);

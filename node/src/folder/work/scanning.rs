@@ -91,7 +91,10 @@ impl<P: Pool> Folder<P> {
                     contents.extend(contents_of(&sighting.seen, stored));
                 }
             }
+            let former = self.former_places(&snapshot, &read.findings);
+            let (told, gone) = self.to_tell(&former, &read.findings);
             let ids = self.parts.log.append(Found::Scan(read.findings), contents)?;
+            self.tell_of_scan(&snapshot, &former, &told, &gone);
             created.extend(read.kept.iter().filter_map(|at| indices.get(*at).copied()).zip(ids));
         }
         self.take_rules(looked, &created)?;

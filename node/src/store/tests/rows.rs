@@ -229,6 +229,7 @@ fn peers_holds_and_problems_are_noted_and_forgotten() {
         hints: vec![AddressHint::Direct(address)],
         last_seen: Some(WallTime(-1)),
         frontier: vec![1, 2],
+        addresses: vec![3],
     };
     let held = HeldRow { since: WallTime(9) };
     let problem = |since, text: &str| ProblemRow {
