@@ -23,7 +23,7 @@ mod secrets;
 
 pub use fingerprint::Fingerprint;
 pub use lock::{HomeLock, LockError};
-pub use process::{allow_many_open_files, forbid_core_dumps};
+pub use process::{allow_many_open_files, forbid_core_dumps, give_memory_back};
 pub use secrets::{Recovery, Secrets, SecretsError};
 
 const CONFIG: &str = "config.toml";
