@@ -74,6 +74,8 @@ struct State {
     peers: BTreeMap<DeviceId, PeerStreams>,
     /// Connections on which streams are, or are about to be.
     conns: Vec<Conn>,
+    /// Bytes of plaintext that came since the start.
+    received_len: u64,
 }
 
 struct PeerStreams {
@@ -133,6 +135,11 @@ impl Fetcher {
             }
         });
         true
+    }
+
+    /// How much content came from members since the start, in bytes.
+    pub fn received_len(&self) -> u64 {
+        self.shared.lock().received_len
     }
 
     /// A member has more than it had before: what it lacked is asked of it again.
@@ -236,6 +243,7 @@ impl Shared {
         });
         match opened {
             Some(plaintext) => {
+                self.lock().received_len += plaintext.len() as u64;
                 for receiver in self.lock().arrived(peer, ask)? {
                     receiver.receive(&want, &plaintext);
                 }

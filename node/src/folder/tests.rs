@@ -221,6 +221,28 @@ async fn what_one_makes_the_other_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_byte_before_a_large_file_sends_little_of_it() {
+    let (a, b) = two(7).await;
+    let content = noise(6_000_000, 9);
+    std::fs::write(a.path().join("large"), &content).unwrap();
+    agree(&a, &b).await;
+    let moved = [b"x", &content[..]].concat();
+    let hash = ContentHash::of(&moved);
+    std::fs::write(a.path().join("next"), &moved).unwrap();
+    std::fs::rename(a.path().join("next"), a.path().join("large")).unwrap();
+    agree(&a, &b).await;
+    assert_eq!(std::fs::read(b.path().join("large")).unwrap(), moved);
+    // What b had of it is what it did not ask for: all but the chunk that has the byte in it.
+    let known: std::collections::BTreeSet<_> =
+        b.store.snapshot().unwrap().chunk_list(ContentHash::of(&content)).unwrap().unwrap().into_iter().collect();
+    let wanted = b.store.snapshot().unwrap().chunk_list(hash).unwrap().unwrap();
+    let new_count = wanted.iter().filter(|chunk| !known.contains(*chunk)).count();
+    assert!(new_count <= 2 && wanted.len() > 50, "{new_count} of {} chunks are new", wanted.len());
+    let sent: u64 = b.fetcher.received_len();
+    assert!(sent < 6_000_000 + 1_000_000, "{sent} bytes came for two versions");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn edits_moves_and_deletions_go_both_ways() {
     let (a, b) = two(2).await;
     for n in 0..30 {

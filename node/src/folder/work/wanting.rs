@@ -133,6 +133,10 @@ impl<P: Pool> Folder<P> {
             self.parts.supply.add(job, wants, Arc::new(receiver));
             return Ok(None);
         }
+        // Where its chunks will lie: the next version is put together from them.
+        if snapshot.chunk_list(content.hash)?.is_none() {
+            self.parts.store.write::<_, StoreError>(|write| write.put_chunk_list(content.hash, &chunks))?;
+        }
         let mut partial = self.staging.resume(spec, chunks.clone(), &self.parts.keyring)?;
         self.copy_here(snapshot, reader, content.hash, &mut partial)?;
         let mut places: BTreeMap<(EpochId, ChunkId), Vec<usize>> = BTreeMap::new();
