@@ -1,6 +1,6 @@
 //! Answers of the local API that follow from a space's stored state alone.
 //!
-//! Every function reads one [`Snapshot`](crate::store::Snapshot), the space's records or secrets, and writes nothing,
+//! Every function reads one [`Snapshot`], the space's records or secrets, and writes nothing,
 //! so that a command is answered in the same way by a running node and on a store whose node does not run. Which
 //! space a user means, and what needs a peer or a folder's thread, is the [`Backend`](crate::api::Backend)'s work.
 //!

@@ -1,9 +1,9 @@
 //! A node at work: its spaces, its link and its peers, behind the local API.
 //!
 //! Here live the node as a whole and [`Backend`]'s methods, each a few lines that call one of the children: opening a
-//! space ([`opened`]), making and removing one ([`spaces`]), who comes and goes ([`meeting`]), what goes on ([`status`]),
-//! bringing older versions back ([`restoring`]), where
-//! devices are ([`whereabouts`]). What a command that only reads answers is in [`crate::answers`].
+//! space (`opened`), making and removing one (`spaces`), who comes and goes (`meeting`), what goes on (`status`),
+//! bringing older versions back (`restoring`), where
+//! devices are (`whereabouts`). What a command that only reads answers is in [`crate::answers`].
 
 mod meeting;
 mod opened;

@@ -2,7 +2,7 @@
 //! decided.
 //!
 //! The dialler opens the control stream and both sides greet each other with the spaces in which they know the other
-//! as a member. Which streams follow, and what happens when the spaces change, is in [`streams`].
+//! as a member. Which streams follow, and what happens when the spaces change, is in `streams`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};

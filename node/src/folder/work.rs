@@ -1,7 +1,7 @@
 //! What is to be done in a folder, one step after the other.
 //!
-//! A [`Folder`] is told what happened ([`Folder::handle`]) and does what is due ([`Folder::step`]): scans ([`scanning`]),
-//! plans and acts ([`acting`]), has bytes brought ([`wanting`]). It blocks on the disk and on nothing else, and reads
+//! A [`Folder`] is told what happened ([`Folder::handle`]) and does what is due ([`Folder::step`]): scans (`scanning`),
+//! plans and acts (`acting`), has bytes brought (`wanting`). It blocks on the disk and on nothing else, and reads
 //! time from the clock that it was given.
 
 mod acting;

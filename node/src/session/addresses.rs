@@ -1,7 +1,7 @@
 //! Where members may be reached, by their own signed words, as far as it is known here.
 //!
 //! Members pass these on, so that two devices that a third has let in find each other when it is off. Who is told what,
-//! and whom is believed, is in [`super::streams`]; keeping records for the next start is the node's.
+//! and whom is believed, is in `session::streams`; keeping records for the next start is the node's.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

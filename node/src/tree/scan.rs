@@ -131,7 +131,7 @@ pub fn scan<B: BaseRead>(
 }
 
 /// Walks over the tree of `space`. `in_force` are the ignore rules under which rows sleep; those that stand on the disk
-/// decide what else is left out, and what wakes (see [`ignored`]). What is in `doubt` is sighted whatever it seems to be, and
+/// decide what else is left out, and what wakes (see `ignored`). What is in `doubt` is sighted whatever it seems to be, and
 /// is to be read by [`read_doubted`].
 ///
 /// A row whose path can't be looked at (permissions, something mounted over it) is taken as unchanged: absence is not
