@@ -1,7 +1,7 @@
 //! Devices, links and users of one space, and what happens to them, drawn from one seed.
 //!
 //! First anything may happen ([`World::run`]), then faults end and everything must become one ([`World::settle`]). What
-//! must hold is the [`Oracle`](super::oracle::Oracle)'s; each event is told as one line, so that two runs can be compared.
+//! must hold is the [`Oracle`]'s; each event is told as one line, so that two runs can be compared.
 #![allow(clippy::panic, reason = "a simulation ends where a promise is broken")]
 
 use std::collections::VecDeque;
