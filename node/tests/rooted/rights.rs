@@ -10,7 +10,7 @@ const NEEDED: u64 = 1 << 12 | 1 << 13 | 1 << 21;
 pub(crate) fn is_root() -> bool {
     static IS_ROOT: OnceLock<bool> = OnceLock::new();
     *IS_ROOT.get_or_init(|| {
-        let is_root = rustix::process::geteuid().is_root() && effective() & NEEDED == NEEDED;
+        let is_root = rustix::process::geteuid().is_root() && effective() & NEEDED == NEEDED && may_make_networks();
         if !is_root {
             let line = "NOT RUN: captures of what leaves, full and lost disks, foreign users; they need root and its rights to \
                         network and mount\n";
@@ -19,6 +19,20 @@ pub(crate) fn is_root() -> bool {
         }
         is_root
     })
+}
+
+/// Whether the kernel does what the capabilities allow: a sandbox may refuse it all the same.
+fn may_make_networks() -> bool {
+    let name = format!("zerocloud-{}-probe", std::process::id());
+    let ip = |words: &[&str]| {
+        std::process::Command::new("ip").args(words).output().is_ok_and(|output| output.status.success())
+    };
+    let is_made = ip(&["netns", "add", &name]);
+    let has_cable = is_made && ip(&["-n", &name, "link", "add", "probe0", "type", "veth", "peer", "name", "probe1"]);
+    if is_made {
+        ip(&["netns", "del", &name]);
+    }
+    has_cable
 }
 
 /// The capabilities in effect.
