@@ -104,6 +104,15 @@ impl Content {
         }
     }
 
+    /// Length in bytes: of a file's content or a link's target; 0 for a directory.
+    pub const fn byte_len(&self) -> u64 {
+        match self {
+            Self::Directory => 0,
+            Self::File(file) => file.manifest.len,
+            Self::Symlink { target } => target.len() as u64,
+        }
+    }
+
     /// What decides whether two values are the same bytes. Directories share one constant.
     pub fn hash(&self) -> ContentHash {
         match self {

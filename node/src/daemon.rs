@@ -96,9 +96,7 @@ pub fn prepare(home: Home, mode: Mode, shutdown: CancellationToken) -> Result<Se
     let secrets = match home.load_secrets()? {
         Some(secrets) => secrets,
         None => {
-            let mut seed = zeroize::Zeroizing::new([0; 32]);
-            getrandom::fill(&mut *seed).map_err(RunError::Random)?;
-            let secrets = Secrets::draw(&mut <rand_chacha::ChaCha20Rng as rand_core::SeedableRng>::from_seed(*seed));
+            let secrets = Secrets::draw(&mut crate::random::system_rng().map_err(RunError::Random)?);
             home.save_secrets(&secrets)?;
             secrets
         }

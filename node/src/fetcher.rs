@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use zerocloud_crdt::id::{DeviceId, SpaceId};
-use zerocloud_crdt::seal::{ChunkKeys, Opener};
-use zerocloud_crdt::wire::{Request, What};
+use zerocloud_crdt::seal::Opener;
+use zerocloud_crdt::wire::Request;
 
 use crate::engine::fetch::{Fetch, JobId, NotAsked, Want};
 use crate::link::{CloseCode, Conn};
@@ -141,12 +141,6 @@ impl Fetcher {
     pub fn received_len(&self) -> u64 {
         self.shared.lock().received_len
     }
-
-    /// A member has more than it had before: what it lacked is asked of it again.
-    pub fn forgive(&self, peer: DeviceId) {
-        self.shared.lock().fetch.forgive(peer);
-        self.shared.wake.notify_one();
-    }
 }
 
 impl Supply for Fetcher {
@@ -223,18 +217,12 @@ impl Shared {
         is_asked
     }
 
-    fn keys(&self, want: &Want) -> Option<&ChunkKeys> {
-        match want.what {
-            What::Chunk => self.keyring.chunks(&want.epoch),
-            What::Page => self.keyring.pages(&want.epoch),
-        }
-    }
-
     /// Opens one answer and gives it to those who want it.
     fn take(&self, peer: DeviceId, answered: Answered, opener: &mut Opener) -> Result<(), NotAsked> {
         let Answered { ask, sealed } = answered;
         let want = self.lock().fetch.asked(peer, ask)?;
-        let opened = sealed.and_then(|sealed| match opener.open(self.keys(&want)?, &want.id, &sealed) {
+        let keys = self.keyring.keys_of(want.what, &want.epoch);
+        let opened = sealed.and_then(|sealed| match opener.open(keys?, &want.id, &sealed) {
             Ok(plaintext) => Some(plaintext),
             Err(error) => {
                 tracing::warn!(space = %self.space, %peer, %error, "a peer's chunk is not what was asked for");
@@ -243,8 +231,8 @@ impl Shared {
         });
         match opened {
             Some(plaintext) => {
-                self.lock().received_len += plaintext.len() as u64;
-                for receiver in self.lock().arrived(peer, ask)? {
+                let receivers = self.lock().arrived(peer, ask, plaintext.len() as u64)?;
+                for receiver in receivers {
                     receiver.receive(&want, &plaintext);
                 }
             }
@@ -267,8 +255,9 @@ impl State {
     }
 
     /// A chunk is there: who wants it.
-    fn arrived(&mut self, peer: DeviceId, ask: u64) -> Result<Vec<Arc<dyn Receiver>>, NotAsked> {
+    fn arrived(&mut self, peer: DeviceId, ask: u64, len: u64) -> Result<Vec<Arc<dyn Receiver>>, NotAsked> {
         let jobs = self.fetch.handle_chunk(peer, ask)?.jobs;
+        self.received_len += len;
         let receivers = jobs.iter().filter_map(|job| self.receivers.get(job).cloned()).collect();
         for job in jobs {
             if self.fetch.is_complete(job) {

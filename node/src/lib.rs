@@ -16,6 +16,7 @@ pub mod link;
 pub mod node;
 pub mod pairing;
 pub mod peers;
+pub mod random;
 pub mod session;
 pub mod space;
 pub mod store;

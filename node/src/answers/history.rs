@@ -103,7 +103,7 @@ pub fn history(
         let is_elsewhere = is_current && past.content.is_some() && past.author != own;
         list.push(Version {
             time_ms: past.time_ms,
-            size: past.content.as_ref().map(len),
+            size: past.content.as_ref().map(Content::byte_len),
             device: past.author.to_string(),
             device_name: label(snapshot, past.log).map_err(store_failed)?.unwrap_or_else(|| name.clone()),
             is_current,
@@ -181,14 +181,6 @@ fn read_ops(
 fn source_of_gone(snapshot: &Snapshot, id: FileId) -> Result<FileId, StoreError> {
     let is_written = !snapshot.operations(Key { item: id, register: Register::Content })?.is_empty();
     Ok(if is_written { id } else { snapshot.loser_of(id)?.unwrap_or(id) })
-}
-
-fn len(content: &Content) -> u64 {
-    match content {
-        Content::File(file) => file.manifest.len,
-        Content::Symlink { target } => target.len() as u64,
-        Content::Directory => 0,
-    }
 }
 
 /// Whether a version's content can be had on this device alone. What stands in the log itself, or has no bytes, can.

@@ -9,17 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
 use zerocloud_crdt::base::{BaseRead, RowKey};
 use zerocloud_crdt::id::ContentHash;
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::manifest::Chunk;
 use zerocloud_crdt::register::Content;
-use zerocloud_crdt::seal::{ChunkKeys, Compression, Sealer, Suite};
+use zerocloud_crdt::seal::{Compression, Sealer, Suite};
 use zerocloud_crdt::wire::{Ask, What, Whereabouts};
 
 use super::Message;
 use crate::clock::{Clock, Moment, SystemClock};
+use crate::random::system_rng;
 use crate::session::chunks::ChunkSource;
 use crate::store::{Snapshot, SpaceStore, StoreError};
 use crate::tree::Keyring;
@@ -94,10 +94,8 @@ impl FolderChunks {
         drop(idle);
         let volume = (self.open)().ok()?;
         let reader = ChunkReader::new(&*volume).ok()?;
-        let mut seed = zeroize::Zeroizing::new([0; 32]);
-        getrandom::fill(&mut *seed).ok()?;
         let sealer = Sealer::new(self.suite, Compression::ON);
-        Some(Server { made: now, reader, sealer, rng: ChaCha20Rng::from_seed(*seed) })
+        Some(Server { made: now, reader, sealer, rng: system_rng().ok()? })
     }
 
     fn find(&self, server: &mut Server, ask: &Ask) -> Result<Option<Vec<u8>>, StoreError> {
@@ -123,13 +121,6 @@ impl FolderChunks {
         drop(self.folder.send(Message::Changed(at.file)));
         Ok(None)
     }
-
-    fn keys(&self, ask: &Ask) -> Option<&ChunkKeys> {
-        match ask.what {
-            What::Chunk => self.keyring.chunks(&ask.epoch),
-            What::Page => self.keyring.pages(&ask.epoch),
-        }
-    }
 }
 
 impl ChunkSource for FolderChunks {
@@ -143,7 +134,7 @@ impl ChunkSource for FolderChunks {
             }
         };
         let sealed = found.and_then(|plaintext| {
-            let named = self.keys(ask)?.check(&ask.id, &plaintext)?;
+            let named = self.keyring.keys_of(ask.what, &ask.epoch)?.check(&ask.id, &plaintext)?;
             server.sealer.seal(&named, &mut server.rng).ok()
         });
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);

@@ -211,6 +211,8 @@ pub struct Folder<P> {
     written: (u64, u64),
     is_materialised: bool,
 
+    /// As the store says, which is not asked again for each step.
+    awaits_index: bool,
     is_paused: bool,
     warnings: BTreeSet<String>,
 }

@@ -12,10 +12,11 @@ use zerocloud_crdt::keys::DeviceKeys;
 use zerocloud_crdt::membership::{self, Record};
 use zerocloud_crdt::ticket::{Ticket, TicketError};
 
-use super::opened::{OpenSpace, Surroundings, records_of, system_rng};
+use super::opened::{OpenSpace, Surroundings, records_of};
 use super::spaces::{NewSpace, escaped};
 use super::status::others;
 use super::{Shared, failed, lock, on_disk, show, whereabouts};
+use crate::answers;
 use crate::api::path::BytePath;
 use crate::api::types::*;
 use crate::api::{ApiError, ErrorKind, Progress};
@@ -25,6 +26,7 @@ use crate::link::iroh::IrohLink;
 use crate::link::{AddressHint, Admission, BoxFuture, Conn, Link, Protocol};
 use crate::pairing::{self, Admitted, Compared, Host, Inviter, JoinError, MakeTicketError, Wanted};
 use crate::peers::{PeerHooks, Peers, Us, open_link};
+use crate::random::system_rng;
 use crate::session::Greeting;
 use crate::store::PeerRow;
 
@@ -192,7 +194,7 @@ impl Shared {
         Ok(Invitation {
             ticket: text.to_string(),
             space: show(&space.name),
-            role: super::status::role_of(ticket.role),
+            role: answers::members::role(ticket.role),
             expires_ms,
         })
     }

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
 use tokio::sync::{Semaphore, broadcast};
 use zerocloud_crdt::id::{ActorId, EpochId, Incarnation, LogId, SpaceId};
 use zerocloud_crdt::keys::{DeviceKeys, EpochSecret};
@@ -13,6 +11,7 @@ use zerocloud_crdt::log::{LogRead, Start};
 use zerocloud_crdt::membership::Records;
 use zerocloud_crdt::name::Name;
 
+use crate::api::path::BytePath;
 use crate::api::types::{Event, What};
 use crate::api::{ApiError, ErrorKind};
 use crate::clock::Clock;
@@ -24,6 +23,7 @@ use crate::folder::work::FolderParts;
 use crate::folder::work::telling::{FolderEvent, Listener};
 use crate::folder::{FolderHandle, Mailbox, Message};
 use crate::home::{Home, Secrets};
+use crate::random::system_rng;
 use crate::space::SpaceHandle;
 use crate::store::{Snapshot, SpaceStore, StoreError, values};
 use crate::tree::versions::Retention;
@@ -113,13 +113,6 @@ impl From<OpenError> for ApiError {
     }
 }
 
-/// A generator that is seeded by the system.
-pub(super) fn system_rng() -> Result<ChaCha20Rng, getrandom::Error> {
-    let mut seed = zeroize::Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *seed)?;
-    Ok(ChaCha20Rng::from_seed(*seed))
-}
-
 impl OpenSpace {
     /// Opens the store of a space, and begins to work on it if `is_node`.
     pub(super) fn open(
@@ -132,7 +125,7 @@ impl OpenSpace {
         let snapshot = store.snapshot()?;
         let name = snapshot.value(values::NAME)?.ok_or(OpenError::Incomplete)?;
         let dir = snapshot.value(values::FOLDER)?.ok_or(OpenError::Incomplete)?;
-        let dir = PathBuf::from(std::ffi::OsString::from(crate::api::path::BytePath::from(dir).to_path()));
+        let dir = BytePath::from(dir).to_path();
         let running = if is_node {
             Running::start(id, &name, dir.clone(), store.clone(), surroundings, secrets).map_err(|error| {
                 tracing::error!(space = %id, %error, "a space can't be worked on");

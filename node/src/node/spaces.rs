@@ -8,15 +8,17 @@ use zerocloud_crdt::keys::{DeviceKeys, Secret};
 use zerocloud_crdt::membership::{Genesis, Identity};
 use zerocloud_crdt::name::Name;
 
-use super::opened::{OpenSpace, records_of, system_rng};
+use super::opened::{OpenSpace, records_of};
 use super::{Shared, failed, lock, show};
+use crate::answers;
 use crate::api::path::BytePath;
 use crate::api::target::Target;
 use crate::api::types::*;
 use crate::api::{ApiError, ErrorKind};
 use crate::daemon::Mode;
 use crate::folder::Message;
-use crate::home::Recovery;
+use crate::home::{Recovery, Secrets};
+use crate::random::system_rng;
 use crate::store::{PeerRow, SpaceStore, StoreError, values};
 use crate::tree::marker::{Marker, MarkerError};
 use crate::volume::LinuxVolume;
@@ -79,12 +81,18 @@ impl Shared {
     /// Lets the recovery seed leave the home.
     pub(super) fn confirm_recovery(&self) -> Result<Done, ApiError> {
         let row = zerocloud_crdt::codec::encode(&self.recovery_identity()?);
+        self.change_secrets(|secrets| secrets.confirm_recovery(row))?;
+        Ok(Done {})
+    }
+
+    /// Changes the secrets, in the home first.
+    fn change_secrets(&self, change: impl FnOnce(&mut Secrets)) -> Result<(), ApiError> {
         let mut secrets = lock(&self.secrets);
         let mut changed = secrets.clone();
-        changed.confirm_recovery(row);
+        change(&mut changed);
         self.surroundings.home.save_secrets(&changed).map_err(failed)?;
         *secrets = changed;
-        Ok(Done {})
+        Ok(())
     }
 
     /// Makes the directory of a space if there is none, and checks that it can be one.
@@ -132,15 +140,11 @@ impl Shared {
         inviter: Option<(DeviceId, PeerRow)>,
     ) -> Result<Space, ApiError> {
         let home = &self.surroundings.home;
-        {
-            let mut secrets = lock(&self.secrets);
-            let mut changed = secrets.clone();
+        self.change_secrets(|secrets| {
             for (epoch, secret) in &new.secrets {
-                changed.insert_epoch(new.id, *epoch, secret.clone());
+                secrets.insert_epoch(new.id, *epoch, secret.clone());
             }
-            home.save_secrets(&changed).map_err(failed)?;
-            *secrets = changed;
-        }
+        })?;
         home.make_space_stores().map_err(failed)?;
         let store = SpaceStore::open(&home.store_path(new.id), new.id)?;
         let has_files = std::fs::read_dir(&new.dir).map_err(failed)?.next().is_some();
@@ -182,7 +186,7 @@ impl Shared {
         let table = records_of(&snapshot, space.id)?.table().map_err(failed)?;
         let role = table.role(self.surroundings.keys.id());
         // Without a row of its own a device holds what it holds, and may do nothing more.
-        Ok(role.map_or(Role::Keeper, super::status::role_of))
+        Ok(role.map_or(Role::Keeper, answers::members::role))
     }
 
     /// Pauses or resumes a space, across restarts.
@@ -215,11 +219,7 @@ impl Shared {
             _ => {}
         }
         std::fs::remove_file(self.surroundings.home.store_path(space.id)).map_err(failed)?;
-        let mut secrets = lock(&self.secrets);
-        let mut changed = secrets.clone();
-        changed.forget_space(space.id);
-        self.surroundings.home.save_secrets(&changed).map_err(failed)?;
-        *secrets = changed;
+        self.change_secrets(|secrets| secrets.forget_space(space.id))?;
         Ok(described)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zerocloud_crdt::id::DeviceId;
-use zerocloud_crdt::membership::{self, Records};
+use zerocloud_crdt::membership::Records;
 
 use super::opened::{OpenSpace, Running, records_of};
 use super::{AGREEMENT_INTERVAL, Shared, failed, lock, show};
@@ -21,16 +21,6 @@ use crate::store::Snapshot;
 /// How long a device that is connected has to open a space's stream; a member that does not has removed the space, and
 /// nobody waits for it to agree.
 const SHARE_LIMIT: Duration = Duration::from_secs(3);
-
-/// A role as the local API names it.
-pub(super) const fn role_of(role: membership::Role) -> Role {
-    match role {
-        membership::Role::Owner => Role::Owner,
-        membership::Role::Editor => Role::Editor,
-        membership::Role::Viewer => Role::Viewer,
-        membership::Role::Keeper => Role::Keeper,
-    }
-}
 
 /// The devices of a space but `us`; recovery rows are none.
 pub(super) fn others(records: &Records, us: DeviceId) -> BTreeSet<DeviceId> {

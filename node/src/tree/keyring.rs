@@ -7,6 +7,7 @@ use zerocloud_crdt::id::{ChunkId, EpochId};
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::manifest::Chunk;
 use zerocloud_crdt::seal::ChunkKeys;
+use zerocloud_crdt::wire::What;
 
 /// The keys of all epochs that this device knows, and which one it writes under.
 #[derive(Debug)]
@@ -52,6 +53,14 @@ impl Keyring {
     /// The keys of an epoch's manifest pages.
     pub fn pages(&self, epoch: &EpochId) -> Option<&ChunkKeys> {
         self.epochs.get(epoch).map(|keys| &keys.pages)
+    }
+
+    /// The keys by which what is asked for is named and sealed.
+    pub fn keys_of(&self, what: What, epoch: &EpochId) -> Option<&ChunkKeys> {
+        match what {
+            What::Chunk => self.chunks(epoch),
+            What::Page => self.pages(epoch),
+        }
     }
 
     /// Whether `plaintext` is this chunk. Without the epoch's keys nothing is.

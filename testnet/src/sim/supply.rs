@@ -8,7 +8,7 @@ use zerocloud::fetcher::{Receiver, Supply};
 use zerocloud::tree::Keyring;
 use zerocloud_crdt::id::DeviceId;
 use zerocloud_crdt::seal::Opener;
-use zerocloud_crdt::wire::{Ask, What};
+use zerocloud_crdt::wire::Ask;
 
 /// One device's wants. The world takes what is asked from here and brings the answers.
 pub struct SimSupply {
@@ -82,10 +82,7 @@ impl SimSupply {
     }
 
     fn open(&self, want: &Want, sealed: &[u8]) -> Option<Vec<u8>> {
-        let keys = match want.what {
-            What::Chunk => self.keyring.chunks(&want.epoch),
-            What::Page => self.keyring.pages(&want.epoch),
-        };
+        let keys = self.keyring.keys_of(want.what, &want.epoch);
         Opener::new().open(keys?, &want.id, sealed).ok()
     }
 

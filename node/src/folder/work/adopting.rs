@@ -29,8 +29,11 @@ const ROW_COUNT: usize = 10_000;
 impl<P: Pool> Folder<P> {
     /// Whether a member's index must be read before anything is done. Takes over what it knows when it is there.
     pub(super) fn awaits_index(&mut self) -> Result<bool, FolderError> {
+        if !self.awaits_index {
+            return Ok(false);
+        }
         let snapshot = self.parts.store.snapshot()?;
-        let Some(member) = snapshot.value(values::AWAITS_INDEX)? else { return Ok(false) };
+        let member = snapshot.value(values::AWAITS_INDEX)?.flatten();
         let told = match member {
             Some(member) => snapshot.peer(member)?.map(|row| row.frontier).unwrap_or_default(),
             None => Vec::new(),
@@ -45,6 +48,7 @@ impl<P: Pool> Folder<P> {
         }
         self.adopt(&snapshot)?;
         self.parts.store.write::<_, StoreError>(|write| write.unset(values::AWAITS_INDEX))?;
+        self.awaits_index = false;
         Ok(false)
     }
 
@@ -113,7 +117,7 @@ impl<P: Pool> Folder<P> {
                 let mut row = row_of(item, parent, sighting);
                 row.content_ops.insert(version.op);
                 row.hash = content.hash();
-                row.len = len_of(&content);
+                row.len = content.byte_len();
                 return Ok(Some(row));
             }
         }
@@ -161,13 +165,5 @@ fn hash_of(sighting: &Sighting) -> Option<ContentHash> {
         Seen::Symlink { target } => Some(ContentHash::of(target)),
         Seen::Directory => Some(Content::Directory.hash()),
         Seen::AsBefore => (sighting.kind == Kind::Directory).then(|| Content::Directory.hash()),
-    }
-}
-
-fn len_of(content: &Content) -> u64 {
-    match content {
-        Content::Directory => 0,
-        Content::File(file) => file.manifest.len,
-        Content::Symlink { target } => target.len() as u64,
     }
 }

@@ -70,6 +70,7 @@ impl<P: Pool> Folder<P> {
             ignoring: Ignoring::of_store(&parts.store)?,
             written: (0, 0),
             is_materialised: false,
+            awaits_index: parts.store.snapshot()?.value(values::AWAITS_INDEX)?.is_some(),
             is_paused: false,
             warnings: BTreeSet::new(),
             parts,
