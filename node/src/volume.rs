@@ -371,6 +371,13 @@ pub trait VolumeFile: Send + Sync {
     /// None but the common ones.
     fn set_executable(&self, executable: bool) -> Result<(), VolumeError>;
 
+    /// Whether the system has the byte at `offset` in memory, as far as it says: `true` where it does not.
+    fn is_in_memory(&self, offset: u64) -> bool;
+
+    /// These bytes will not be read soon: the system may bring to the disk what is new of them, and need not keep them
+    /// in memory. A hint: nothing says whether it was taken.
+    fn let_go(&self, offset: u64, len: u64);
+
     /// Brings content and inode to stable storage; not the name, which is its directory's.
     ///
     /// # Errors
@@ -395,14 +402,13 @@ pub trait VolumeWriter: VolumeFile {
     /// `TooLarge`, `NoSpace`.
     fn set_len(&self, len: u64) -> Result<(), VolumeError>;
 
-    /// Copies `len` bytes of a file of the same volume without bringing them to this process where the file system
-    /// can (it may share the blocks). Holes stay holes. Returns how many bytes were copied: fewer than `len` if
-    /// `source` ends before. The caller checks the hash: `source` may change meanwhile.
+    /// Makes this file, of which nothing was written, share the whole content of another of this volume (a reflink).
+    /// Says whether it does: `false`, and nothing was changed, where the file system shares no blocks. The caller
+    /// checks the hash: `source` may have changed.
     ///
     /// # Errors
-    /// `CrossDevice` if `source` is a file of another volume; `NoSpace`, `TooLarge`.
-    fn copy_from(&self, source: &dyn VolumeFile, source_offset: u64, offset: u64, len: u64)
-    -> Result<u64, VolumeError>;
+    /// `CrossDevice` if `source` is a file of another volume; `NoSpace`.
+    fn share(&self, source: &dyn VolumeFile) -> Result<bool, VolumeError>;
 
     /// Gives the file the permission bits that it will have at its place.
     ///

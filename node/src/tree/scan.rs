@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 pub use self::doubt::{Doubt, Lost, ends_in_zeros, is_untouched};
 use self::ignored::{Judge, Standing};
-pub(super) use self::read::read_content_hash;
 pub use self::read::{
     LostFile, Previous, Read, ReadError, ReadFindings, read_content, read_doubted, read_findings, read_stored,
 };

@@ -63,8 +63,9 @@ const CASES: &[fn(&Subject)] = &[
     nothing_is_replaced,
     directories_are_removed_only_when_empty,
     a_directory_does_not_move_into_itself,
-    a_copy_keeps_content_and_holes,
+    a_shared_file_has_the_content_or_is_untouched,
     a_displaced_file_stays_readable,
+    what_was_let_go_is_still_there,
     a_removed_directory_is_noticed,
     changes_show_in_the_times,
     symlinks_are_kept_as_they_are,
@@ -262,39 +263,35 @@ fn a_directory_does_not_move_into_itself(subject: &Subject) {
     assert_eq!(root.open_directory(b"b").unwrap().open_directory(b"a").unwrap().list().unwrap(), Vec::new());
 }
 
-fn a_copy_keeps_content_and_holes(subject: &Subject) {
-    const MIB: usize = 1 << 20;
+fn a_shared_file_has_the_content_or_is_untouched(subject: &Subject) {
     let root = subject.volume.root();
     let control = subject.volume.control().unwrap();
-    let source = temporary(subject, b"source", b"begin");
-    source.write_at(b"middle", 4 * MIB as u64).unwrap();
-    source.set_len(8 * MIB as u64).unwrap();
-    let copy = temporary(subject, b"copy", b"");
-    assert_eq!(copy.copy_from(&*source, 0, 0, 8 * MIB as u64).unwrap(), 8 * MIB as u64);
-    let content = read(&control.tmp, b"copy");
-    assert_eq!(content.len(), 8 * MIB);
-    assert_eq!(content, read(&control.tmp, b"source"));
-    assert!(copy.stat().unwrap().block_count <= 1024, "a copy of two small pieces has grown");
-    // Over bytes that were written before, to another offset, and past the source's end.
-    let over = temporary(subject, b"over", &[7; 100]);
-    assert_eq!(over.copy_from(&*source, 2, 10, 50).unwrap(), 50);
-    let mut expected = [7; 100];
-    expected[10..60].fill(0);
-    expected[10..13].copy_from_slice(b"gin");
-    assert_eq!(read(&control.tmp, b"over"), expected);
-    assert_eq!(over.copy_from(&*source, 3 * MIB as u64, 20, 40).unwrap(), 40);
-    expected[20..60].fill(0);
-    assert_eq!(read(&control.tmp, b"over"), expected);
-    assert_eq!(over.copy_from(&*source, 8 * MIB as u64 - 5, 0, 100).unwrap(), 5);
-    assert_eq!(over.copy_from(&*source, 9 * MIB as u64, 0, 100).unwrap(), 0);
-    expected[..5].fill(0);
-    assert_eq!(read(&control.tmp, b"over"), expected);
-    // From a user's file that is only open for reading.
-    subject.person.write("user", b"0123456789");
+    // A user's file, open for reading only; its length is no multiple of a block.
+    subject.person.write("user", &[7; 10_001]);
     let user = root.open_file(b"user").unwrap();
-    assert_eq!(over.copy_from(&*user, 4, 200, 6).unwrap(), 6);
-    assert_eq!(over.stat().unwrap().size, 206);
-    assert_eq!(&read(&control.tmp, b"over")[200..], b"456789");
+    for name in [b"first".as_slice(), b"second"] {
+        let copy = temporary(subject, name, b"");
+        let expected = if copy.share(&*user).unwrap() { vec![7; 10_001] } else { Vec::new() };
+        assert_eq!(read(&control.tmp, name), expected);
+        copy.write_at(b"own", 0).unwrap();
+    }
+    assert_eq!(user.stat().unwrap().size, 10_001);
+    let mut start = [0; 3];
+    user.read_at(&mut start, 0).unwrap();
+    assert_eq!(start, [7; 3], "what is written to a copy is the copy's");
+}
+
+fn what_was_let_go_is_still_there(subject: &Subject) {
+    let control = subject.volume.control().unwrap();
+    let file = temporary(subject, b"let-go", &[9; 20_000]);
+    file.let_go(0, 20_000);
+    file.let_go(0, 20_000);
+    file.let_go(5, 0);
+    file.let_go(u64::MAX, u64::MAX);
+    // Nothing more can be asked of an answer that a file system need not give.
+    file.is_in_memory(0);
+    assert!(file.is_in_memory(20_000), "there is nothing to be read from the disk behind the end");
+    assert_eq!(read(&control.tmp, b"let-go"), [9; 20_000]);
 }
 
 fn a_displaced_file_stays_readable(subject: &Subject) {
@@ -376,5 +373,5 @@ fn handles_of_another_volume_are_refused(subject: &Subject, other: &Subject) {
     assert_eq!(kind(volume.rename_noreplace(at(&theirs, b"file"), at(&ours, b"x"))), VolumeErrorKind::CrossDevice);
     let copy = temporary(subject, b"t", b"");
     let foreign = theirs.open_file(b"file").unwrap();
-    assert_eq!(kind(copy.copy_from(&*foreign, 0, 0, 1)), VolumeErrorKind::CrossDevice);
+    assert_eq!(kind(copy.share(&*foreign)), VolumeErrorKind::CrossDevice);
 }

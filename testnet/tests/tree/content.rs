@@ -147,6 +147,43 @@ fn chunks_are_copied_from_a_local_file_that_still_has_them() {
 }
 
 #[test]
+fn a_whole_file_is_copied_from_one_that_has_its_content() {
+    let device = Device::new(1, true);
+    let (bytes, chunks, ranges, spec) = large();
+    device.volume.set_capacity(1 << 30);
+    device.person.write(b"same", &bytes).unwrap();
+    device.person.write(b"shorter", &bytes[..9]).unwrap();
+    // As long as the right one, and something where that has zeros.
+    device.person.write(b"other", &[bytes[..200_000].to_vec(), vec![7; 200_000]].concat()).unwrap();
+    let open = |name: &[u8]| device.volume.root().open_file(name).unwrap();
+    // The simulated disk shares the blocks of every second file.
+    for nonce in 1..=2 {
+        let mut partial = staging(&device, nonce).begin(spec, chunks.clone()).unwrap();
+        for name in [b"shorter".as_slice(), b"other"] {
+            assert!(!partial.copy_whole(&*open(name)).unwrap());
+            assert_eq!(partial.missing().count(), chunks.len());
+        }
+        if nonce == 1 {
+            assert!(partial.copy_whole(&*open(b"same")).unwrap());
+        } else {
+            // What a wrong one left does not shine through where nothing is written.
+            for (index, range) in ranges.iter().enumerate() {
+                partial.write(index, &chunks[index].id, &bytes[range.clone()]).unwrap();
+            }
+        }
+        assert!(partial.is_complete());
+        let staged = partial.finish(&device.volume).unwrap();
+        assert_eq!((staged.hash, staged.print.len), (spec.hash, spec.len));
+        let path = [b".zerocloud/tmp/", staged.temp.as_bytes()].concat();
+        assert_eq!(device.person.read(&path).unwrap(), bytes);
+        // Some of it is there already: nothing is copied over it.
+        let mut begun = staging(&device, nonce + 10).begin(spec, chunks.clone()).unwrap();
+        begun.write(1, &chunks[1].id, &bytes[ranges[1].clone()]).unwrap();
+        assert!(!begun.copy_whole(&*open(b"same")).unwrap());
+    }
+}
+
+#[test]
 fn threat_32_only_the_chunk_that_a_row_has_is_served() {
     let mut device = Device::new(1, true);
     device.person.write(b"f", b"content").unwrap();

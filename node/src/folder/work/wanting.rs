@@ -221,6 +221,9 @@ impl<P: Pool> Folder<P> {
         partial: &mut PartialFile,
     ) -> Result<(), NotBegun> {
         for file in self.files_here(snapshot, reader, content)? {
+            if partial.copy_whole(&*file)? {
+                return Ok(());
+            }
             let missing: Vec<(usize, u64)> = partial.missing_places().collect();
             for (at, offset) in missing {
                 partial.copy(at, &*file, offset, &self.parts.keyring)?;

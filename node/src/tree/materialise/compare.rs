@@ -4,7 +4,7 @@ use zerocloud_crdt::base::BaseRow;
 use zerocloud_crdt::id::ContentHash;
 use zerocloud_crdt::register::Kind;
 
-use super::super::scan::read_content_hash;
+use super::super::reading::read_content_hash;
 use super::super::{fingerprint, is_same_but_ctime, kind_of};
 use crate::volume::{Stat, VolumeDirectory, VolumeError};
 

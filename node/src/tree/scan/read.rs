@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseRead, BaseRow, Fingerprint};
-use zerocloud_crdt::chunk::{Chunker, ContentBuilder};
+use zerocloud_crdt::chunk::Chunker;
 use zerocloud_crdt::id::{ChunkId, ContentHash, EpochId, FileId};
 use zerocloud_crdt::limits::LINK_TARGET_LEN_MAX;
 use zerocloud_crdt::manifest::{Chunk, ManifestBuilder, Profile};
@@ -14,16 +14,13 @@ use zerocloud_crdt::scan::{Findings, Parent, Seen, Sighting};
 use zerocloud_crdt::seal::ChunkKeys;
 
 use super::super::handles::OpenError;
+use super::super::reading::read_hashed;
 use super::super::{Keyring, Pool, TreeError, fingerprint, is_fatal, kind_of};
 use super::doubt::{Doubt, Lost, ends_in_zeros, is_untouched};
 use super::{InFindings, Problem, Reason, handles_of, path_of};
 use crate::engine::shelf::Contents;
 use crate::volume::{Control, Volume, VolumeDirectory, VolumeError, VolumeErrorKind, VolumeFile};
 
-/// How much is read at a time, in bytes: long runs are what BLAKE3 is fastest on.
-const PIECE_LEN: usize = 1 << 20;
-/// The least, so that a file that grows meanwhile is not read byte by byte.
-const PIECE_LEN_MIN: usize = 4 << 10;
 /// How often a file that changes while it is read is begun anew.
 const TRY_COUNT_MAX: usize = 3;
 /// Epochs of the version before under which a chunk is looked for.
@@ -304,52 +301,27 @@ fn cut(file: &dyn VolumeFile, len: u64, previous: Option<&Previous>, keyring: &K
     let gear = keyring.gear(&profile.epoch).ok_or(ReadError::NoKeys)?;
     let keys = keyring.chunks(&epoch).ok_or(ReadError::NoKeys)?;
     let older = previous.map(|previous| older_keys(previous, keyring)).unwrap_or_default();
-    if older.is_empty() {
-        let mut builder = ContentBuilder::new(&profile, gear, keys);
-        read_pieces(file, len, |piece| builder.update(piece))?;
-        let content = builder.finish();
-        return Ok((content.hash, content.len, profile, content.chunks));
-    }
-    let (mut chunker, mut hasher) = (Chunker::new(profile.class, gear), blake3::Hasher::new());
-    let (expected_len, mut len, mut chunks) = (len, 0, Vec::new());
     let name = |plaintext: &[u8]| {
         let is_known = |chunk: &Chunk| previous.is_some_and(|known| known.known.contains(&(chunk.epoch, chunk.id)));
         let chunk = keys.chunk(plaintext);
-        if is_known(&chunk) {
+        if older.is_empty() || is_known(&chunk) {
             return chunk;
         }
         older.iter().map(|keys| keys.chunk(plaintext)).find(is_known).unwrap_or(chunk)
     };
-    read_pieces(file, expected_len, |piece| {
-        len += piece.len() as u64;
-        hasher.update(piece);
+    let (mut chunker, mut chunks) = (Chunker::new(profile.class, gear), Vec::new());
+    let (hash, len) = read_hashed(file, len, |piece| {
         chunker.update(piece, |plaintext| chunks.push(name(plaintext)));
+        Ok::<_, VolumeError>(())
     })?;
     chunker.finish(|plaintext| chunks.push(name(plaintext)));
-    Ok((ContentHash(*hasher.finalize().as_bytes()), len, profile, chunks))
+    Ok((hash, len, profile, chunks))
 }
 
 /// The keys under which chunks of the version before may be named, apart from those that are written under.
 fn older_keys<'k>(previous: &Previous, keyring: &'k Keyring) -> Vec<&'k ChunkKeys> {
     let epochs = previous.epochs.iter().take(OLDER_EPOCH_COUNT_MAX);
     epochs.filter(|epoch| **epoch != keyring.epoch()).filter_map(|epoch| keyring.chunks(epoch)).collect()
-}
-
-/// Reads a file from its beginning to its end. `len` is what it is thought to have, in bytes: small files get a small
-/// buffer.
-pub(crate) fn read_pieces(file: &dyn VolumeFile, len: u64, mut take: impl FnMut(&[u8])) -> Result<(), VolumeError> {
-    // One more byte shows that there is no more.
-    let wanted = usize::try_from(len).unwrap_or(usize::MAX).saturating_add(1);
-    let mut buffer = vec![0; wanted.clamp(PIECE_LEN_MIN, PIECE_LEN)];
-    let mut offset = 0;
-    loop {
-        let len = file.read_at(&mut buffer, offset)?;
-        match buffer.get(..len) {
-            Some(piece) if len > 0 => take(piece),
-            _ => return Ok(()),
-        }
-        offset += len as u64;
-    }
 }
 
 /// Reads a displaced file or a version, so that it can be published.
@@ -367,13 +339,4 @@ pub fn read_stored(
         Some(Kind::Symlink) => read_link(&*directory, stored.as_bytes()),
         _ => read_content(&*directory.open_file(stored.as_bytes())?, previous, keyring),
     }
-}
-
-/// Plain BLAKE3 of a file's content.
-pub(crate) fn read_content_hash(file: &dyn VolumeFile) -> Result<ContentHash, VolumeError> {
-    let mut hasher = blake3::Hasher::new();
-    read_pieces(file, file.stat()?.size, |piece| {
-        hasher.update(piece);
-    })?;
-    Ok(ContentHash(*hasher.finalize().as_bytes()))
 }

@@ -7,10 +7,18 @@ use zerocloud_crdt::limits::CHUNK_LEN_MAX;
 use zerocloud_crdt::manifest::Chunk;
 use zerocloud_crdt::register::Kind;
 
+use super::super::reading::{read_content_hash, read_hashed};
 use super::super::serve::{read_exact, read_up_to};
 use super::super::{Keyring, PUT, TempNames};
 use super::{FileSpec, StageError, Staged, complete, write_sparse};
 use crate::volume::{At, Volume, VolumeDirectory, VolumeError, VolumeFile, VolumeWriter};
+
+/// From this length on, in bytes, a file is brought to the disk while it comes.
+const LET_GO_LEN: u64 = 64 << 20;
+/// After how many bytes each time.
+const LET_GO_STEP: u64 = 8 << 20;
+/// How many bytes a disk may lag behind.
+const LET_GO_LAG: u64 = 64 << 20;
 
 /// A temporary file that is being filled. Dropping it leaves the file for [`Staging::resume`](super::Staging::resume).
 pub struct PartialFile {
@@ -27,6 +35,10 @@ pub struct PartialFile {
     /// Over the first `hashed_count` chunks: what comes in order is not read back.
     hasher: blake3::Hasher,
     hashed_count: usize,
+    /// Whether the whole is known to have the right hash, which the hasher then does not have.
+    is_checked: bool,
+    /// Up to where the system was told that it need not keep what was written.
+    let_go_end: u64,
 }
 
 impl PartialFile {
@@ -50,7 +62,21 @@ impl PartialFile {
         let is_present = vec![false; chunks.len()];
         let hasher = blake3::Hasher::new();
         let missing_count = chunks.len();
-        Ok(Self { tmp, names, temp, file, spec, chunks, offsets, is_present, missing_count, hasher, hashed_count: 0 })
+        Ok(Self {
+            tmp,
+            names,
+            temp,
+            file,
+            spec,
+            chunks,
+            offsets,
+            is_present,
+            missing_count,
+            hasher,
+            hashed_count: 0,
+            is_checked: false,
+            let_go_end: 0,
+        })
     }
 
     /// The places of the chunks that are not there yet.
@@ -87,8 +113,53 @@ impl PartialFile {
         Ok(())
     }
 
-    /// Copies a chunk from a file of this volume that should have it, and reads it back: `source` may have changed.
-    /// Says whether it was that chunk; if not, it is still missing.
+    /// Copies the whole content from a file of this volume that should have it, while nothing is there yet. Says whether
+    /// it had: if not, everything is still missing.
+    ///
+    /// # Errors
+    /// [`StageError::Volume`].
+    pub fn copy_whole(&mut self, source: &dyn VolumeFile) -> Result<bool, StageError> {
+        if self.missing_count < self.chunks.len() || source.stat()?.size != self.spec.len {
+            return Ok(false);
+        }
+        let is_same = if self.file.share(source)? {
+            read_content_hash(&*self.file)? == self.spec.hash
+        } else {
+            self.copy_pieces(source)? == self.spec.hash
+        };
+        if is_same {
+            self.is_present.fill(true);
+            self.missing_count = 0;
+            self.hashed_count = self.chunks.len();
+            self.is_checked = true;
+        } else {
+            // What is written to it leaves out zeros.
+            self.file.set_len(0)?;
+            self.let_go_end = 0;
+        }
+        Ok(is_same)
+    }
+
+    /// Copies all of a file, and gives the hash of what was copied.
+    fn copy_pieces(&mut self, source: &dyn VolumeFile) -> Result<ContentHash, StageError> {
+        // What the system has in memory may be of use to others, and stays. Asked before the system reads ahead.
+        let is_let_go = self.spec.len >= LET_GO_LEN && !source.is_in_memory(self.spec.len / 2);
+        let mut end = 0;
+        let (hash, _) = read_hashed(source, self.spec.len, |piece| {
+            let (start, len) = (end, piece.len() as u64);
+            end += len;
+            write_sparse(&*self.file, piece, start)?;
+            self.let_go(end);
+            if is_let_go {
+                source.let_go(start, len);
+            }
+            Ok::<_, VolumeError>(())
+        })?;
+        Ok(hash)
+    }
+
+    /// Copies a chunk from a file of this volume that should have it. Says whether it was that chunk; if not, it is still
+    /// missing.
     ///
     /// # Errors
     /// [`StageError::WrongChunk`] if there is no such place; [`StageError::Volume`].
@@ -105,21 +176,11 @@ impl PartialFile {
         if self.is_present.get(index) == Some(&true) {
             return Ok(true);
         }
-        // Read before anything is written, so that a wrong source costs nothing.
         let mut plaintext = vec![0; chunk.len as usize];
         if !read_exact(source, &mut plaintext, source_offset)? || !keyring.is_chunk(&chunk, &plaintext) {
             return Ok(false);
         }
-        self.file.copy_from(source, source_offset, offset, u64::from(chunk.len))?;
-        let end = offset.saturating_add(u64::from(chunk.len));
-        if self.file.stat()?.size < end {
-            self.file.set_len(end)?;
-        }
-        let mut copied = vec![0; plaintext.len()];
-        if !read_exact(&*self.file, &mut copied, offset)? || copied != plaintext {
-            // It changed between two reads: what was read first is right, and is written whole, zeros too.
-            self.file.write_at(&plaintext, offset)?;
-        }
+        write_sparse(&*self.file, &plaintext, offset)?;
         self.note(index, &plaintext)?;
         Ok(true)
     }
@@ -147,8 +208,20 @@ impl PartialFile {
             self.hasher.update(plaintext);
             self.hashed_count += 1;
             self.hash_what_follows()?;
+            self.let_go(self.offsets.get(self.hashed_count).copied().unwrap_or(self.spec.len));
         }
         Ok(())
+    }
+
+    /// Lets the system bring a long file to the disk while the rest comes, and take its memory back: what the user works
+    /// with is not pushed out by what arrives, and little is left to be flushed at the end. All up to `end` was hashed.
+    fn let_go(&mut self, end: u64) {
+        if self.spec.len >= LET_GO_LEN && end.saturating_sub(self.let_go_end) >= LET_GO_STEP {
+            // Told again: what was dirty the first time is let go once it is written.
+            let start = self.let_go_end.saturating_sub(LET_GO_LAG);
+            self.file.let_go(start, end.saturating_sub(start));
+            self.let_go_end = end;
+        }
     }
 
     /// Hashes what came before its turn, while the system still has it in memory.
@@ -179,7 +252,7 @@ impl PartialFile {
         }
         self.file.set_len(self.spec.len)?;
         self.hash_what_follows()?;
-        if ContentHash(*self.hasher.finalize().as_bytes()) != self.spec.hash {
+        if !self.is_checked && ContentHash(*self.hasher.finalize().as_bytes()) != self.spec.hash {
             self.discard()?;
             return Err(StageError::WrongContent);
         }
