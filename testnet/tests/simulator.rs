@@ -1,84 +1,84 @@
 //! Whole devices in one process, over simulated disks, clocks and links: whatever users do and whatever breaks, all
-//! devices come to one tree, and nothing is lost.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test's own mistakes may end it")]
+//! devices come to one tree, and nothing is lost. A longer run: `cargo run --release -p zerocloud-testnet -- sim`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own mistakes may end it")]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::PoisonError;
+use clap::{Parser, ValueEnum};
+use zerocloud_testnet::sim::faults::Fault;
+use zerocloud_testnet::sim::runner::{Broken, Tally, run, run_one};
+use zerocloud_testnet::sim::scenario::{Scenario, Selection};
+use zerocloud_testnet::sim::story::Story;
 
-use zerocloud_testnet::sim::world::{Trace, Weather, World};
-
-/// A number from the surroundings.
-fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+struct Line {
+    #[command(flatten)]
+    selection: Selection,
 }
 
-/// Runs a history over many seeds; a seed that fails says how to see it again, and when alone, what happened in it.
-/// What each gives is added up.
-fn run(name: &str, default_count: u64, history: impl Fn(u64, Trace) -> usize) -> usize {
-    let count = variable("ZEROCLOUD_TEST_ROUNDS").unwrap_or(default_count);
-    let first = variable("ZEROCLOUD_TEST_SEED").unwrap_or(0);
-    let mut sum = 0;
-    for seed in first..first + count {
-        let trace = Trace::default();
-        match catch_unwind(AssertUnwindSafe(|| history(seed, trace.clone()))) {
-            Ok(number) => sum += number,
-            Err(panic) => {
-                if count == 1 {
-                    let lines = trace.lock().unwrap_or_else(PoisonError::into_inner);
-                    eprintln!("{}", lines.join("\n"));
-                }
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
-                panic!(
-                    "seed {seed}: {text}\nreplay: ZEROCLOUD_TEST_SEED={seed} ZEROCLOUD_TEST_ROUNDS=1 cargo test -p \
-                     zerocloud-testnet --test simulator {name}"
-                );
-            }
-        }
+fn selection(options: &str) -> Selection {
+    Line::try_parse_from(options.split_whitespace()).unwrap().selection
+}
+
+/// Plays what the options of `sim` select; what happened, counted.
+fn play(options: &str) -> Tally {
+    let jobs = std::thread::available_parallelism().map_or(1, Into::into);
+    let report = run(&selection(options), jobs, 1);
+    if let Some(failure) = report.failures.first() {
+        panic!("{failure}");
     }
-    assert!(count == 1 || sum > 0, "no history met what it is about: this tests nothing");
-    sum
-}
-
-fn history(seed: u64, weather: Weather, trace: Trace) -> World {
-    let mut world = World::new(seed, weather, trace);
-    world.run(150);
-    world.settle();
-    world.run(100);
-    world.settle();
-    world.restart_all();
-    world
+    report.tally
 }
 
 #[test]
 fn devices_become_the_same_whatever_users_do_at_once() {
-    run("devices_become", 50, |seed, trace| history(seed, Weather::default(), trace).copy_count());
+    let tally = play("--seeds 50 --manner at-once --faults cuts,watchers --length 250");
+    assert!(tally.copy_count > 0, "no history met a conflict");
 }
 
 #[test]
 fn one_user_at_a_time_sees_nothing_but_his_own_acts() {
-    run("one_user", 30, |seed, trace| {
-        let mut world = World::new(seed, Weather::default(), trace);
-        world.run_one_by_one(8);
-        world.restart_all();
-        1
-    });
-}
-
-/// Whatever breaks, as the seed says: at least one thing does.
-fn storm(seed: u64) -> Weather {
-    let has = |bit: u64| (seed + 1) >> bit & 1 == 1;
-    Weather { kills: has(0) || !has(1), power_losses: has(1), full_disks: has(2), lost_disks: has(3), line: has(4) }
+    assert!(play("--seeds 30 --manner one-by-one --faults none").act_count > 300);
 }
 
 #[test]
 fn nothing_is_lost_wherever_processes_stop_and_disks_fail() {
-    let lost = std::cell::Cell::new(0);
-    run("nothing_is_lost", 90, |seed, trace| {
-        let world = history(seed, storm(seed), trace);
-        lost.set(lost.get() + world.lost_count());
-        world.crash_count()
-    });
-    let is_all = variable("ZEROCLOUD_TEST_SEED").is_none();
-    assert!(!is_all || lost.get() > 0, "no power loss took the bytes of a file that a device knew");
+    let tally = play("--seeds 90 --manner at-once --faults all --length 250");
+    assert!(tally.crash_count > 0, "no process stopped");
+    assert!(tally.lost_count > 0, "no power loss took the bytes of a file that a device knew");
+}
+
+#[test]
+fn nothing_is_lost_whatever_a_seed_draws() {
+    assert!(play("--seeds 60 --first-seed 2000").act_count > 1_000);
+}
+
+#[test]
+fn nothing_is_lost_to_any_one_class_of_faults() {
+    for fault in Fault::value_variants() {
+        let name = fault.to_possible_value().unwrap().get_name().to_owned();
+        assert!(play(&format!("--seeds 4 --manner at-once --faults {name} --length 120")).act_count > 0);
+    }
+}
+
+#[test]
+fn what_once_broke_a_promise_keeps_it() {
+    for line in include_str!("../regressions.txt").lines() {
+        let (options, _) = line.split_once('#').unwrap_or((line, ""));
+        if !options.trim().is_empty() {
+            play(options);
+        }
+    }
+}
+
+#[test]
+fn one_scenario_gives_one_story() {
+    let scenario = Scenario::new(7, &selection("--faults all --length 200"));
+    let tell = || {
+        let story = Story::kept();
+        let outcome: Result<Tally, Broken> = run_one(&scenario, &story);
+        (outcome, story.lines())
+    };
+    let (first, second) = (tell(), tell());
+    assert!(first.1.len() > 100);
+    assert_eq!(first, second);
 }

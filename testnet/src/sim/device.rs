@@ -161,6 +161,22 @@ pub struct Device {
     boot_count: u64,
     /// Why the folder was not kept, the last time that it was not.
     pub last_failure: Option<String>,
+    /// How its watcher does.
+    pub watching: Watching,
+}
+
+/// How a watcher tells of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Watching {
+    /// At once.
+    #[default]
+    Tells,
+    /// Only that there were some.
+    LosesTrack,
+    /// Not yet: they are told when it tells again.
+    Waits,
+    /// Not at all: a walk is to find them.
+    Drops,
 }
 
 impl Device {
@@ -172,7 +188,19 @@ impl Device {
         let volume = if has_exchange { volume } else { volume.without_exchange() };
         let rng = ChaCha8Rng::seed_from_u64(seed ^ (u64::from(number) << 56));
         let (person, disk) = (volume.person(), SimDisk::new(volume.clone()));
-        Self { number, volume, person, clock, founding, disk, rng, process: None, boot_count: 0, last_failure: None }
+        Self {
+            number,
+            volume,
+            person,
+            clock,
+            founding,
+            disk,
+            rng,
+            process: None,
+            boot_count: 0,
+            last_failure: None,
+            watching: Watching::Tells,
+        }
     }
 
     /// How its peers know it.
@@ -258,14 +286,17 @@ impl Device {
         !self.volume.has_crashed()
     }
 
-    /// The kernel tells the folder what happened, or that it could not.
-    pub fn watch(&self, is_lost: bool) {
+    /// The kernel tells the folder what happened, as well as it does.
+    pub fn watch(&self) {
+        if self.watching == Watching::Waits {
+            return;
+        }
         let changes = self.volume.take_changes();
         let Some(process) = &self.process else { return };
-        let events = if is_lost && !changes.is_empty() {
-            vec![WatchEvent::Rescan]
-        } else {
-            changes.into_iter().map(WatchEvent::Change).collect()
+        let events = match self.watching {
+            Watching::LosesTrack if !changes.is_empty() => vec![WatchEvent::Rescan],
+            Watching::Waits | Watching::Drops | Watching::LosesTrack => Vec::new(),
+            Watching::Tells => changes.into_iter().map(WatchEvent::Change).collect(),
         };
         events.into_iter().for_each(|event| process.tell(Message::Watch(event)));
     }

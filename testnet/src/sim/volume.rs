@@ -50,6 +50,8 @@ struct Disk {
     durable: Image,
     clock: Arc<dyn Clock>,
     last_time: FileTime,
+    /// How often anything was changed.
+    change_count: u64,
     /// Calls that still succeed; `None` for no end.
     calls_left: Option<u64>,
     call_count: u64,
@@ -70,6 +72,7 @@ impl SimVolume {
             durable: image,
             clock,
             last_time: FileTime::default(),
+            change_count: 0,
             calls_left: None,
             call_count: 0,
             process: 0,
@@ -113,6 +116,11 @@ impl SimVolume {
     /// How many calls the node has made: a scenario crashes a second run at each of them.
     pub fn call_count(&self) -> u64 {
         self.lock().call_count
+    }
+
+    /// How often anything was changed on the disk, by whom ever, or tried to be: while it is the same, so is the tree.
+    pub fn change_count(&self) -> u64 {
+        self.lock().change_count
     }
 
     /// Starts the process again. Handles from before stay dead.
@@ -196,6 +204,7 @@ impl Disk {
 
     /// The time of a change: the clock's, and later than that of any other change.
     fn tick(&mut self) -> FileTime {
+        self.change_count += 1;
         let wall = self.clock.wall_time().0;
         let seconds = wall.div_euclid(1_000_000_000);
         let nanoseconds = u32::try_from(wall.rem_euclid(1_000_000_000)).unwrap_or(0);

@@ -1,0 +1,162 @@
+//! What goes between devices: connections, what is on its way, and whose way stands still.
+
+use std::collections::VecDeque;
+
+use zerocloud_crdt::id::DeviceId;
+use zerocloud_crdt::wire::Log;
+
+use super::World;
+use crate::sim::supply::SimSupply;
+use crate::sim::user::below;
+
+/// Two devices that can be connected.
+pub(super) struct Link {
+    ends: [usize; 2],
+    pub(super) is_up: bool,
+    /// Both ends run and know of each other.
+    is_connected: bool,
+    /// What is on its way to each end.
+    ways: [VecDeque<Log>; 2],
+    /// Whether nothing comes to each end, and the other does not know.
+    pub(super) is_stalled: [bool; 2],
+}
+
+impl Link {
+    /// The place of a device among the ends.
+    pub(super) fn end(&self, device: usize) -> Option<usize> {
+        self.ends.iter().position(|end| *end == device)
+    }
+}
+
+/// All links between so many devices, or only those of a line.
+pub(super) fn between(count: usize, is_line: bool) -> Vec<Link> {
+    let pairs = (0..count).flat_map(|a| (a + 1..count).map(move |b| [a, b]));
+    let wanted = pairs.filter(|[a, b]| !is_line || *b == a + 1);
+    let link = |ends| Link {
+        ends,
+        is_up: true,
+        is_connected: false,
+        ways: Default::default(),
+        is_stalled: Default::default(),
+    };
+    wanted.map(link).collect()
+}
+
+impl World {
+    /// Puts on its way what a device has to say.
+    pub(super) fn post(&mut self, n: usize) {
+        for (peer, message) in self.devices[n].sent() {
+            let way = self.links.iter_mut().filter(|link| link.is_connected).find_map(|link| {
+                let other = *link.ends.get(1 - link.end(n)?)?;
+                (self.devices[other].id() == peer).then_some(link)
+            });
+            if let Some(link) = way
+                && let Some(end) = link.end(n)
+            {
+                link.ways[1 - end].push_back(message);
+            }
+        }
+    }
+
+    /// Connects whatever can be.
+    pub(super) fn connect(&mut self) {
+        for at in 0..self.links.len() {
+            let [a, b] = self.links[at].ends;
+            let link = &self.links[at];
+            if link.is_up && !link.is_connected && self.devices[a].is_on() && self.devices[b].is_on() {
+                self.links[at].is_connected = true;
+                let (id_a, id_b) = (self.devices[a].id(), self.devices[b].id());
+                self.devices[a].connect(id_b);
+                self.devices[b].connect(id_a);
+                self.story.tell(|| format!("devices {a} and {b} are connected"));
+                self.after(a);
+                self.after(b);
+            }
+        }
+    }
+
+    /// Ends all connections of a device, and with them what was on its way.
+    pub(super) fn disconnect(&mut self, n: usize) {
+        for at in 0..self.links.len() {
+            if self.links[at].end(n).is_some() {
+                self.cut(at);
+            }
+        }
+    }
+
+    pub(super) fn cut(&mut self, at: usize) {
+        let link = &mut self.links[at];
+        let [a, b] = link.ends;
+        link.is_stalled = Default::default();
+        if std::mem::take(&mut link.is_connected) {
+            link.ways = Default::default();
+            let (id_a, id_b) = (self.devices[a].id(), self.devices[b].id());
+            self.devices[a].disconnect(id_b);
+            self.devices[b].disconnect(id_a);
+            self.story.tell(|| format!("devices {a} and {b} are cut"));
+        }
+    }
+
+    /// Brings the next message on some way; says whether there was one.
+    pub(super) fn deliver(&mut self, at: usize, end: usize) -> bool {
+        let link = &mut self.links[at];
+        if link.is_stalled[end] {
+            return false;
+        }
+        let Some(message) = link.ways[end].pop_front() else { return false };
+        let (to, from) = (link.ends[end], link.ends[1 - end]);
+        let (id_to, id_from) = (self.devices[to].id(), self.devices[from].id());
+        self.tally.message_count += 1;
+        self.story.tell(|| format!("device {to} hears of {from}: {}", kind_of(&message)));
+        self.devices[from].note_sent(id_to, message.entries_len());
+        self.after(from);
+        self.devices[to].hear(id_from, message);
+        self.after(to);
+        true
+    }
+
+    pub(super) fn deliver_one(&mut self) {
+        let at = below(&mut self.rng, self.links.len());
+        let end = below(&mut self.rng, 2);
+        self.deliver(at, end);
+    }
+
+    /// Has a device ask one chunk of somebody, and brings the answer; says whether it asked.
+    pub(super) fn answer_one(&mut self, n: usize) -> bool {
+        let is_stalled = |link: &Link| link.end(n).is_some() && link.is_stalled.contains(&true);
+        if self.links.iter().any(is_stalled) {
+            return false;
+        }
+        let Some(asked) = self.devices[n].supply().and_then(SimSupply::next_asked) else { return false };
+        let Some(other) = self.find(asked.peer) else { return false };
+        self.tally.message_count += 1;
+        let sealed = self.devices[other].sealed(&asked.ask);
+        self.story.tell(|| {
+            format!("device {n} asks {other} for a chunk: {}", if sealed.is_some() { "here" } else { "missing" })
+        });
+        if self.devices[other].volume.has_crashed() {
+            // The connection ends with it, and the answer with the connection.
+            self.after(other);
+            return true;
+        }
+        if let Some(supply) = self.devices[n].supply() {
+            supply.answer(&asked, sealed);
+        }
+        self.after(n);
+        true
+    }
+
+    fn find(&self, peer: DeviceId) -> Option<usize> {
+        self.devices.iter().position(|device| device.id() == peer)
+    }
+}
+
+const fn kind_of(message: &Log) -> &'static str {
+    match message {
+        Log::Records { .. } => "records",
+        Log::Frontier(_) => "frontier",
+        Log::Entries(_) => "entries",
+        Log::Materialised(_) => "materialised",
+        Log::Chunks(_) => "chunks",
+    }
+}

@@ -1,0 +1,110 @@
+//! Faults have ended and everything gets the time that it needs: what must hold then.
+
+use std::time::Duration;
+
+use zerocloud::clock::Clock;
+use zerocloud::folder::Phase;
+use zerocloud_crdt::name::CONTROL;
+
+use super::{SETTLING, World};
+use crate::sim::device::Device;
+use crate::sim::story::{difference, shown};
+use crate::sim::volume::Tree;
+
+/// Rounds in which everything must have become one.
+const ROUND_COUNT_MAX: usize = 1_500;
+/// The longest step of time while the world settles.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Messages and chunks while the world settles, above which something chases its tail. A thousand times what is usual.
+const MESSAGE_COUNT_MAX: u64 = 100_000;
+
+impl World {
+    /// Faults end, all are connected and have time: every device comes to the same tree, nothing is wrong with it, and
+    /// another look at everything finds nothing to say.
+    pub(super) fn settle(&mut self) {
+        self.settling_count += 1;
+        self.begin(SETTLING + self.settling_count);
+        let messages = self.tally.message_count;
+        self.clear_up();
+        self.devices.iter().for_each(Device::rescan);
+        self.quiet();
+        let tree = self.devices[0].person.tree();
+        let frontier = self.devices[0].frontier();
+        for (n, device) in self.devices.iter().enumerate() {
+            let claim = format!("device {n} has another tree ({})", device.describe());
+            assert_same(&tree, &device.person.tree(), &claim);
+            assert_eq!(device.frontier(), frontier, "device {n} has another log");
+            let pending = device.store().and_then(|store| store.snapshot().ok()?.pending_count().ok());
+            assert_eq!(pending, Some(0), "device {n} has items to be planned");
+        }
+        self.oracle.check_end(&tree);
+        let count = self.tally.message_count - messages;
+        assert!(count <= MESSAGE_COUNT_MAX, "{count} messages until all was settled");
+        self.devices.iter().for_each(Device::rescan);
+        self.quiet();
+        for (n, device) in self.devices.iter().enumerate() {
+            assert_eq!(device.frontier(), frontier, "device {n} found something to say in what had settled");
+            assert_same(&tree, &device.person.tree(), &format!("device {n} changed what had settled"));
+        }
+    }
+
+    /// Every device is closed and started again: nothing is left over, and there is nothing to say.
+    pub(super) fn restart_all(&mut self) {
+        if self.settling_count == 0 {
+            self.settle();
+        }
+        let before = self.devices[0].frontier();
+        for n in 0..self.devices.len() {
+            self.disconnect(n);
+            self.devices[n].close();
+            self.start(n);
+        }
+        self.settle();
+        for (n, device) in self.devices.iter().enumerate() {
+            assert_eq!(device.frontier(), before, "device {n} had something to say of what it had said");
+            let tmp = [CONTROL.as_bytes(), b"/tmp/"].concat();
+            let left: Vec<String> =
+                device.person.whole_tree().into_keys().filter(|p| p.starts_with(&tmp)).map(shown).collect();
+            assert!(left.is_empty(), "device {n} left {left:?}");
+        }
+    }
+
+    /// Lets everything go on until nothing is to be done.
+    fn quiet(&mut self) {
+        let mut quiet_count = 0;
+        for _ in 0..ROUND_COUNT_MAX {
+            let mut is_moved = false;
+            for n in 0..self.devices.len() {
+                self.turn(n);
+                is_moved |= self.decide(n);
+                while self.answer_one(n) {
+                    is_moved = true;
+                }
+            }
+            for at in 0..self.links.len() {
+                for end in 0..2 {
+                    while self.deliver(at, end) {
+                        is_moved = true;
+                    }
+                }
+            }
+            let is_idle =
+                self.devices.iter().all(|device| device.phase() == Some(Phase::Idle) && device.problem_count() == 0);
+            quiet_count = if is_moved || !is_idle { 0 } else { quiet_count + 1 };
+            if quiet_count == 2 {
+                return;
+            }
+            if !is_moved && quiet_count == 0 {
+                let waits = self.devices.iter().filter_map(|d| Some(d.timeout()?.since(d.clock.now())));
+                let wait = waits.min().unwrap_or(WAIT_MAX).clamp(Duration::from_millis(1), WAIT_MAX);
+                self.wait(wait);
+            }
+        }
+        let states: Vec<String> = self.devices.iter().map(Device::describe).collect();
+        panic!("no end: {states:#?}");
+    }
+}
+
+pub(super) fn assert_same(expected: &Tree, found: &Tree, claim: &str) {
+    assert!(expected == found, "{claim}: {}", difference(expected, found));
+}
