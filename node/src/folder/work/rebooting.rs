@@ -135,8 +135,9 @@ impl<P: Pool> Folder<P> {
             self.parts.store.write::<_, StoreError>(|write| write.set(values::LOST, &kept))?;
             let before = std::mem::replace(&mut self.rebooting.doubt.lost, kept);
             let gone = before.into_iter().filter(|(id, _)| !self.rebooting.doubt.lost.contains_key(id));
-            // What was held back for them goes on.
+            // What was held back goes on, and what waited for its place.
             self.ready.extend(gone.map(|(_, lost)| lost.source));
+            self.done_count += 1;
         }
         Ok(())
     }
