@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 use super::faults::Faults;
-use super::user::below;
+use super::user::{VERB_COUNT, below};
 
 /// Devices of a world at most.
 pub const DEVICE_COUNT_MAX: u8 = 6;
@@ -90,6 +90,9 @@ pub struct Selection {
     /// How many steps a run has; without it each seed draws.
     #[arg(long)]
     pub length: Option<u32>,
+    /// How many kinds of acts users know, of all that there are by now.
+    #[arg(long, default_value_t = VERB_COUNT)]
+    pub verbs: usize,
     /// Which of the steps are done (`0-7,12`); without it all.
     #[arg(long)]
     pub steps: Option<Steps>,
@@ -108,6 +111,8 @@ pub struct Scenario {
     pub faults: Faults,
     /// How many steps there would be.
     pub length: u32,
+    /// How many kinds of acts users know.
+    pub verb_count: usize,
     /// Which of them are done.
     pub steps: Steps,
 }
@@ -132,6 +137,7 @@ impl Scenario {
             device_count: selection.devices.unwrap_or(device_count),
             faults: selection.faults.clone().unwrap_or(faults),
             length,
+            verb_count: selection.verbs.clamp(1, VERB_COUNT),
             steps: selection.steps.clone().unwrap_or_else(|| Steps((0..length).collect())),
         }
     }
@@ -151,11 +157,11 @@ fn generator(seed: u64, step: u32) -> ChaCha8Rng {
 /// The options that make this run again.
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, manner, device_count, faults, length, steps } = self;
+        let Self { seed, manner, device_count, faults, length, verb_count, steps } = self;
         let manner = manner.to_possible_value();
         let manner = manner.as_ref().map_or("", |value| value.get_name());
         write!(f, "--first-seed {seed} --seeds 1 --manner {manner} --devices {device_count} --faults {faults}")?;
-        write!(f, " --length {length}")?;
+        write!(f, " --length {length} --verbs {verb_count}")?;
         if steps.0.len() < *length as usize {
             write!(f, " --steps {steps}")?;
         }

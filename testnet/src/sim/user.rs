@@ -8,6 +8,8 @@ use super::volume::{SimPerson, Tree, TreeEntry};
 
 /// Names that users give.
 const NAMES: [&[u8]; 6] = [b"x.t", b"y", b"a", b"b", b"c.txt", b"d"];
+/// Kinds of acts. New ones are added at the end, so that a scenario with fewer plays as it did before them.
+pub const VERB_COUNT: usize = 28;
 /// How deep users' trees are.
 const DEPTH_MAX: usize = 3;
 
@@ -40,8 +42,8 @@ fn is_under(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
-/// One act of a user, told as a line. What a file manager would refuse is not done.
-pub fn act(person: &SimPerson, rng: &mut ChaCha8Rng, number: u32) -> String {
+/// One act of a user, of the first `verb_count` kinds, told as a line. What a file manager would refuse is not done.
+pub fn act(person: &SimPerson, rng: &mut ChaCha8Rng, number: u32, verb_count: usize) -> String {
     let tree = person.tree();
     let paths: Vec<&Box<[u8]>> = tree.keys().collect();
     let files: Vec<&Box<[u8]>> =
@@ -56,7 +58,7 @@ pub fn act(person: &SimPerson, rng: &mut ChaCha8Rng, number: u32) -> String {
     let new = join(directory.unwrap_or_default(), name.unwrap_or(b"z"));
     let bytes = content(rng, number);
     let (file, path) = (pick(rng, &files), pick(rng, &paths));
-    let verb = below(rng, 20);
+    let verb = below(rng, verb_count);
     let shown = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
     let (line, outcome) = match (verb, file, path) {
         (0..=3, ..) if !tree.contains_key(&*new) => {
@@ -108,6 +110,30 @@ pub fn act(person: &SimPerson, rng: &mut ChaCha8Rng, number: u32) -> String {
             (format!("renames {} to {}", shown(path), shown(&new)), person.rename(path, &new))
         }
         (18, _, Some(path)) => swap(person, &tree, rng, path),
+        (19, Some(file), _) => {
+            (format!("saves {} as vim does with {number}", shown(file)), save_with_backup(person, file, &bytes))
+        }
+        (20, Some(file), _) => {
+            let line = format!("puts a directory or link in place of {}", shown(file));
+            let is_link = number.is_multiple_of(2);
+            let make = |()| match is_link {
+                true => person.create_symlink(file, format!("to {number}").as_bytes()),
+                false => person.create_directory(file),
+            };
+            (line, person.remove(file).and_then(make))
+        }
+        (21, _, Some(path)) if !matches!(tree.get(*path), Some(TreeEntry::File { .. })) => {
+            let line = format!("puts a file in place of {} with {number}", shown(path));
+            (line, person.remove_all(path).and_then(|()| person.write(path, &bytes)))
+        }
+        (22, _, Some(path)) if !tree.contains_key(&*other_case(path)) => {
+            let other = other_case(path);
+            (format!("renames {} to {}", shown(path), shown(&other)), person.rename(path, &other))
+        }
+        (23, _, Some(path)) if !tree.contains_key(&*new) && !is_under(&new, path) => {
+            (format!("copies {} and all below to {}", shown(path), shown(&new)), copy_all(person, &tree, path, &new))
+        }
+        (24..=26, ..) => resolve(person, &tree, rng, &bytes),
         _ => ("waits".to_owned(), Ok(())),
     };
     match outcome {
@@ -126,6 +152,68 @@ fn swap(person: &SimPerson, tree: &Tree, rng: &mut ChaCha8Rng, path: &[u8]) -> (
     let outcome = person.rename(aside, if is_swapped { other } else { path });
     let line = format!("swaps {} and {}", String::from_utf8_lossy(path), String::from_utf8_lossy(other));
     (line, outcome)
+}
+
+/// As vim saves with a backup: the old file goes aside, a new one comes, the old one goes.
+fn save_with_backup(person: &SimPerson, path: &[u8], bytes: &[u8]) -> Result<(), VolumeErrorKind> {
+    let backup = [path, b"~"].concat();
+    person.rename(path, &backup)?;
+    let written = person.write(path, bytes);
+    // A disk that is full leaves the old file.
+    if written.is_ok() { person.remove(&backup) } else { person.rename(&backup, path) }
+}
+
+/// The path with the letters of its last name in the other case.
+fn other_case(path: &[u8]) -> Vec<u8> {
+    let name = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let letter =
+        |byte: u8| if byte.is_ascii_uppercase() { byte.to_ascii_lowercase() } else { byte.to_ascii_uppercase() };
+    path.iter().enumerate().map(|(at, byte)| if at < name { *byte } else { letter(*byte) }).collect()
+}
+
+fn copy_all(person: &SimPerson, tree: &Tree, from: &[u8], to: &[u8]) -> Result<(), VolumeErrorKind> {
+    for (path, entry) in tree.iter().filter(|(path, _)| ***path == *from || is_under(path, from)) {
+        let target = [to, path.get(from.len()..).unwrap_or_default()].concat();
+        match entry {
+            TreeEntry::Directory => person.create_directory(&target)?,
+            TreeEntry::File { content, .. } => person.write(&target, content)?,
+            TreeEntry::Symlink(link) => person.create_symlink(&target, link)?,
+            TreeEntry::Other => {}
+        }
+    }
+    Ok(())
+}
+
+/// What people do with a conflict copy: edit it, give it a name, throw it away, or put it in place of the other.
+fn resolve(
+    person: &SimPerson,
+    tree: &Tree,
+    rng: &mut ChaCha8Rng,
+    bytes: &[u8],
+) -> (String, Result<(), VolumeErrorKind>) {
+    const MARK: &[u8] = b" (conflict ";
+    let mark_of = |path: &[u8]| path.windows(MARK.len()).rposition(|part| part == MARK);
+    let is_file = |entry: &TreeEntry| matches!(entry, TreeEntry::File { .. });
+    let copies: Vec<(&[u8], usize)> = tree
+        .iter()
+        .filter(|(_, entry)| is_file(entry))
+        .filter_map(|(path, _)| Some((&**path, mark_of(path)?)))
+        .filter(|(path, mark)| !path.get(*mark..).is_some_and(|rest| rest.contains(&b'/')))
+        .collect();
+    let Some((copy, mark)) = pick(rng, &copies).copied() else { return ("waits".to_owned(), Ok(())) };
+    let stem = copy.get(..mark).unwrap_or_default();
+    let extension = copy.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > mark);
+    let original = [stem, extension.and_then(|dot| copy.get(dot..)).unwrap_or_default()].concat();
+    let (verb, outcome) = match below(rng, 4) {
+        0 => ("edits", person.write(copy, bytes)),
+        1 => ("deletes", person.remove(copy)),
+        2 if !tree.contains_key(&*[stem, b" mine"].concat()) => {
+            ("names", person.rename(copy, &[stem, b" mine"].concat()))
+        }
+        _ if tree.get(&*original).is_none_or(is_file) => ("puts in place", person.rename(copy, &original)),
+        _ => ("looks at", Ok(())),
+    };
+    (format!("{verb} {}", String::from_utf8_lossy(copy)), outcome)
 }
 
 fn count_slashes(path: &[u8]) -> usize {

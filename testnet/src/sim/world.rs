@@ -162,7 +162,7 @@ impl World {
         self.next_content += 1;
         let device = &self.devices[n];
         let before = device.person.tree();
-        let line = act(&device.person, &mut self.rng, self.next_content);
+        let line = act(&device.person, &mut self.rng, self.next_content, self.scenario.verb_count);
         self.oracle.note_act(n, &before, &device.person.tree());
         if line.starts_with("touches") {
             self.oracle.note_touch(&before);
