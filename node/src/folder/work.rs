@@ -217,6 +217,8 @@ pub struct Folder<P> {
     /// As the store says, which is not asked again for each step.
     awaits_index: bool,
     is_paused: bool,
+    /// Whether the root may be elsewhere.
+    must_check_root: bool,
     warnings: BTreeSet<String>,
 }
 
@@ -250,6 +252,7 @@ impl<P: Pool> Folder<P> {
         match message {
             Message::Watch(WatchEvent::Change(change)) => self.debounce.handle_change(now, &change),
             Message::Watch(WatchEvent::Rescan) => self.debounce.handle_rescan(now),
+            Message::Watch(WatchEvent::Root) => self.must_check_root = true,
             Message::Watch(WatchEvent::Warning(warning)) => self.warn(warning.to_string()),
             Message::Plan(items) => {
                 self.is_materialised = false;
@@ -323,6 +326,9 @@ impl<P: Pool> Folder<P> {
     /// # Errors
     /// [`FolderError`]: the folder is to be opened anew.
     pub fn step(&mut self) -> Result<(), FolderError> {
+        if std::mem::take(&mut self.must_check_root) {
+            self.volume.check_root()?;
+        }
         if self.is_paused {
             self.rescans.clear();
             return Ok(());
