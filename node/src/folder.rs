@@ -38,6 +38,8 @@ pub struct FolderState {
     pub phase: Phase,
     /// Files that are to be written, or whose chunks are awaited.
     pub waiting_files: u64,
+    /// Their lengths together, in bytes.
+    pub waiting_bytes: u64,
     /// What is not on disk as the view has it, or not synced, and why.
     pub problems: Arc<Vec<(BytePath, String)>>,
     /// What the user should know of the folder as a whole.

@@ -189,6 +189,7 @@ impl Backend for Node {
 
     async fn close(&self) {
         let all = self.shared.all();
+        meeting::note_where_we_are(&self.shared);
         let stops = all.iter().filter_map(|space| space.running.as_ref().ok()).map(|running| running.folder.stop());
         for stop in stops {
             stop.await;

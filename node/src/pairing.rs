@@ -39,7 +39,7 @@ use crate::space::SpaceHandle;
 use crate::store::{SpaceStore, StoreError, TicketRow};
 use crate::wire::{FrameError, read_frame, write_frame};
 
-pub use invite::{MakeTicketError, Wanted, make_ticket};
+pub use invite::{Issuer, MakeTicketError, Wanted, make_ticket};
 pub use join::{JoinError, join};
 
 /// Connections that may be about to show a ticket. Each costs a request's length, for a few seconds.

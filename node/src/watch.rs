@@ -48,6 +48,8 @@ pub enum WatchEvent {
     Change(Change),
     /// Changes were missed: scan everything. From here on all are told again.
     Rescan,
+    /// The root itself, or what is mounted, may be elsewhere: look whether it is still there.
+    Root,
     /// Something won't be told.
     Warning(WatchWarning),
 }

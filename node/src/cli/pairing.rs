@@ -11,14 +11,15 @@ pub(super) async fn invite<B: Backend>(node: &Node<'_>, request: Invite) -> Resu
     let needs_confirmation = request.guest == Guest::Me { confirm: true };
     if !needs_confirmation {
         let invitation = node.call::<B, _>(request).await?;
-        print_ticket(node, &invitation);
+        let is_up = node.client()?.is_up().await;
+        print_ticket(node, &invitation, is_up);
         return Ok(());
     }
     let client = node.client()?;
     // Before the ticket is out, so that no pairing is missed.
     let mut events = client.events().await?;
     let invitation = client.call(&request, |_| {}).await?;
-    print_ticket(node, &invitation);
+    print_ticket(node, &invitation, true);
     node.terminal.note("Waiting for the other device; Ctrl-C ends the wait and lets nobody in.");
     while let Some(event) = events.next().await? {
         if let What::Pairing { space, device, name, words, needs_confirmation: true } = event.what
@@ -30,9 +31,10 @@ pub(super) async fn invite<B: Backend>(node: &Node<'_>, request: Invite) -> Resu
     Err(CommandError::failed("the node stopped before the other device came"))
 }
 
-fn print_ticket(node: &Node<'_>, invitation: &Invitation) {
+/// `is_up`: whether a node runs that can answer to it.
+fn print_ticket(node: &Node<'_>, invitation: &Invitation, is_up: bool) {
     if !node.terminal.is_json() {
-        node.terminal.note(&show::invitation(invitation));
+        node.terminal.note(&show::invitation(invitation, is_up));
     }
     node.terminal.answer(invitation, |invitation| invitation.ticket.clone());
 }

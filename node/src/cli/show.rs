@@ -83,9 +83,16 @@ pub(super) fn joined(space: &Space) -> String {
     )
 }
 
-pub(super) fn invitation(invitation: &Invitation) -> String {
+/// What is said before the ticket. `is_up`: whether a node runs that can answer to it.
+pub(super) fn invitation(invitation: &Invitation, is_up: bool) -> String {
+    let first = if is_up {
+        ""
+    } else {
+        "No node runs on this device now. Start one with `zerocloud start`, and leave it running until the\nother \
+         device has joined: nobody else can let it in.\n"
+    };
     format!(
-        "A ticket to {} as {}, for one device, until {}. On that device, run\n`zerocloud start`, and beside it \
+        "{first}A ticket to {} as {}, for one device, until {}. On that device, run\n`zerocloud start`, and beside it \
          `zerocloud join TICKET` with:",
         escaped(&invitation.space),
         invitation.role.as_str(),

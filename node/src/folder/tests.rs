@@ -1,6 +1,7 @@
 //! Two devices with real folders, spaces on redb, and the memory link between them.
 
 mod ignoring;
+mod obstacles;
 mod telling;
 
 use std::collections::BTreeMap;
@@ -407,4 +408,28 @@ async fn a_version_comes_back_where_it_stood_and_to_every_device() {
     agree(&a, &b).await;
     assert_eq!(a.tree(), b.tree());
     assert_eq!(std::fs::read(b.path().join("d/file")).unwrap(), noise(300_000, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_awaited_are_counted_with_their_lengths_until_they_are_written() {
+    let founding = founding(2, 8);
+    let net = MemoryNet::new();
+    let link = |n: usize| -> Arc<dyn Link> { Arc::new(net.join(founding.keys[n].id(), Admission::new(|_, _| true))) };
+    let (a, b) = (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)));
+    std::fs::write(a.path().join("one"), noise(100_000, 1)).unwrap();
+    std::fs::write(a.path().join("two"), noise(23_456, 2)).unwrap();
+    a.folder.rescan().await.unwrap();
+    // It hears of them, and has nobody to ask for their bytes.
+    let conn = b.link.dial(a.link.id(), Protocol::Sync, &a.link.addresses()).await.unwrap();
+    let (greeted, is_greeted) = oneshot::channel();
+    tokio::spawn(session::run(conn.clone(), b.spaces.clone(), presence(), greeted));
+    is_greeted.await.unwrap();
+    let waiting = |device: &Device| {
+        let state = device.folder.state();
+        (state.waiting_files, state.waiting_bytes, state.written)
+    };
+    until(|| waiting(&b) == (2, 123_456, (0, 0))).await;
+    b.fetcher.connect(conn);
+    b.folder.tell(Message::Connected);
+    until(|| waiting(&b) == (0, 0, (2, 123_456))).await;
 }

@@ -45,6 +45,7 @@ use crate::space::{AppendError, SpaceHandle};
 use crate::store::{Generation, Snapshot, SpaceStore, StoreError, StoreLedger};
 use crate::tree::marker::MarkerError;
 use crate::tree::materialise::Materialiser;
+use crate::tree::scan::Reason;
 use crate::tree::stage::{Staged, Staging};
 use crate::tree::versions::{Retention, SecondLooks};
 use crate::tree::{Keyring, Pool, TempNames, TreeError};
@@ -160,6 +161,8 @@ struct Stuck {
     until: Moment,
     /// What the user is told; `None` while it is only a matter of a scan.
     problem: Option<(BytePath, String)>,
+    /// Paths that were not as base has them: a scan that can look at them frees it.
+    blocked_at: Vec<BytePath>,
 }
 
 /// A folder that is open. See the module.
@@ -182,7 +185,7 @@ pub struct Folder<P> {
     has_watcher: bool,
     looks: SecondLooks,
     next_prune: Moment,
-    scan_problems: BTreeMap<Box<[u8]>, String>,
+    scan_problems: BTreeMap<Box<[u8]>, Reason>,
     scan_count: u64,
 
     /// Items to be planned.
@@ -214,6 +217,8 @@ pub struct Folder<P> {
     /// As the store says, which is not asked again for each step.
     awaits_index: bool,
     is_paused: bool,
+    /// Whether the root may be elsewhere.
+    must_check_root: bool,
     warnings: BTreeSet<String>,
 }
 
@@ -247,6 +252,7 @@ impl<P: Pool> Folder<P> {
         match message {
             Message::Watch(WatchEvent::Change(change)) => self.debounce.handle_change(now, &change),
             Message::Watch(WatchEvent::Rescan) => self.debounce.handle_rescan(now),
+            Message::Watch(WatchEvent::Root) => self.must_check_root = true,
             Message::Watch(WatchEvent::Warning(warning)) => self.warn(warning.to_string()),
             Message::Plan(items) => {
                 self.is_materialised = false;
@@ -320,6 +326,9 @@ impl<P: Pool> Folder<P> {
     /// # Errors
     /// [`FolderError`]: the folder is to be opened anew.
     pub fn step(&mut self) -> Result<(), FolderError> {
+        if std::mem::take(&mut self.must_check_root) {
+            self.volume.check_root()?;
+        }
         if self.is_paused {
             self.rescans.clear();
             return Ok(());
@@ -365,7 +374,7 @@ impl<P: Pool> Folder<P> {
             && self.debounce.poll_timeout().is_none()
             && self.ready.is_empty()
             && self.done_count == 0
-            && self.jobs.is_empty()
+            && self.jobs.ids().all(|id| self.stuck.contains_key(&id))
             && self.settled.is_empty()
             && self.stuck.values().all(|stuck| stuck.problem.is_some())
     }
@@ -407,11 +416,15 @@ impl<P: Pool> Folder<P> {
         } else {
             Phase::Syncing
         };
-        let problems = self.scan_problems.iter().map(|(path, reason)| (BytePath::from(path.to_vec()), reason.clone()));
+        let problems = self.scan_problems.iter();
+        let problems = problems.map(|(path, reason)| (BytePath::from(path.to_vec()), reason.to_string()));
         let stuck = self.stuck.values().filter_map(|stuck| stuck.problem.clone());
+        // What a scan says of a path that blocks an item is told once.
+        let stuck = stuck.filter(|(path, _)| !self.scan_problems.contains_key(path.as_bytes()));
         FolderState {
             phase,
             waiting_files: self.jobs.count() as u64,
+            waiting_bytes: self.jobs.len(),
             problems: Arc::new(problems.chain(stuck).chain(self.rebooting.problems()).collect()),
             warnings: self.warnings.iter().chain(&self.guard.warning).cloned().collect(),
             scan_count: self.scan_count,

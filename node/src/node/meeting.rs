@@ -21,6 +21,7 @@ use crate::api::path::BytePath;
 use crate::api::types::*;
 use crate::api::{ApiError, ErrorKind, Progress};
 use crate::clock::Clock;
+use crate::daemon::Mode;
 use crate::folder::Message;
 use crate::link::iroh::IrohLink;
 use crate::link::{AddressHint, Admission, BoxFuture, Conn, Link, Protocol};
@@ -101,6 +102,7 @@ pub(super) fn begin(shared: &Arc<Shared>) -> Result<(), ApiError> {
             meeting.expect_until(ticket.expiry_ms);
         }
     }
+    note_where_we_are(shared);
     let surroundings = &shared.surroundings;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(failed)?;
@@ -131,6 +133,17 @@ pub(super) fn begin(shared: &Arc<Shared>) -> Result<(), ApiError> {
         }
     });
     Ok(())
+}
+
+/// Keeps where this device can be found, for the time when no node runs.
+pub(super) fn note_where_we_are(shared: &Shared) {
+    let Some(meeting) = &shared.meeting else { return };
+    let addresses = meeting.link.addresses();
+    for space in shared.all() {
+        if let Err(error) = shared.note_own_addresses(&space, &addresses) {
+            tracing::warn!(space = %space.id, %error, "where this device can be found can't be kept");
+        }
+    }
 }
 
 /// Waits until all connections are closed, after `shutdown` was cancelled.
@@ -164,10 +177,17 @@ impl Shared {
     /// Makes a ticket.
     pub(super) async fn invite(&self, request: &Invite) -> Result<Invitation, ApiError> {
         let (space, _) = self.resolve(&request.space)?;
-        let Some(meeting) = &self.meeting else {
-            return Err(ApiError::new(ErrorKind::Unreachable, "no node is running that could answer to a ticket")
-                .hint("start one with `zerocloud start`"));
-        };
+        let config = &self.surroundings.config;
+        if !config.direct && config.relays.is_empty() {
+            return Err(ApiError::new(
+                ErrorKind::Unreachable,
+                "this node connects to nobody, so no ticket can be used",
+            )
+            .hint("set `direct = true` in its config.toml and start it again"));
+        }
+        if self.mode == Mode::Node {
+            space.running()?;
+        }
         let (is_own, role, confirm) = match request.guest {
             Guest::Me { confirm } => (true, membership::Role::Owner, confirm),
             Guest::Person(role) => (false, role_to(role), false),
@@ -175,13 +195,11 @@ impl Shared {
         if role == membership::Role::Keeper {
             return Err(ApiError::new(ErrorKind::Invalid, "this version can't invite keepers yet"));
         }
-        let running = space.running()?;
-        let open = pairing::OpenSpace { store: space.store.clone(), space: running.handle.clone() };
         let valid_for = Duration::from_secs(request.expires_secs);
         let wanted = Wanted { name: space.name.clone(), is_own, role, confirm, valid_for };
         let mut rng = system_rng().map_err(failed)?;
         let now = self.surroundings.clock.wall_time();
-        let made = pairing::make_ticket(&*meeting.link, &open, wanted, now, &mut rng).await;
+        let made = pairing::make_ticket(self.issuer(&space)?, wanted, now, &mut rng).await;
         let ticket = made.map_err(|error| match &error {
             MakeTicketError::NotMember | MakeTicketError::NotOwner => {
                 ApiError::new(ErrorKind::Denied, error.to_string())
@@ -189,7 +207,9 @@ impl Shared {
             _ => failed(error),
         })?;
         let expires_ms = i64::try_from(ticket.expiry_secs).unwrap_or(i64::MAX).saturating_mul(1_000);
-        meeting.expect_until(expires_ms);
+        if let Some(meeting) = &self.meeting {
+            meeting.expect_until(expires_ms);
+        }
         let text = ticket.to_text().map_err(failed)?;
         Ok(Invitation {
             ticket: text.to_string(),
@@ -197,6 +217,22 @@ impl Shared {
             role: answers::members::role(ticket.role),
             expires_ms,
         })
+    }
+
+    /// This device as who makes a ticket.
+    fn issuer(&self, space: &OpenSpace) -> Result<pairing::Issuer, ApiError> {
+        let id = self.surroundings.keys.id();
+        let addresses = match &self.meeting {
+            Some(meeting) => {
+                let addresses = meeting.link.addresses();
+                self.note_own_addresses(space, &addresses)?;
+                addresses
+            }
+            None => self.own_addresses(space)?,
+        };
+        let records = records_of(&space.store.snapshot()?, space.id)?;
+        let role = records.role_at(&records.heads(), id).map_err(failed)?;
+        Ok(pairing::Issuer { id, addresses, role, store: space.store.clone() })
     }
 
     /// Answers somebody who waits for the user to compare words.

@@ -159,10 +159,7 @@ impl Shared {
             if is_here && let Some(count) = self.agreeing(space, running, is_shared_with_all).await? {
                 return Ok(count);
             }
-            let files_done = state.written.0.saturating_sub(begun.0);
-            let bytes_done = state.written.1.saturating_sub(begun.1);
-            let files_total = files_done.saturating_add(state.waiting_files);
-            progress.report(Step::Transfer { files_done, files_total, bytes_done, bytes_total: bytes_done });
+            progress.report(transfer(begun, &state));
             tokio::time::sleep(AGREEMENT_INTERVAL).await;
         }
     }
@@ -240,5 +237,25 @@ const fn state_of(phase: &Phase) -> State {
         Phase::Paused => State::Paused,
         Phase::Held => State::Held,
         Phase::Failed(_) => State::Error,
+    }
+}
+
+/// How far a folder is of which so many files and bytes were written when somebody began to wait.
+const fn transfer(begun: (u64, u64), state: &FolderState) -> Step {
+    let files_done = state.written.0.saturating_sub(begun.0);
+    let bytes_done = state.written.1.saturating_sub(begun.1);
+    let files_total = files_done.saturating_add(state.waiting_files);
+    Step::Transfer { files_done, files_total, bytes_done, bytes_total: bytes_done.saturating_add(state.waiting_bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_awaited_is_part_of_the_total_and_what_was_there_before_of_nothing() {
+        let state = FolderState { written: (7, 900), waiting_files: 3, waiting_bytes: 5_000, ..FolderState::default() };
+        let step = transfer((5, 400), &state);
+        assert_eq!(step, Step::Transfer { files_done: 2, files_total: 5, bytes_done: 500, bytes_total: 5_500 });
     }
 }

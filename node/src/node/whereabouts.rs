@@ -1,10 +1,11 @@
 //! Keeping where devices may be reached: what they say when they greet, and what members pass on of each other.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zerocloud_crdt::address::{AddressRecord, SignedAddresses};
+use zerocloud_crdt::address::{self, AddressRecord, SignedAddresses};
 use zerocloud_crdt::id::DeviceId;
 
 use super::meeting::Meeting;
@@ -12,8 +13,10 @@ use super::opened::{OpenSpace, records_of};
 use super::status::others;
 use super::{Shared, on_disk};
 use crate::api::ApiError;
+use crate::config::Config;
+use crate::link::AddressHint;
 use crate::session::Greeting;
-use crate::store::StoreError;
+use crate::store::{PeerRow, StoreError};
 
 /// Time between two looks at what was learnt of where devices may be reached: each costs a write to the disk and a
 /// dial, and a device may sign a new record whenever it likes.
@@ -101,6 +104,28 @@ impl Shared {
         Ok(())
     }
 
+    /// Keeps where this device can be found, for tickets that are made while no node runs.
+    pub(super) fn note_own_addresses(&self, space: &OpenSpace, addresses: &[AddressHint]) -> Result<(), StoreError> {
+        let us = self.surroundings.keys.id();
+        let hints: Vec<address::AddressHint> = addresses.iter().filter_map(|hint| hint.try_into().ok()).collect();
+        if hints.is_empty() || space.store.snapshot()?.peer(us)?.is_some_and(|row| row.hints == hints) {
+            return Ok(());
+        }
+        space.store.write(|write| {
+            let row = write.peer(us)?.unwrap_or_default();
+            write.put_peer(us, &PeerRow { hints, ..row })
+        })
+    }
+
+    /// Where a node that runs on this device would be found, as far as that is known while none does.
+    pub(super) fn own_addresses(&self, space: &OpenSpace) -> Result<Vec<AddressHint>, StoreError> {
+        let port = std::fs::read_to_string(self.surroundings.home.port_path()).ok();
+        let port = port.and_then(|text| text.trim().parse().ok());
+        let row = space.store.snapshot()?.peer(self.surroundings.keys.id())?.unwrap_or_default();
+        let noted = row.hints.iter().map(AddressHint::from);
+        Ok(addresses_by_settings(&self.surroundings.config, port, noted))
+    }
+
     /// Knows from now on where the members of a space said that they may be reached.
     pub(super) fn recall_addresses(&self, space: &OpenSpace) -> Result<(), ApiError> {
         let snapshot = space.store.snapshot()?;
@@ -111,5 +136,49 @@ impl Shared {
             }
         }
         Ok(())
+    }
+}
+
+/// Where a node with these settings is found: its relays, and the address that it listens on, or, where it listens on
+/// all, those that were `noted` when one last ran. `port`: the one of that time.
+fn addresses_by_settings(
+    config: &Config,
+    port: Option<u16>,
+    noted: impl Iterator<Item = AddressHint>,
+) -> Vec<AddressHint> {
+    let mut addresses: Vec<_> = config.relays.iter().cloned().map(AddressHint::Relay).collect();
+    if !config.direct {
+        return addresses;
+    }
+    match config.listen {
+        Some(listen) if !listen.ip().is_unspecified() => {
+            let port = Some(listen.port()).filter(|port| *port != 0).or(port);
+            addresses.extend(port.map(|port| AddressHint::Direct(SocketAddr::new(listen.ip(), port))));
+        }
+        _ => addresses.extend(noted.filter(|hint| matches!(hint, AddressHint::Direct(_)))),
+    }
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_the_settings_name_counts_more_than_where_the_node_was_last() {
+        let direct = |text: &str| AddressHint::Direct(text.parse().unwrap());
+        let relay = AddressHint::Relay("https://relay.example/".into());
+        let noted = || [relay.clone(), direct("192.0.2.7:5")].into_iter();
+        let listening = |listen: &str| Config { listen: Some(listen.parse().unwrap()), ..Config::default() };
+        let on = |listen: &str, port| addresses_by_settings(&listening(listen), port, noted());
+        assert_eq!(on("192.0.2.1:9", Some(5)), [direct("192.0.2.1:9")]);
+        assert_eq!(on("192.0.2.1:0", Some(5)), [direct("192.0.2.1:5")]);
+        assert_eq!(on("192.0.2.1:0", None), []);
+        assert_eq!(on("0.0.0.0:9", None), [direct("192.0.2.7:5")]);
+
+        let any = Config { relays: vec!["https://new.example/".into()], ..Config::default() };
+        let new = AddressHint::Relay("https://new.example/".into());
+        assert_eq!(addresses_by_settings(&any, None, noted()), [new.clone(), direct("192.0.2.7:5")]);
+        assert_eq!(addresses_by_settings(&Config { direct: false, ..any }, None, noted()), [new]);
     }
 }

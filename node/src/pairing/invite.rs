@@ -1,19 +1,33 @@
 //! Making a ticket.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zerocloud_crdt::address::AddressHint;
+use zerocloud_crdt::id::DeviceId;
 use zerocloud_crdt::limits::ADDRESS_HINT_COUNT_MAX;
 use zerocloud_crdt::membership::Role;
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::pairing::nonce_hash;
 use zerocloud_crdt::ticket::{Ticket, TicketError, TicketSecret};
 
-use super::OpenSpace;
 use crate::clock::WallTime;
-use crate::link::{self, Link};
-use crate::store::{StoreError, TicketRow};
+use crate::link;
+use crate::store::{SpaceStore, StoreError, TicketRow};
+
+/// The device that makes a ticket. No node needs to run for that.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// Which it is.
+    pub id: DeviceId,
+    /// Where it can be found, or could be when that was last known.
+    pub addresses: Vec<link::AddressHint>,
+    /// Its role in the space; `None` if it is no member.
+    pub role: Option<Role>,
+    /// The store of the space.
+    pub store: Arc<SpaceStore>,
+}
 
 /// What ticket is wanted.
 #[derive(Clone, Debug)]
@@ -43,9 +57,6 @@ pub enum MakeTicketError {
     /// The name leaves no room.
     #[error(transparent)]
     Text(#[from] TicketError),
-    /// The space is closed.
-    #[error(transparent)]
-    Closed(#[from] crate::space::SpaceClosed),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -54,20 +65,19 @@ pub enum MakeTicketError {
     Stopping,
 }
 
-/// Makes a ticket to a space, by which the device behind `link` can be found. It is durable here when this returns;
-/// expired ones are forgotten. Addresses that do not fit are left out, the least useful first.
+/// Makes a ticket to a space, by which `issuer` can be found. It is durable here when this returns; expired ones are
+/// forgotten. Addresses that do not fit are left out, the least useful first.
 ///
 /// # Errors
 /// One variant of [`MakeTicketError`] for each reason. No ticket is kept then.
 pub async fn make_ticket(
-    link: &dyn Link,
-    open: &OpenSpace,
+    issuer: Issuer,
     wanted: Wanted,
     now: WallTime,
     rng: &mut (impl rand_core::CryptoRng + Send),
 ) -> Result<Ticket, MakeTicketError> {
-    let us = link.id();
-    let own_role = open.space.look(move |facts| facts.role(us)).await?.ok_or(MakeTicketError::NotMember)?;
+    let Issuer { id: inviter, addresses, role: own_role, store } = issuer;
+    let own_role = own_role.ok_or(MakeTicketError::NotMember)?;
     if !wanted.is_own && !own_role.can_add_members() {
         return Err(MakeTicketError::NotOwner);
     }
@@ -88,10 +98,10 @@ pub async fn make_ticket(
         joiner: None,
     };
     let mut ticket = Ticket {
-        inviter: us,
-        space: open.space.id(),
+        inviter,
+        space: store.space(),
         secret: row.secret.clone(),
-        hints: hints(link.addresses()),
+        hints: hints(addresses),
         name: wanted.name,
         role,
         expiry_secs: u64::try_from(row.expiry_ms.div_euclid(1000)).unwrap_or_default(),
@@ -100,7 +110,6 @@ pub async fn make_ticket(
     while let Err(error) = ticket.to_text() {
         ticket.hints.pop().ok_or(error)?;
     }
-    let store = open.store.clone();
     let keep = move || {
         store.write(|write| {
             write.remove_expired_tickets(now)?;
@@ -111,7 +120,7 @@ pub async fn make_ticket(
     Ok(ticket)
 }
 
-/// The link's addresses as a ticket carries them: best first, and those that lead only to this machine last.
+/// Addresses as a ticket carries them: best first, and those that lead only to this machine last.
 fn hints(addresses: Vec<link::AddressHint>) -> Vec<AddressHint> {
     let mut hints: Vec<AddressHint> = addresses.iter().filter_map(|hint| hint.try_into().ok()).collect();
     hints.sort_by_key(|hint| match hint {

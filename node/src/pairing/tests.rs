@@ -161,8 +161,13 @@ impl Node {
         let wanted = Wanted { name: name("Photos"), is_own, role, confirm, valid_for: Duration::from_secs(60) };
         let mut rng = ChaCha20Rng::seed_from_u64(self.open.store.snapshot().unwrap().tickets().unwrap().len() as u64);
         let now = self.told.clock.wall_time();
-        let ticket = make_ticket(&*self.link, &self.open, wanted, now, &mut rng).await.unwrap();
+        let ticket = make_ticket(self.issuer().await, wanted, now, &mut rng).await.unwrap();
         Ticket::parse(&ticket.to_text().unwrap()).unwrap()
+    }
+
+    async fn issuer(&self) -> Issuer {
+        let (id, addresses) = (self.link.id(), self.link.addresses());
+        Issuer { id, addresses, role: self.role(id).await, store: self.open.store.clone() }
     }
 
     fn row(&self, ticket: &Ticket) -> Option<TicketRow> {

@@ -27,6 +27,11 @@ const PAIRING_COUNT_MAX: usize = 8;
 /// How long sessions may take to end when the node stops; below [`crate::daemon::STOP_LIMIT`].
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long the link may then take to hear that its ends have arrived. They are sent before: who is not reached by one
+/// finds out by our silence. A peer that does not answer, or a dial in progress, would have it wait for seconds
+/// (RFC 9000, 10.2: three probe timeouts).
+const LINK_CLOSE_LIMIT: Duration = Duration::from_millis(300);
+
 /// What a task tells.
 enum News {
     /// The devices that are known.
@@ -351,8 +356,13 @@ impl Driver {
                 }
             }
         };
-        if tokio::time::timeout(FAREWELL_LIMIT, async { tokio::join!(link.close(), draining) }).await.is_err() {
+        let closing = tokio::time::timeout(LINK_CLOSE_LIMIT, link.close());
+        let (closed, drained) = tokio::join!(closing, tokio::time::timeout(FAREWELL_LIMIT, draining));
+        if drained.is_err() {
             tracing::warn!("some connections did not end in time");
+        }
+        if closed.is_err() {
+            tracing::debug!("not every device has said that it heard of the end");
         }
         self.pairings.shutdown().await;
         self.tasks.shutdown().await;

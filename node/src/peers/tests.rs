@@ -406,3 +406,18 @@ async fn a_node_that_was_restarted_over_iroh_is_found_on_its_port() {
     converge(&[&a], "x").await;
     a.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_does_not_wait_for_a_device_that_is_silent() {
+    let founding = founding(2, 73);
+    let (link, _) = iroh(&founding, 0, None).await;
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = AddressHint::Direct(silent.local_addr().unwrap());
+    let node = Node::start(&founding, 0, link, vec![(founding.keys[1].id(), vec![address])]);
+    // The dial has begun, and no answer comes.
+    silent.recv(&mut [0; 2_000]).await.unwrap();
+    let begun = std::time::Instant::now();
+    node.stop().await;
+    let elapsed = begun.elapsed();
+    assert!(elapsed < Duration::from_secs(1), "it took {elapsed:?}");
+}

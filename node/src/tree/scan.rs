@@ -110,6 +110,13 @@ pub enum Reason {
     NoKeys,
 }
 
+impl Reason {
+    /// Whether base does not follow what is there because of it.
+    pub const fn hides_what_is_there(self) -> bool {
+        !matches!(self, Self::HardLinked { .. } | Self::Rules(_) | Self::TooManyRules)
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", escape(&self.path.join(&b'/')), self.reason)

@@ -64,7 +64,7 @@ pub enum VolumeErrorKind {
     #[error("the file system is read-only; mount it writable")]
     ReadOnly,
     /// The root is no longer where it was opened, or its file system went away.
-    #[error("the folder is gone; is its disk mounted?")]
+    #[error("the folder is gone; is its disk mounted? Mount it, or move the folder back here")]
     Gone,
     /// The disk failed, or an error that has no kind of its own.
     #[error("input or output failed; check the disk")]

@@ -12,11 +12,14 @@
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use zerocloud_crdt::limits::PATH_DEPTH_MAX;
 use zerocloud_crdt::name::CONTROL;
@@ -27,10 +30,16 @@ use crate::volume::{Kind, LinuxVolume, Volume, VolumeDirectory, VolumeError, Vol
 /// What is read of the kernel's queue at a time: some 2,000 events.
 const QUEUE_BUFFER_LEN: usize = 64 << 10;
 
+/// What is told of the root in addition. That it was removed is told only once nobody has it open.
+const ROOT_FLAGS: WatchFlags = WatchFlags::MOVE_SELF.union(WatchFlags::DELETE_SELF);
+/// What is mounted, as this process sees it.
+const MOUNTS: &str = "/proc/self/mountinfo";
+
 /// Watches one space until it is dropped.
 ///
-/// That the root itself was moved, removed or unmounted is not told: the kernel keeps quiet about a directory that is
-/// held open. [`Volume::check_root`] says so at each scan.
+/// The kernel keeps quiet about a root that is removed or unmounted while it is held open. So its name in the directory
+/// above is watched, too, and the list of what is mounted; [`Volume::check_root`] says what came of it. A directory
+/// further up that is moved is noticed at the next scan.
 #[derive(Debug)]
 pub struct Watcher {
     queue: Arc<OwnedFd>,
@@ -51,10 +60,22 @@ impl Watcher {
         let unavailable = |errno: Errno| WatchError::Unavailable(errno.into());
         let queue = Arc::new(inotify::init(CreateFlags::CLOEXEC).map_err(unavailable)?);
         let directory = volume.root();
-        let root = add_watch(&queue, &*directory).map_err(unavailable)?;
+        let root = add_watch(&queue, &*directory, ROOT_FLAGS).map_err(unavailable)?;
+        let name_of_root = watch_name(&queue, volume.path());
+        // Without it an unmounted root is noticed at the next scan.
+        let mounts = rustix::fs::open(MOUNTS, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
         let watches = BTreeMap::from([(root, Node::default())]);
         let is_stopped = Arc::new(AtomicBool::new(false));
-        let mut tree = WatchTree { queue: queue.clone(), directory, root, watches, is_exhausted: false, tell };
+        let mut tree = WatchTree {
+            queue: queue.clone(),
+            directory,
+            root,
+            name_of_root,
+            mounts,
+            watches,
+            is_exhausted: false,
+            tell,
+        };
         tree.refresh_all();
         let stopped = is_stopped.clone();
         let thread = std::thread::Builder::new()
@@ -89,6 +110,10 @@ struct WatchTree<F> {
     queue: Arc<OwnedFd>,
     directory: Arc<dyn VolumeDirectory>,
     root: WatchId,
+    /// The watch of the directory above the root, and the root's name there.
+    name_of_root: Option<(WatchId, Box<[u8]>)>,
+    /// The list of what is mounted.
+    mounts: Option<OwnedFd>,
     watches: BTreeMap<WatchId, Node>,
     /// Whether the user was told that watches ran out.
     is_exhausted: bool,
@@ -108,6 +133,10 @@ impl<F: FnMut(WatchEvent)> WatchTree<F> {
         let queue = self.queue.clone();
         let mut reader = Reader::new(&*queue, buffer.spare_capacity_mut() as &mut [MaybeUninit<u8>]);
         loop {
+            if reader.is_buffer_empty() && self.wait_for_mounts() {
+                (self.tell)(WatchEvent::Root);
+                continue;
+            }
             let event = match reader.next() {
                 Ok(event) => Event {
                     watch: event.wd(),
@@ -127,7 +156,29 @@ impl<F: FnMut(WatchEvent)> WatchTree<F> {
         }
     }
 
+    /// Waits for an event in the queue, or a change of what is mounted; says whether it was that.
+    fn wait_for_mounts(&self) -> bool {
+        let Some(mounts) = &self.mounts else { return false };
+        let queue = PollFd::new(&*self.queue, PollFlags::IN);
+        // A change is said once, as exceptional (proc(5), `/proc/pid/mounts`).
+        let mut polled = [queue, PollFd::new(mounts, PollFlags::PRI)];
+        // Who can't wait here waits at the queue.
+        poll(&mut polled, None).is_ok() && polled[1].revents().intersects(PollFlags::PRI | PollFlags::ERR)
+    }
+
     fn handle(&mut self, event: Event) {
+        if let Some((above, name)) = &self.name_of_root
+            && event.watch == *above
+        {
+            if event.name.as_ref() == Some(name) {
+                (self.tell)(WatchEvent::Root);
+            }
+            return;
+        }
+        let of_root = ReadFlags::MOVE_SELF | ReadFlags::DELETE_SELF | ReadFlags::UNMOUNT | ReadFlags::IGNORED;
+        if event.watch == self.root && event.flags.intersects(of_root) {
+            return (self.tell)(WatchEvent::Root);
+        }
         if event.flags.contains(ReadFlags::QUEUE_OVERFLOW) {
             self.refresh_all();
             return (self.tell)(WatchEvent::Rescan);
@@ -194,7 +245,7 @@ impl<F: FnMut(WatchEvent)> WatchTree<F> {
             Ok(child) => child,
             Err(error) => return self.lose(parent, names, name, error),
         };
-        match add_watch(&self.queue, &*child) {
+        match add_watch(&self.queue, &*child, WatchFlags::empty()) {
             Ok(watch) => {
                 self.place(watch, parent, name);
                 names.push(name.into());
@@ -316,8 +367,9 @@ impl<F: FnMut(WatchEvent)> WatchTree<F> {
 
 /// Watches the directory that is open, wherever it is: by handle, so that no link can take its place. The same
 /// directory always gives the same watch.
-fn add_watch(queue: &OwnedFd, directory: &dyn VolumeDirectory) -> Result<WatchId, Errno> {
-    let flags = WatchFlags::CREATE
+fn add_watch(queue: &OwnedFd, directory: &dyn VolumeDirectory, further: WatchFlags) -> Result<WatchId, Errno> {
+    let flags = further
+        | WatchFlags::CREATE
         | WatchFlags::DELETE
         | WatchFlags::MODIFY
         | WatchFlags::ATTRIB
@@ -328,4 +380,11 @@ fn add_watch(queue: &OwnedFd, directory: &dyn VolumeDirectory) -> Result<WatchId
         | WatchFlags::EXCL_UNLINK;
     let fd = LinuxVolume::descriptor(directory).ok_or(Errno::XDEV)?;
     inotify::add_watch(queue, format!("/proc/self/fd/{}", fd.as_raw_fd()), flags)
+}
+
+/// Watches the name of the root in the directory above. Where that is not allowed, its end is noticed at the next scan.
+fn watch_name(queue: &OwnedFd, root: &Path) -> Option<(WatchId, Box<[u8]>)> {
+    let (above, name) = (root.parent()?, root.file_name()?);
+    let watch = inotify::add_watch(queue, above, WatchFlags::MOVED_FROM | WatchFlags::DELETE | WatchFlags::ONLYDIR);
+    Some((watch.ok()?, name.as_encoded_bytes().into()))
 }

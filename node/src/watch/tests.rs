@@ -214,3 +214,18 @@ fn a_watcher_of_a_removed_root_can_be_dropped() {
     drop(watcher);
     assert_eq!(events.into_iter().count(), 0);
 }
+
+#[test]
+fn a_root_that_is_moved_or_removed_is_told() {
+    let watched = Watched::new(|_| {});
+    let moved = tempfile::tempdir().unwrap();
+    fs::rename(watched.directory.path(), moved.path()).unwrap();
+    while !matches!(watched.events.recv().unwrap(), WatchEvent::Root) {}
+    assert!(watched.volume.check_root().is_err());
+
+    let watched = Watched::new(|_| {});
+    // A volume may have made its own directory.
+    fs::remove_dir_all(watched.directory.path()).unwrap();
+    while !matches!(watched.events.recv().unwrap(), WatchEvent::Root) {}
+    assert!(watched.volume.check_root().is_err());
+}

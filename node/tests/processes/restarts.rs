@@ -1,6 +1,6 @@
 //! Devices that are off for a while.
 
-use super::harness::{Device, Lab, agree, assert_same, conflict_copies};
+use super::harness::{Device, Lab, agree, assert_same, conflict_copies, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_zerocloud");
 
@@ -92,4 +92,21 @@ fn an_edit_on_each_side_leaves_one_conflict_copy_on_both() {
     assert_eq!(conflict_copies(&a), Vec::<String>::new());
     assert_eq!(a.space_status()["conflicts"], 0);
     assert_same(&[&a, &b]);
+}
+
+#[test]
+fn a_folder_that_is_moved_away_is_missed_at_once_and_kept_again_when_it_is_back() {
+    let lab = Lab::new(PROGRAM);
+    let (a, b) = lab.pair();
+    a.write("file", "kept");
+    agree(&[&a, &b]);
+    let elsewhere = lab.path().join("elsewhere");
+    std::fs::rename(b.folder(), &elsewhere).unwrap();
+    until("the loss is told of", || b.space_status()["state"] == "error");
+    let error = b.space_status()["error"].to_string();
+    assert!(error.contains("move the folder back"), "{error}");
+    std::fs::rename(&elsewhere, b.folder()).unwrap();
+    until("it goes on", || b.space_status()["state"] != "error");
+    agree(&[&a, &b]);
+    assert_eq!((a.read("file"), b.read("file")), ("kept".into(), "kept".into()));
 }

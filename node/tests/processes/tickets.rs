@@ -58,6 +58,31 @@ fn a_ticket_that_opens_nothing_says_what_to_do() {
 }
 
 #[test]
+fn a_ticket_that_was_made_while_no_node_ran_lets_a_device_in_once_one_does() {
+    let lab = Lab::new(PROGRAM);
+    let (mut a, mut b, c) = (lab.device("laptop"), lab.device("desk"), lab.device("phone"));
+    a.write("x", "1");
+    a.add_space();
+    a.stop();
+    let said = a.say(["invite", "Photos", "--role", "editor"]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stderr.contains("zerocloud start") && said.stderr.contains("No node runs"), "{}", said.stderr);
+    let ticket = said.stdout.trim();
+    a.start();
+    b.join(ticket);
+    agree(&[&a, &b]);
+    assert_eq!(b.read("x"), "1");
+    assert_eq!(b.ask(&["space", "ls"])["spaces"][0]["role"], "editor");
+    b.stop();
+    let complaint = b.refused(1, &["invite", "Photos", "--role", "editor"]);
+    assert!(complaint.contains("only an owner"), "{complaint}");
+    let own = b.invite(&["--me"]);
+    b.start();
+    c.join(&own);
+    agree_through(&a, &[&b, &c]);
+}
+
+#[test]
 fn joining_that_was_cut_off_is_done_again_with_the_same_ticket() {
     let lab = Lab::new(PROGRAM);
     let a = lab.device("laptop");

@@ -100,8 +100,9 @@ fn a_disk_that_goes_away_deletes_nothing_and_is_taken_again() {
     agree(&[&a, &b]);
 
     mount.unmount();
-    a.write("photos/edited", "while it was away");
+    // Nothing happens to the files by which it could be noticed.
     until("the loss is told of", || b.space_status()["state"] == "error");
+    a.write("photos/edited", "while it was away");
     assert!(b.space_status()["error"].as_str().unwrap().contains("mounted"), "{}", b.space_status());
     // The place of the disk is an empty directory now, and stays one.
     assert_eq!(std::fs::read_dir(b.folder()).unwrap().count(), 0);

@@ -89,7 +89,9 @@ pub struct PeerStatus {
     pub path: PeerPath,
     /// Round trip in milliseconds; null without a connection.
     pub rtt_ms: Option<f64>,
-    /// Both frontiers are equal, and the peer has reported that frontier as materialised.
+    /// Both frontiers are equal, and the peer has reported that frontier as materialised: as with [`State::Idle`], every
+    /// item is on its disk or among its `problems`. Which these are is not told between devices: where the peer could
+    /// not write a file, only `status` on the peer says so.
     pub in_sync: bool,
 }
 

@@ -12,13 +12,13 @@ use zerocloud_crdt::view::ViewEntry;
 
 use super::ignoring::Ignored;
 use super::jobs::Jobs;
-use super::scanning::directory_path;
+use super::scanning::{directory_path, parent_of};
 use super::{Folder, FolderError, Stuck};
 use crate::api::path::BytePath;
 use crate::clock::Moment;
 use crate::store::Snapshot;
 use crate::tree::materialise::{BATCH_COUNT_MAX, BATCH_LEN_MAX, Blocked, Job, Outcome, Trust};
-use crate::tree::scan::Lost;
+use crate::tree::scan::{Lost, Reason};
 use crate::tree::stage::{FileSpec, StageError, Staged};
 use crate::tree::{Pool, TreeError};
 use crate::volume::VolumeErrorKind;
@@ -298,10 +298,17 @@ impl<P: Pool> Folder<P> {
             Outcome::Blocked(Blocked::NotStaged) => drop(self.ready.insert(action.source())),
             Outcome::Blocked(_) => {
                 // The disk is not as base has it: a scan of the directory says how.
-                let parent = key_of(&action).parent;
-                let path = directory_path(&self.ledger, parent).unwrap_or_default();
-                self.dirty.entry(path).or_insert(Depth::Names);
+                let target = if let Action::Move { to, .. } = &action { Some(to) } else { None };
+                let mut blocked_at = Vec::new();
+                for key in std::iter::once(key_of(&action)).chain(target) {
+                    let path = directory_path(&self.ledger, key.parent).unwrap_or_default();
+                    self.dirty.entry(path).or_insert(Depth::Names);
+                    blocked_at.push(self.path_of(key));
+                }
                 self.stick(&action, self.now() + BLOCKED_DELAY, None);
+                if let Some(stuck) = self.stuck.get_mut(&action.id()) {
+                    stuck.blocked_at = blocked_at;
+                }
             }
             Outcome::Failed(kind) => self.fail(&action, *kind),
             Outcome::NotTried => self.fail(&action, VolumeErrorKind::NoSpace),
@@ -325,7 +332,8 @@ impl<P: Pool> Folder<P> {
         let key = key_of(action);
         let problem = problem.map(|reason| (self.path_of(key), reason));
         self.ready.remove(&action.source());
-        self.stuck.insert(action.id(), Stuck { source: action.source(), until, problem });
+        let stuck = Stuck { source: action.source(), until, problem, blocked_at: Vec::new() };
+        self.stuck.insert(action.id(), stuck);
     }
 
     /// A file's bytes could not be written beside the tree.
@@ -336,7 +344,26 @@ impl<P: Pool> Folder<P> {
         };
         let key = RowKey { parent: entry.parent, local: entry.name.clone() };
         let problem = Some((self.path_of(&key), error.to_string()));
-        self.stuck.insert(entry.id, Stuck { source: entry.source, until: self.now() + delay, problem });
+        let until = self.now() + delay;
+        self.stuck.insert(entry.id, Stuck { source: entry.source, until, problem, blocked_at: Vec::new() });
+    }
+
+    /// After a scan: what an action met that no scan had seen was seen now, and is planned again. Where the scan could
+    /// not look, it would be met again at once: it stays as it is until a scan can, or for a while.
+    pub(super) fn free_what_was_scanned(&mut self) {
+        let now = self.now();
+        for stuck in self.stuck.values_mut().filter(|stuck| !stuck.blocked_at.is_empty()) {
+            let unseen = stuck.blocked_at.iter().find_map(|path| obstacle(&self.scan_problems, path));
+            match unseen {
+                None => stuck.until = now,
+                Some(problem) => {
+                    if stuck.problem.is_none() {
+                        stuck.until = now + FAILED_DELAY;
+                    }
+                    stuck.problem = Some(problem);
+                }
+            }
+        }
     }
 
     /// Plans again what was left alone for long enough.
@@ -372,6 +399,18 @@ impl<P: Pool> Folder<P> {
     pub(super) fn path_of(&self, key: &RowKey) -> BytePath {
         BytePath::from(key_path(&self.ledger, key))
     }
+}
+
+/// What keeps scans from saying what stands at a path: a problem there or above.
+fn obstacle(problems: &BTreeMap<Box<[u8]>, Reason>, path: &BytePath) -> Option<(BytePath, String)> {
+    let mut at = path.as_bytes();
+    while !at.is_empty() {
+        if let Some(reason) = problems.get(at).filter(|reason| reason.hides_what_is_there()) {
+            return Some((BytePath::from(at.to_vec()), reason.to_string()));
+        }
+        at = parent_of(at);
+    }
+    None
 }
 
 /// The names from the root to a row, joined by `/`.

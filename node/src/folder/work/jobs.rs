@@ -34,6 +34,8 @@ enum At {
 pub(super) struct Jobs {
     /// By id: what is wanted, and where it is.
     files: BTreeMap<FileId, (ViewEntry, At)>,
+    /// Their lengths together.
+    len: u64,
     by_source: BTreeMap<FileId, BTreeSet<FileId>>,
     /// In the order in which they were wanted.
     queue: BTreeMap<u64, FileId>,
@@ -67,8 +69,7 @@ impl Jobs {
         self.remove(entry.id, supply);
         self.queue.insert(self.next, entry.id);
         self.next += 1;
-        self.by_source.entry(entry.source).or_default().insert(entry.id);
-        self.files.insert(entry.id, (entry, At::Queued));
+        self.put(entry, At::Queued);
     }
 
     /// The next file to be begun, under a new job, unless enough are on their way.
@@ -110,14 +111,12 @@ impl Jobs {
 
     /// A file is complete under a temporary name.
     pub(super) fn put_staged(&mut self, entry: ViewEntry, staged: Staged) {
-        self.by_source.entry(entry.source).or_default().insert(entry.id);
-        self.files.insert(entry.id, (entry, At::Staged(staged)));
+        self.put(entry, At::Staged(staged));
     }
 
     /// Nobody who is connected has a file.
     pub(super) fn starve(&mut self, entry: ViewEntry) {
-        self.by_source.entry(entry.source).or_default().insert(entry.id);
-        self.files.insert(entry.id, (entry, At::Starved));
+        self.put(entry, At::Starved);
     }
 
     /// Wants again what nobody had.
@@ -177,9 +176,14 @@ impl Jobs {
         self.files.len()
     }
 
-    /// Whether there are none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty()
+    /// The lengths of the files that [`Self::count`] counts together, in bytes.
+    pub(super) const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The files that [`Self::count`] counts.
+    pub(super) fn ids(&self) -> impl Iterator<Item = FileId> {
+        self.files.keys().copied()
     }
 
     /// Whether files are on their way or about to be.
@@ -201,8 +205,16 @@ impl Jobs {
         }
     }
 
+    fn put(&mut self, entry: ViewEntry, at: At) {
+        self.take(entry.id);
+        self.len = self.len.saturating_add(entry.len);
+        self.by_source.entry(entry.source).or_default().insert(entry.id);
+        self.files.insert(entry.id, (entry, at));
+    }
+
     fn take(&mut self, id: FileId) -> Option<(ViewEntry, At)> {
         let (entry, at) = self.files.remove(&id)?;
+        self.len = self.len.saturating_sub(entry.len);
         if let Some(ids) = self.by_source.get_mut(&entry.source) {
             ids.remove(&id);
             if ids.is_empty() {

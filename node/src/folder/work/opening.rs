@@ -72,6 +72,7 @@ impl<P: Pool> Folder<P> {
             is_materialised: false,
             awaits_index: parts.store.snapshot()?.value(values::AWAITS_INDEX)?.is_some(),
             is_paused: false,
+            must_check_root: false,
             warnings: BTreeSet::new(),
             parts,
         };

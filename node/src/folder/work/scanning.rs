@@ -98,9 +98,7 @@ impl<P: Pool> Folder<P> {
             created.extend(read.kept.iter().filter_map(|at| indices.get(*at).copied()).zip(ids));
         }
         self.take_rules(looked, &created)?;
-        // What an action met that no scan had seen was seen now.
-        let now = self.now();
-        self.stuck.values_mut().filter(|stuck| stuck.problem.is_none()).for_each(|stuck| stuck.until = now);
+        self.free_what_was_scanned();
         Ok(())
     }
 
@@ -110,7 +108,7 @@ impl<P: Pool> Folder<P> {
             if matches!(reason, Reason::Unstable | Reason::Replaced) {
                 self.again.insert(parent_of(&path).into(), self.now() + LOOK_AGAIN_DELAY);
             }
-            self.scan_problems.insert(path, reason.to_string());
+            self.scan_problems.insert(path, reason);
         }
     }
 }

@@ -119,7 +119,7 @@ async fn an_editor_invites_own_devices_and_nobody_else() {
         valid_for: Duration::from_secs(60),
     };
     let mut rng = ChaCha20Rng::seed_from_u64(9);
-    let made = make_ticket(&*node.link, &node.open, wanted, WallTime(0), &mut rng).await;
+    let made = make_ticket(node.issuer().await, wanted, WallTime(0), &mut rng).await;
     assert!(matches!(made, Err(MakeTicketError::NotOwner)));
 }
 
