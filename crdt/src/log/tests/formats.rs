@@ -320,5 +320,27 @@ proptest! {
         let device = Device::new(0);
         let entry = Entry::decode(SPACE, envelope(&device, &framed, &bytes));
         prop_assert!(entry.is_err());
+        let mut signed = framed.clone();
+        signed.extend(crate::codec::encode(&sign(&device.key, Signed::Frontier, SPACE, &framed)));
+        prop_assert!(SignedFrontier::decode(SPACE, &signed).is_err());
+    }
+
+    #[test]
+    fn any_bytes_that_a_member_seals_are_a_body_or_an_error(
+        bytes in prop::collection::vec(any::<u8>(), 0..400), flags in 0u8..3, kind in 0usize..3, is_framed: bool,
+    ) {
+        let (mut lab, entry) = sample();
+        let kind = [Kind::Start, Kind::Index, Kind::Seen][kind];
+        let header = Header { kind, ..entry.header().clone() };
+        let mut plain = bytes.clone();
+        if is_framed {
+            let len = (bytes.len() as u32).to_le_bytes();
+            plain = [&[flags][..], &len, &len, &bytes].concat();
+            plain.resize(crate::padding::padded_len(plain.len() as u64) as usize, 0);
+        }
+        let payload = payload::seal_plain(&header, &plain, &lab.secret, &mut lab.rng).unwrap();
+        let opened = Entry::sign(header, &payload, &lab.devices[0].key).open(&lab.secret);
+        prop_assert!(is_framed || opened.is_err());
+        prop_assert!(opened.is_err() || kind != Kind::Seen || bytes.is_empty());
     }
 }
