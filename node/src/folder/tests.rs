@@ -1,6 +1,7 @@
 //! Two devices with real folders, spaces on redb, and the memory link between them.
 
 mod ignoring;
+mod links;
 mod serving;
 mod telling;
 

@@ -1,6 +1,7 @@
 //! The formats of entries and frontiers against damage, mix-ups and hostile lengths.
 
 use proptest::prelude::*;
+use rand_chacha::rand_core::Rng as _;
 
 use super::*;
 use crate::codec::DecodeError;
@@ -174,6 +175,26 @@ fn a_header_out_of_shape_is_no_header() {
     spoil(&|header| header.heads = vec![head(1, 0)]);
     spoil(&|header| header.heads = (0..65).map(|byte| head(byte, 1)).collect());
     spoil(&|header| header.heads = vec![Head { point: header.point(), ..head(1, 1) }]);
+}
+
+#[test]
+fn threat_28_each_entry_is_sealed_under_a_nonce_that_was_drawn_for_it() {
+    let (lab, entry) = sample();
+    // A cloned device: the same key, log, number, header and body, and only what is drawn differs.
+    let seal = |body: &[u8], seed: u64| {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        payload::seal(entry.header(), body, &lab.secret, &mut rng).unwrap()
+    };
+    let mut nonces = BTreeSet::new();
+    for seed in 0..100 {
+        let mut drawn = [0; 24];
+        ChaCha20Rng::seed_from_u64(seed).fill_bytes(&mut drawn);
+        for body in [&b"one"[..], b"another"] {
+            assert_eq!(seal(body, seed)[1..25], drawn, "the nonce is drawn, all of it, and follows from nothing else");
+        }
+        nonces.insert(drawn);
+    }
+    assert_eq!(nonces.len(), 100);
 }
 
 #[test]
