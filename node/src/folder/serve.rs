@@ -59,7 +59,7 @@ struct Server {
 }
 
 /// Files that peers asked for and that are not as base has them. However much peers ask, one message with at most
-/// [`SUSPECT_COUNT_MAX`] of them waits for the folder.
+/// 1,000 of them waits for the folder.
 #[derive(Debug, Default)]
 pub struct Suspects(Mutex<BTreeSet<FileId>>);
 

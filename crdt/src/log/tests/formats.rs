@@ -1,7 +1,6 @@
 //! The formats of entries and frontiers against damage, mix-ups and hostile lengths.
 
 use proptest::prelude::*;
-use rand_chacha::rand_core::Rng as _;
 
 use super::*;
 use crate::codec::DecodeError;

@@ -45,12 +45,8 @@ fn populated() -> (Arc<SpaceStore>, LogId) {
         TicketRow { secret, role: Role::Owner, expiry_ms: 7, is_own: true, confirm: true, nonce: None, joiner: None };
     let problem = ProblemRow { path: vec![name("a")], kind: "k".into(), text: "t".into(), since: WallTime(1) };
     let deed = Deed::CreateDirectory { key: key(0, "d"), new: row(2, 2, Kind::Directory, 0, 6) };
-    let version = VersionRow {
-        stored: "v".into(),
-        origin: Some((key(0, "at"), at.clone())),
-        print: at.print.clone(),
-        kept_at_ms: 3,
-    };
+    let version =
+        VersionRow { stored: "v".into(), origin: Some((key(0, "at"), at.clone())), print: at.print, kept_at_ms: 3 };
     store
         .write::<_, StoreError>(|write| {
             write.apply_base(&[(key(0, "at"), Some(at))].into())?;
