@@ -272,6 +272,25 @@ mod tests {
         #[test]
         fn any_bytes_are_a_record_or_an_error(bytes: Vec<u8>) {
             prop_assert!(AddressRecord::decode(&bytes).is_err());
+            prop_assert!(SignedAddresses::decode(&bytes).is_err());
+        }
+
+        #[test]
+        fn any_body_that_a_device_signs_is_a_record_or_an_error(body: Vec<u8>) {
+            let keys = DeviceKeys::from_seed(Secret::new([3; 32]));
+            let body = [&keys.id().as_bytes()[..], &body].concat();
+            let bytes = Envelope::seal(&keys.signing_key(), Signed::Address, SpaceId::NONE, body);
+            if let Ok(record) = AddressRecord::decode(&bytes) {
+                prop_assert_eq!(AddressRecord::make(&keys, record.counter, record.hints), bytes);
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_relay_or_an_error(text in "(https?://)?.{0,300}") {
+            if let Ok(url) = RelayUrl::parse(&text) {
+                prop_assert_eq!(url.as_str(), &text);
+                prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic()) && text.len() <= RELAY_URL_LEN_MAX);
+            }
         }
     }
 }

@@ -100,6 +100,8 @@ pub const WAITING_ENTRY_COUNT_MAX: usize = 10_000;
 pub const WAITING_ENTRY_BYTES_MAX: usize = 64 << 20;
 /// Chunks that one request names.
 pub const REQUEST_COUNT_MAX: usize = 512;
+/// Pieces in one answer frame: one for each chunk of a request that is missing or small, and the fragments of a large one.
+pub const ANSWER_PIECE_COUNT_MAX: usize = 2 * REQUEST_COUNT_MAX;
 /// An answer frame of packed chunks: 1 MiB of them and one that begins below that.
 pub const ANSWER_FRAME_LEN_MAX: usize = (1 << 20) + FRAGMENT_LEN_MAX + 4096;
 /// Address hints in a ticket or an address record.
@@ -126,6 +128,9 @@ pub const PAIRING_GRANT_COUNT_MAX: usize = 64;
 pub const HELLO_SPACE_COUNT_MAX: usize = 256;
 /// A frame of a log stream: one entry of the largest size and what is packed beside it.
 pub const LOG_FRAME_LEN_MAX: usize = ENTRY_LEN_MAX + (256 << 10);
+/// Entries or records in one frame of a log stream: a signature, an author and a hash alone have 128 bytes, and an empty
+/// element would cost a reader a dozen times what it costs to send.
+pub const LOG_FRAME_COUNT_MAX: usize = LOG_FRAME_LEN_MAX / 128;
 /// Heads of a space's records: one for each device that adds at the same time.
 pub const RECORD_HEADS_COUNT_MAX: usize = 256;
 /// What a peer calls its program.

@@ -146,6 +146,8 @@ impl<'de> Deserialize<'de> for Name {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -188,6 +190,38 @@ mod tests {
         }
         for text in [".zerocloudignore", "zerocloud", ".zerocloud2", "zerocl", "PROGRA~1"] {
             assert!(Name::parse(text.as_bytes()).is_ok(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn threat_33_any_bytes_are_one_component_or_no_name(
+            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'.'), Just(b'/'), Just(0)], 0..300),
+        ) {
+            let is_plain = !bytes.is_empty() && bytes.len() <= NAME_LEN_MAX && bytes != b"." && bytes != b".."
+                && !bytes.contains(&b'/') && !bytes.contains(&0);
+            match Name::parse(&bytes) {
+                Ok(name) => prop_assert!(is_plain && name.as_bytes() == bytes),
+                Err(error) => prop_assert!(!is_plain || error == NameError::Reserved),
+            }
+            // From a peer or the disk it is the same gate.
+            let decoded = crate::codec::decode::<Name>(&crate::codec::encode(&serde_bytes::Bytes::new(&bytes)), 400);
+            prop_assert_eq!(decoded.is_ok(), Name::parse(&bytes).is_ok());
+        }
+
+        #[test]
+        fn threat_41_the_control_directory_is_no_name_however_it_is_written(
+            upper in proptest::collection::vec(any::<bool>(), 10),
+            ignored in prop::sample::select(vec!["", "\u{200d}", "\u{feff}", "\u{200c}"]),
+            at in 0usize..11,
+            tail in "[. ]{0,4}(:[a-z$:]{0,9})?",
+        ) {
+            let letters = ".zerocloud".chars().zip(upper);
+            let mut name: Vec<char> =
+                letters.map(|(letter, is_upper)| if is_upper { letter.to_ascii_uppercase() } else { letter }).collect();
+            name.splice(at.min(name.len())..at.min(name.len()), ignored.chars());
+            let name: String = name.into_iter().chain(tail.chars()).collect();
+            prop_assert_eq!(Name::parse(name.as_bytes()), Err(NameError::Reserved), "{:?}", name);
         }
     }
 

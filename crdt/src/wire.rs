@@ -243,10 +243,14 @@ impl Message for Log {
         match self {
             Self::Records { heads, records } => {
                 heads.len() <= limits::RECORD_HEADS_COUNT_MAX
+                    && records.len() <= limits::LOG_FRAME_COUNT_MAX
                     && records.iter().all(|record| record.len() <= limits::RECORD_LEN_MAX)
             }
             Self::Frontier(bytes) => bytes.len() <= limits::FRONTIER_LEN_MAX + 256,
-            Self::Entries(entries) => entries.iter().all(|entry| entry.len() <= limits::ENTRY_LEN_MAX),
+            Self::Entries(entries) => {
+                entries.len() <= limits::LOG_FRAME_COUNT_MAX
+                    && entries.iter().all(|entry| entry.len() <= limits::ENTRY_LEN_MAX)
+            }
             Self::Materialised(_) => true,
             Self::Chunks(chunks) => chunks.iter().all(|chunk| chunk.sealed.len() <= limits::SEALED_CHUNK_LEN_MAX),
         }
@@ -270,15 +274,16 @@ impl Message for Answer {
     const LEN_MAX: usize = limits::ANSWER_FRAME_LEN_MAX;
 
     fn is_bounded(&self) -> bool {
-        self.pieces.iter().all(|piece| match &piece.body {
-            PieceBody::Missing => true,
-            PieceBody::Fragment { total_len, bytes } => {
-                !bytes.is_empty()
-                    && bytes.len() <= limits::FRAGMENT_LEN_MAX
-                    && *total_len as usize <= limits::SEALED_CHUNK_LEN_MAX
-                    && bytes.len() <= *total_len as usize
-            }
-        })
+        self.pieces.len() <= limits::ANSWER_PIECE_COUNT_MAX
+            && self.pieces.iter().all(|piece| match &piece.body {
+                PieceBody::Missing => true,
+                PieceBody::Fragment { total_len, bytes } => {
+                    !bytes.is_empty()
+                        && bytes.len() <= limits::FRAGMENT_LEN_MAX
+                        && *total_len as usize <= limits::SEALED_CHUNK_LEN_MAX
+                        && bytes.len() <= *total_len as usize
+                }
+            })
     }
 }
 
@@ -336,6 +341,13 @@ mod tests {
             .prop_map(|(first, asks)| Request { first: u64::from(first), asks })
     }
 
+    /// Either answer is right; what is read is written the same way.
+    fn read_back<M: Message>(bytes: &[u8]) {
+        if let Ok(message) = M::from_bytes(bytes) {
+            assert_eq!(message.to_bytes(), bytes);
+        }
+    }
+
     proptest! {
         #[test]
         fn a_request_is_read_back_and_no_prefix_of_it_is(request in requests()) {
@@ -348,11 +360,11 @@ mod tests {
 
         #[test]
         fn threat_44_any_bytes_give_a_message_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let _ = Opening::from_bytes(&bytes);
-            let _ = Control::from_bytes(&bytes);
-            let _ = Log::from_bytes(&bytes);
-            let _ = Request::from_bytes(&bytes);
-            let _ = Answer::from_bytes(&bytes);
+            read_back::<Opening>(&bytes);
+            read_back::<Control>(&bytes);
+            read_back::<Log>(&bytes);
+            read_back::<Request>(&bytes);
+            read_back::<Answer>(&bytes);
         }
 
         #[test]
@@ -402,6 +414,20 @@ mod tests {
         for message in [addresses(0, 0), addresses(count + 1, 1), addresses(1, len + 1)] {
             assert!(Control::from_bytes(&message.to_bytes()).is_err());
         }
+    }
+
+    #[test]
+    fn threat_44_more_elements_than_a_frame_of_real_ones_holds_are_refused() {
+        let nothing = |count| vec![ByteBuf::new(); count];
+        let records = |count| Log::Records { heads: Vec::new(), records: nothing(count) };
+        let pieces = |count| Answer { pieces: vec![Piece { ask: 0, body: PieceBody::Missing }; count] };
+        let (most, most_pieces) = (limits::LOG_FRAME_COUNT_MAX, limits::ANSWER_PIECE_COUNT_MAX);
+        for (count, is_taken) in [(most, true), (most + 1, false), (limits::LOG_FRAME_LEN_MAX - 16, false)] {
+            assert_eq!(Log::from_bytes(&Log::Entries(nothing(count)).to_bytes()).is_ok(), is_taken);
+            assert_eq!(Log::from_bytes(&records(count).to_bytes()).is_ok(), is_taken);
+        }
+        assert!(Answer::from_bytes(&pieces(most_pieces).to_bytes()).is_ok());
+        assert!(Answer::from_bytes(&pieces(most_pieces + 1).to_bytes()).is_err());
     }
 
     #[test]

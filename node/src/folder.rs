@@ -91,8 +91,8 @@ pub enum Message {
         /// Its plaintext.
         plaintext: Vec<u8>,
     },
-    /// A peer asked for bytes that this file should have and does not.
-    Changed(FileId),
+    /// Peers asked for bytes that these files should have and do not.
+    Changed(Arc<serve::Suspects>),
     /// Scan everything; told when it was done.
     Rescan(oneshot::Sender<()>),
     /// Stop or go on to scan, fetch and write.

@@ -14,6 +14,8 @@ mod stream;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+pub(crate) mod cutting;
+#[cfg(test)]
 mod tests;
 
 use std::fmt;

@@ -3,10 +3,12 @@
 //! The replica decides; this thread hands it events one after the other, commits through its store and gives what it
 //! wants to say to the sessions. It waits for nothing but the next event.
 
+mod outgoing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use zerocloud_crdt::id::{ContentHash, DeviceId, FileId, SpaceId};
 use zerocloud_crdt::log::Frontier;
 use zerocloud_crdt::membership::{Introduction, Role};
@@ -19,15 +21,14 @@ use crate::engine::shelf::{Contents, Shelf};
 use crate::link::{CloseCode, Conn};
 use crate::session::chunks::ChunkSource;
 
+pub(crate) use outgoing::{Outgoing, outgoing};
+
 /// Events that wait for the space's thread, before whoever sends them waits, too.
 const EVENT_COUNT_MAX: usize = 256;
 
 /// Names one connection's stream for one space: a later one to the same peer is another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
-
-/// What is said to a peer, in order. What lies in it is bounded by the replica's window.
-pub type Outgoing = mpsc::UnboundedSender<wire::Log>;
 
 /// What is asked of a space at one moment.
 type Look = Box<dyn FnOnce(&dyn Facts) + Send>;
@@ -49,6 +50,8 @@ pub(crate) enum Event {
         session: SessionId,
         /// What.
         message: wire::Log,
+        /// Given back when it was handled: bounds how many of one stream are held.
+        turn: OwnedSemaphorePermit,
     },
     /// A message left.
     Sent {
@@ -177,6 +180,12 @@ impl SpaceHandle {
         let _ = self.tables.set(changes);
     }
 
+    /// Events that the space's thread has not begun to handle.
+    #[cfg(test)]
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.events.max_capacity() - self.events.capacity()
+    }
+
     pub(crate) async fn tell(&self, event: Event) -> Result<(), SpaceClosed> {
         self.events.send(event).await.map_err(|_| SpaceClosed)
     }
@@ -294,7 +303,7 @@ impl<S: Shelf, R: rand_core::CryptoRng> Worker<S, R> {
                 let result = self.replica.connect(peer);
                 self.judge(peer, result);
             }
-            Event::Message { session, message } => {
+            Event::Message { session, message, turn: _turn } => {
                 if let Some(peer) = self.peer_of(session) {
                     let result = self.replica.handle_message(peer, message);
                     self.judge(peer, result);
@@ -359,9 +368,10 @@ impl<S: Shelf, R: rand_core::CryptoRng> Worker<S, R> {
         while let Some(action) = self.replica.poll_action() {
             match action {
                 Action::Send { peer, message } => {
-                    if let Some(session) = self.sessions.iter().find(|session| session.conn.peer() == peer) {
-                        // A stream that has just ended is told by its own event.
-                        drop(session.outgoing.send(message));
+                    let session = self.sessions.iter().find(|session| session.conn.peer() == peer);
+                    if let Some(Err(full)) = session.map(|session| session.outgoing.send(message)) {
+                        tracing::warn!(space = %self.replica.space(), %peer, error = %full, "a peer is disconnected");
+                        self.close(peer, CloseCode::Done, &full.to_string());
                     }
                 }
                 Action::Refuse { peer } => {
@@ -402,3 +412,6 @@ impl<S: Shelf> Facts for Now<'_, S> {
         records.role_at(&records.heads(), device).ok().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests;

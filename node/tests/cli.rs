@@ -294,3 +294,46 @@ async fn a_backend_that_does_not_open_or_close_is_reported() {
     let node = Node::start("name = 'stuck'").await;
     assert!(matches!(node.end().await, Err(RunError::SlowStop)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn threat_44_garbage_on_the_local_socket_ends_its_connection_and_nothing_else() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let node = Node::start("").await;
+    let post = |path: &str, len: usize| {
+        format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n").into_bytes()
+    };
+    let mut noise = b"\x16\x03\x01".to_vec();
+    noise.extend((0..5_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8));
+    let too_long = [post("/v0/join", (64 << 10) + 1), vec![b' '; (64 << 10) + 1]].concat();
+    let garbage = [
+        (noise, None),
+        (b"GET ".repeat(100_000), None),
+        ([&b"GET / HTTP/1.1\r\n"[..], &b"a: b\r\n".repeat(100_000)].concat(), None),
+        (post("/v0/join", usize::MAX), None),
+        // It is not read to its end; whether the answer is seen before the reset is the system's.
+        (too_long, None),
+        ([post("/v0/join", 4), b"\xff\xfe{}".to_vec()].concat(), Some("400")),
+        ([post("/v0/nothing", 2), b"{}".to_vec()].concat(), Some("404")),
+        (post("/v0/spaces/add", 100), None),
+    ];
+    for (bytes, status) in garbage {
+        let mut stream = tokio::net::UnixStream::connect(node.dir.path().join("node.sock")).await.unwrap();
+        // The node may have had enough of it before the end.
+        let _ = stream.write_all(&bytes).await;
+        // Who has said all it wanted waits for the answer; who was about to say more leaves.
+        if status.is_none() {
+            let _ = stream.shutdown().await;
+        }
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer);
+        if let Some(status) = status {
+            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(99)]);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{shown}: {answer}");
+        }
+        assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
+        assert_eq!(node.run(&["status"]).status.code(), Some(0));
+    }
+    node.end().await.unwrap();
+}

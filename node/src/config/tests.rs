@@ -91,3 +91,30 @@ fn a_new_home_gets_the_template_and_an_old_one_keeps_its_file() {
     std::fs::write(&path, "lan = false").unwrap();
     assert!(!Config::load_or_create(&path).unwrap().lan);
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_a_configuration_or_an_error(
+        text in ".{0,200}",
+        key in "name|listen|direct|relays|lan|upload_max|download_max|debounce_ms|versions|guard|suite",
+        value in "\\PC{0,30}|\"[^\"]{0,30}\"|-?[0-9]{1,25}|\"[0-9]{0,22} ?[KMGk]?i?B?(/s)?\"|\\[.{0,20}\\]|keep-days [0-9]{1,9}",
+    ) {
+        let _ = parse(&text);
+        if let Ok(config) = parse(&format!("{key} = {value}")) {
+            proptest::prop_assert!(DEBOUNCE_MS.contains(&config.debounce_ms));
+            proptest::prop_assert!(config.name.is_none_or(|name| !name.is_empty() && name.len() <= NAME_LEN_MAX));
+        }
+        let _ = crate::duration::parse(&text);
+        let _ = crate::duration::parse(&value);
+    }
+
+    #[test]
+    fn any_bytes_in_the_file_are_a_configuration_or_an_error(bytes: Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, &bytes).unwrap();
+        if Config::load(&path).is_ok() {
+            proptest::prop_assert!(std::str::from_utf8(&bytes).is_ok());
+        }
+    }
+}

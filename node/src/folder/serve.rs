@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use zerocloud_crdt::base::{BaseRead, RowKey};
-use zerocloud_crdt::id::ContentHash;
+use zerocloud_crdt::id::{ContentHash, FileId};
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::manifest::Chunk;
 use zerocloud_crdt::register::Content;
@@ -31,6 +31,9 @@ const READER_AGE_MAX: Duration = Duration::from_secs(2);
 /// Readers that wait for the next request.
 const READER_COUNT_MAX: usize = 8;
 
+/// Files that wait to be scanned because a peer asked for them in vain. More are found when they are asked for again.
+const SUSPECT_COUNT_MAX: usize = 1_000;
+
 /// Opens the folder anew: a handle from before a disk was unmounted would not see the one that came after it.
 pub type OpenVolume = Box<dyn Fn() -> Result<Arc<dyn Volume>, VolumeError> + Send + Sync>;
 
@@ -42,6 +45,8 @@ pub struct FolderChunks {
     keyring: Arc<Keyring>,
     suite: Suite,
     folder: mpsc::Sender<Message>,
+    /// What the folder was told of and has not looked at yet. Also held by the folder's mail.
+    suspects: Arc<Suspects>,
     idle: Mutex<Vec<Server>>,
 }
 
@@ -51,6 +56,28 @@ struct Server {
     reader: ChunkReader,
     sealer: Sealer,
     rng: ChaCha20Rng,
+}
+
+/// Files that peers asked for and that are not as base has them. However much peers ask, one message with at most
+/// 1,000 of them waits for the folder.
+#[derive(Debug, Default)]
+pub struct Suspects(Mutex<BTreeSet<FileId>>);
+
+impl Suspects {
+    /// Adds a file; says whether the folder is to be told, because nothing was waiting before.
+    fn insert(&self, file: FileId) -> bool {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = files.is_empty();
+        if files.len() < SUSPECT_COUNT_MAX {
+            files.insert(file);
+        }
+        is_first
+    }
+
+    /// All that wait, which are the folder's from now on.
+    pub fn take(&self) -> BTreeSet<FileId> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Where a chunk's plaintext may lie, likeliest first.
@@ -81,7 +108,7 @@ impl FolderChunks {
         suite: Suite,
         folder: mpsc::Sender<Message>,
     ) -> Self {
-        Self { store, open, clock, keyring, suite, folder, idle: Mutex::default() }
+        Self { store, open, clock, keyring, suite, folder, suspects: Arc::default(), idle: Mutex::default() }
     }
 
     fn server(&self) -> Option<Server> {
@@ -98,49 +125,71 @@ impl FolderChunks {
         Some(Server { made: now, reader, sealer, rng: system_rng().ok()? })
     }
 
-    fn find(&self, server: &mut Server, ask: &Ask) -> Result<Option<Vec<u8>>, StoreError> {
+    fn find(&self, ask: &Ask) -> Result<Option<Vec<u8>>, StoreError> {
         let snapshot = self.store.snapshot()?;
         if ask.what == What::Page {
             return snapshot.page(ask.id);
         }
         let Some(at) = ask.at else { return Ok(None) };
         let chunk = Chunk { id: ask.id, epoch: ask.epoch, len: at.len };
-        for place in places(&snapshot, &at)? {
+        let places = places(&snapshot, &at)?;
+        // What no row and no version of this space has is not looked for on the disk.
+        if places.is_empty() {
+            return Ok(None);
+        }
+        let Some(mut server) = self.server() else { return Ok(None) };
+        let mut found = None;
+        for place in places {
             let source = match &place {
                 Place::Row(key) => Source::Row(key),
                 Place::Stored(stored) => Source::Stored(stored),
             };
             match server.reader.read(&snapshot, source, at.offset, &chunk, &self.keyring) {
-                Ok(Answer::Plaintext(plaintext)) => return Ok(Some(plaintext)),
+                Ok(Answer::Plaintext(plaintext)) => {
+                    found = Some(plaintext);
+                    break;
+                }
                 Ok(Answer::Missing) => {}
                 Err(error) => tracing::debug!(space = %self.store.space(), %error, "a chunk could not be read"),
             }
         }
-        tracing::debug!(space = %self.store.space(), chunk = ?ask.id, "a chunk that was asked for is not here");
-        // The file may have changed since the scan: a new one finds out.
-        drop(self.folder.send(Message::Changed(at.file)));
-        Ok(None)
+        self.rest(server);
+        if found.is_none() {
+            tracing::debug!(space = %self.store.space(), chunk = ?ask.id, "a chunk that was asked for is not here");
+            self.report(at.file);
+        }
+        Ok(found)
+    }
+
+    /// The file may have changed since the scan: a new one finds out.
+    fn report(&self, file: FileId) {
+        if self.suspects.insert(file) {
+            drop(self.folder.send(Message::Changed(self.suspects.clone())));
+        }
+    }
+
+    fn rest(&self, server: Server) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < READER_COUNT_MAX {
+            idle.push(server);
+        }
     }
 }
 
 impl ChunkSource for FolderChunks {
     fn sealed(&self, ask: &Ask) -> Option<Vec<u8>> {
-        let mut server = self.server()?;
-        let found = match self.find(&mut server, ask) {
+        let found = match self.find(ask) {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(space = %self.store.space(), %error, "a chunk could not be looked up");
                 None
             }
         };
-        let sealed = found.and_then(|plaintext| {
-            let named = self.keyring.keys_of(ask.what, &ask.epoch)?.check(&ask.id, &plaintext)?;
-            server.sealer.seal(&named, &mut server.rng).ok()
-        });
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < READER_COUNT_MAX {
-            idle.push(server);
-        }
+        let plaintext = found?;
+        let named = self.keyring.keys_of(ask.what, &ask.epoch)?.check(&ask.id, &plaintext)?;
+        let mut server = self.server()?;
+        let sealed = server.sealer.seal(&named, &mut server.rng).ok();
+        self.rest(server);
         sealed
     }
 }

@@ -1,7 +1,9 @@
 //! Two devices with real folders, spaces on redb, and the memory link between them.
 
 mod ignoring;
+mod links;
 mod obstacles;
+mod serving;
 mod telling;
 
 use std::collections::BTreeMap;

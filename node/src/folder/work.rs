@@ -262,7 +262,7 @@ impl<P: Pool> Folder<P> {
             }
             Message::Staged { job, staged } => self.handle_staged(job, staged),
             Message::Page { job, id, plaintext } => self.handle_page(job, id, &plaintext),
-            Message::Changed(item) => self.handle_changed(item),
+            Message::Changed(suspects) => suspects.take().into_iter().for_each(|item| self.handle_changed(item)),
             Message::Rescan(done) => {
                 self.dirty.insert(Box::default(), Depth::Subtree);
                 self.stuck.values_mut().for_each(|stuck| stuck.until = now);

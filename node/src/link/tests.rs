@@ -97,6 +97,15 @@ proptest! {
     }
 
     #[test]
+    fn any_reason_of_a_peer_is_a_bounded_line_that_can_be_shown(bytes: Vec<u8>, byte in any::<u8>(), count in 0_usize..9_000) {
+        for reason in [peer_reason(&bytes), peer_reason(&vec![byte; count])] {
+            prop_assert!(!reason.contains(char::is_control));
+            // Escapes take up to ten letters for one byte.
+            prop_assert!(reason.len() <= 10 * CLOSE_REASON_LEN_MAX);
+        }
+    }
+
+    #[test]
     fn a_cut_text_is_whole_letters(text in ".{0,200}", len_max in 0_usize..300) {
         let len = floor_char_boundary(&text, len_max);
         prop_assert!(len <= len_max && text.is_char_boundary(len) && len + 4 > len_max.min(text.len()));

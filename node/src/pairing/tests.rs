@@ -1,6 +1,7 @@
 //! Pairing between nodes whose spaces lie on redb, over the memory link and over iroh: what the tests share.
 
 mod joining;
+mod leaving;
 mod refusals;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! The task that accepts, dials and runs sessions, after what [`Backoff`] and [`OnePerPeer`] decide.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,11 @@ const NEWS_COUNT_MAX: usize = 64;
 
 /// Devices that are being paired at the same time. A person holds one ticket before one device.
 const PAIRING_COUNT_MAX: usize = 8;
+
+/// Sessions with devices that are members of no space of ours, as far as is known here. Whom a member has just added is
+/// one until it has shown its record; the longest of such sessions makes room for the next, so that nobody who says
+/// nothing keeps it out. A session may hold a connection's window of bytes.
+pub(super) const STRANGER_COUNT_MAX: usize = 32;
 
 /// How long sessions may take to end when the node stops; below [`crate::daemon::STOP_LIMIT`].
 const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
@@ -55,6 +60,8 @@ struct Driver {
     /// The session of each device that has not ended yet. A connection that takes its place waits, so that the end of
     /// the one is told, and known to the spaces, before the beginning of the other.
     sessions: BTreeMap<DeviceId, Running>,
+    /// Who is a member of a space of ours, as was last told.
+    known: BTreeSet<DeviceId>,
     is_asking: bool,
     must_ask: bool,
     /// Our last address record, its counter, and the hints in it.
@@ -97,6 +104,7 @@ pub(super) async fn run(
         hooks,
         shared: shared.clone(),
         sessions: BTreeMap::new(),
+        known: BTreeSet::new(),
         is_asking: false,
         must_ask: false,
         record: Vec::new(),
@@ -222,8 +230,8 @@ impl Driver {
         for (device, _) in &known {
             table.entry(*device).or_insert_with(|| PeerNow::unheard(*device));
         }
-        let is_known = |device: &DeviceId| known.iter().any(|(known, _)| known == device);
-        table.retain(|device, now| now.conn.is_some() || is_known(device));
+        self.known = known.iter().map(|(device, _)| *device).collect();
+        table.retain(|device, now| now.conn.is_some() || self.known.contains(device));
         drop(table);
         self.backoff.handle_known(self.us.clock.now(), known);
     }
@@ -242,9 +250,28 @@ impl Driver {
                 self.backoff.handle_connected(self.now(), device);
                 match self.sessions.get_mut(&device) {
                     Some(running) => running.next = Some(conn),
-                    None => self.begin(conn),
+                    None => {
+                        self.make_room_for(device);
+                        self.begin(conn);
+                    }
                 }
             }
+        }
+    }
+
+    /// Ends the longest session with a stranger if `device` is one too, and one too many.
+    fn make_room_for(&self, device: DeviceId) {
+        if self.known.contains(&device) {
+            return;
+        }
+        let strangers = self.sessions.iter().filter(|(device, running)| {
+            !self.known.contains(device) && running.next.is_none() && running.conn.close_reason().is_none()
+        });
+        let strangers: Vec<&Running> = strangers.map(|(_, running)| running).collect();
+        if strangers.len() >= STRANGER_COUNT_MAX
+            && let Some(longest) = strangers.iter().min_by_key(|running| running.since)
+        {
+            longest.conn.close(CloseCode::Done, "other devices that are not known here want to be heard");
         }
     }
 

@@ -13,6 +13,7 @@ use crate::link::memory::MemoryNet;
 use crate::link::{Admission, CloseCode, CloseReason, Protocol, Side};
 use zerocloud_crdt::address::AddressRecord;
 
+use crate::session::tests::hostile::Intruder;
 use crate::session::tests::{Device, everyone, until};
 
 #[derive(Default)]
@@ -301,6 +302,33 @@ async fn threat_31_a_refused_stranger_waits_long_and_is_told_why() {
     until(|| asked.load(Ordering::SeqCst) == 2).await;
     assert!(lock(&a.hooks.heard).is_empty() && lock(&b.hooks.heard).is_empty());
     assert!(b.peers.list().is_empty());
+}
+
+#[tokio::test]
+async fn threat_46_strangers_that_stay_are_few_and_keep_nobody_out() {
+    let founding = founding(2, 69);
+    let net = MemoryNet::new();
+    let links = [joined(&net, &founding, 0).await, joined(&net, &founding, 1).await];
+    let a = Node::start(&founding, 0, links[0].clone(), vec![whereabouts(&links[1])]);
+    let mut strangers = Vec::new();
+    for n in 0..3 * driver::STRANGER_COUNT_MAX as u8 {
+        let link: Arc<dyn Link> = Arc::new(net.join(DeviceId([n + 100; 32]), everyone()));
+        let stranger = Intruder::greet(&link, &a.device, Vec::new()).await;
+        assert!(stranger.told.spaces.is_empty());
+        // Each comes later than the one before.
+        a.pass(Duration::from_secs(1));
+        strangers.push((link, stranger));
+        let is_open = |(_, stranger): &&(_, Intruder)| stranger.conn.close_reason().is_none();
+        assert!(strangers.iter().filter(is_open).count() <= driver::STRANGER_COUNT_MAX);
+        assert!(strangers.last().is_some_and(|last| is_open(&last)), "the newest is heard");
+    }
+    let b = Node::start(&founding, 1, links[1].clone(), vec![whereabouts(&links[0])]);
+    until(|| are_connected(&a, &b)).await;
+    converge(&[&a, &b], "x").await;
+    let left = a.peers.list().iter().filter(|now| now.conn.is_some() && now.device != b.id()).count();
+    assert_eq!(left, driver::STRANGER_COUNT_MAX, "a member takes no stranger's place");
+    a.stop().await;
+    b.stop().await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use zerocloud_crdt::id::SpaceId;
 use zerocloud_crdt::limits::FRAGMENT_LEN_MAX;
 use zerocloud_crdt::wire::{Answer, Ask, Assembly, Message, Opening, Piece, PieceBody, Request};
@@ -45,13 +45,15 @@ pub struct Answered {
     pub sealed: Option<Vec<u8>>,
 }
 
-/// Answers requests until the peer ends the stream.
+/// Answers requests until the peer ends the stream. Of `places` one is taken for each request while it is answered.
 pub(super) async fn serve(
     source: Arc<dyn ChunkSource>,
+    places: &Semaphore,
     mut send: SendStream,
     mut receive: RecvStream,
 ) -> Result<(), SessionError> {
     while let Some(request) = read::<Request>(&mut receive).await? {
+        let Ok(_place) = places.acquire().await else { return Ok(()) };
         let (sealing, mut sealed) = mpsc::channel::<Run>(AHEAD_COUNT);
         let source = source.clone();
         let worker = tokio::task::spawn_blocking(move || seal_all(&*source, &request, &sealing));

@@ -18,9 +18,10 @@
 mod passing;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use zerocloud_crdt::address::SignedAddresses;
@@ -30,12 +31,20 @@ use zerocloud_crdt::wire::{Control, Log, Message, Opening};
 
 use super::{Open, SessionError, Spaces, chunks, read};
 use crate::link::{Conn, RecvStream, SendStream, Side, StreamKind};
-use crate::space::{Event, SessionId, SpaceHandle};
+use crate::space::{Event, SessionId, SpaceHandle, outgoing};
 use crate::wire::{FrameError, write_frame};
 
 /// Time between two messages of a peer on the control stream: faster ones wait on the network. Each may cost us a look
 /// at a space and a stream, and honest ones come when a person adds a device.
 const CONTROL_PAUSE: Duration = Duration::from_millis(20);
+
+/// Messages of one log stream that the space has not handled yet: each may have the length of a frame, and the next is
+/// to lie ready when one was handled.
+pub(super) const AHEAD_MESSAGE_COUNT: usize = 4;
+
+/// Requests of one peer for chunks that are answered at the same time, over all streams. Each takes a thread, and holds
+/// what was sealed until the peer reads it; a peer that reads nothing holds up its own alone.
+pub(super) const SERVING_COUNT_MAX: usize = OTHER_STREAM_COUNT_MAX;
 
 /// All streams of one session.
 pub(super) struct Streams {
@@ -52,6 +61,8 @@ pub(super) struct Streams {
     tasks: JoinSet<Done>,
     /// Streams of the peer among the tasks, and ours.
     stream_count: usize,
+    /// Held while a request for chunks is answered.
+    serving: Arc<Semaphore>,
     looking: Looking,
     /// The peer's own word, until it counts.
     peer_addresses: Option<SignedAddresses>,
@@ -139,6 +150,7 @@ impl Streams {
             logs: BTreeMap::new(),
             tasks,
             stream_count: 0,
+            serving: Arc::new(Semaphore::new(SERVING_COUNT_MAX)),
             looking: Looking::No,
             peer_addresses,
             passed: BTreeMap::new(),
@@ -360,13 +372,13 @@ impl Streams {
 
     fn take_chunks(&mut self, space: SpaceId, mut send: SendStream, receive: RecvStream) {
         let Some(Open { space, removed }) = self.spaces.open(space) else { return };
-        let peer = self.conn.peer();
+        let (peer, places) = (self.conn.peer(), self.serving.clone());
         let serving = async move {
             if space.look(move |facts| facts.is_member(peer)).await != Ok(true) {
                 return Ok(());
             }
             send.set_kind(StreamKind::Chunk);
-            chunks::serve(space.chunks(), send, receive).await
+            chunks::serve(space.chunks(), &places, send, receive).await
         };
         self.stream_count += 1;
         self.tasks.spawn(async move { Done::Chunks(removed.run_until_cancelled(serving).await.unwrap_or(Ok(()))) });
@@ -403,7 +415,7 @@ async fn pump_log(
     mut send: SendStream,
     mut receive: RecvStream,
 ) -> Result<(), SessionError> {
-    let (outgoing, mut queue) = mpsc::unbounded_channel::<Log>();
+    let (outgoing, mut queue) = outgoing();
     if space.tell(Event::Opened { session, conn, outgoing }).await.is_err() {
         return Ok(());
     }
@@ -417,9 +429,11 @@ async fn pump_log(
         }
         Ok(())
     };
+    let turns = Arc::new(Semaphore::new(AHEAD_MESSAGE_COUNT));
     let reading = async {
-        while let Some(message) = read::<Log>(&mut receive).await? {
-            if space.tell(Event::Message { session, message }).await.is_err() {
+        while let Ok(turn) = turns.clone().acquire_owned().await {
+            let Some(message) = read::<Log>(&mut receive).await? else { break };
+            if space.tell(Event::Message { session, message, turn }).await.is_err() {
                 break;
             }
         }

@@ -1,6 +1,7 @@
 //! Sessions between spaces on redb, over the memory link and over iroh.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -18,9 +19,11 @@ use crate::link::{AddressHint, Admission, Link, Protocol};
 use crate::store::{Snapshot, SpaceStore};
 use zerocloud_crdt::address::AddressHint as SignedHint;
 use zerocloud_crdt::id::{ChunkId, EpochId, LogId};
+use zerocloud_crdt::limits::{LOG_STREAM_COUNT_MAX, OTHER_STREAM_COUNT_MAX};
 use zerocloud_crdt::membership::Records;
 use zerocloud_crdt::wire::{Ask, Log, Request, What};
 
+pub(crate) mod hostile;
 mod passing;
 mod sharing;
 
@@ -31,6 +34,8 @@ pub(crate) struct Device {
     pub(crate) space: SpaceHandle,
     store: Arc<SpaceStore>,
     log: LogId,
+    /// How often its chunks were asked for.
+    asked_count: Arc<AtomicUsize>,
 }
 
 impl Device {
@@ -44,15 +49,15 @@ impl Device {
     /// With a space that begins with these records and is not shared yet. Accepts nobody.
     pub(crate) fn with_records(founding: &Founding, n: usize, records: Records, link: Arc<dyn Link>) -> Self {
         let store = SpaceStore::with_backend(redb::backends::InMemoryBackend::new(), founding.space).unwrap();
-        let store = Arc::new(store);
+        let (store, asked_count) = (Arc::new(store), Arc::<AtomicUsize>::default());
         let (identity, shelf) = (founding.identity(n), store.clone());
         let log = identity.log;
         let make = move || {
             let mut rng = ChaCha20Rng::seed_from_u64(n as u64);
             (Replica::open(shelf, records, identity, &mut rng).unwrap(), rng)
         };
-        let space = SpaceHandle::start(founding.space, make, Arc::new(Sized), |_| {}).unwrap();
-        Self { link, spaces: Spaces::default(), space, store, log }
+        let space = SpaceHandle::start(founding.space, make, Arc::new(Sized(asked_count.clone())), |_| {}).unwrap();
+        Self { link, spaces: Spaces::default(), space, store, log, asked_count }
     }
 
     fn accept(&self) {
@@ -93,12 +98,19 @@ impl Device {
 }
 
 /// Chunks whose bytes follow from their id: the first two say how long, a first byte of 0 that it is not here.
-struct Sized;
+struct Sized(Arc<AtomicUsize>);
+
+impl Sized {
+    fn of(ask: &Ask) -> Option<Vec<u8>> {
+        let len = usize::from(u16::from_be_bytes([ask.id.0[0], ask.id.0[1]])) * 40;
+        (ask.id.0[0] > 0).then(|| ask.id.0.iter().copied().cycle().take(len).collect())
+    }
+}
 
 impl ChunkSource for Sized {
     fn sealed(&self, ask: &Ask) -> Option<Vec<u8>> {
-        let len = usize::from(u16::from_be_bytes([ask.id.0[0], ask.id.0[1]])) * 40;
-        (ask.id.0[0] > 0).then(|| ask.id.0.iter().copied().cycle().take(len).collect())
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Self::of(ask)
     }
 }
 
@@ -250,7 +262,7 @@ async fn chunks_of_every_length_come_as_they_are_and_what_is_missing_is_said() {
     assert_eq!(answers.len(), ids.len());
     for (ask, sealed) in answers {
         let ask = Ask { what: What::Chunk, epoch: EpochId([0; 32]), id: ChunkId(ids[ask as usize]), at: None };
-        assert_eq!(sealed, Sized.sealed(&ask));
+        assert_eq!(sealed, Sized::of(&ask));
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the tests of the store share: stores in memory, values of a small domain, and a dump of every table.
 
 mod crash;
+mod damage;
 mod entries;
 mod ledger;
 mod models;

@@ -132,3 +132,29 @@ fn read_at(control: &dyn VolumeDirectory, name: &[u8]) -> Result<Option<Marker>,
     let len = file.read_at(&mut bytes, 0)?;
     Ok(Some(decode_object(bytes.get(..len).unwrap_or_default(), MARKER_LEN_MAX)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::volume::LinuxVolume;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_marker_or_damaged(
+            bytes in proptest::collection::vec(any::<u8>(), 0..100), is_framed: bool, is_new: bool,
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let bytes = if is_framed { [&[zerocloud_crdt::FORMAT][..], &bytes].concat() } else { bytes };
+            let volume = LinuxVolume::open(directory.path()).unwrap();
+            volume.control().unwrap();
+            let name = if is_new { "marker.new" } else { "marker" };
+            std::fs::write(directory.path().join(".zerocloud").join(name), &bytes).unwrap();
+            match Marker::read(&volume) {
+                Ok(marker) => prop_assert_eq!(encode_object(&marker), bytes),
+                Err(error) => prop_assert!(matches!(error, MarkerError::Damaged(_)), "{}", error),
+            }
+        }
+    }
+}

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's own mistakes may end it")]
 #![allow(clippy::print_stderr, reason = "logs of a test that failed")]
 
+mod clones;
 mod commands;
 mod devices;
 mod editors;

@@ -102,6 +102,75 @@ fn threat_13_swapped_chunks_never_materialise() {
     assert!(!whole.keys().any(|path| path.starts_with(b".zerocloud/tmp/put-")));
 }
 
+/// A file of five chunks of one length, so that no check may rest on lengths: bytes and chunks.
+fn five(seed: u8) -> (Vec<Vec<u8>>, Vec<Chunk>, FileSpec) {
+    let keys = keyring();
+    let keys = keys.chunks(&EpochId([3; 32])).unwrap();
+    let bytes: Vec<Vec<u8>> = (0..5).map(|n| vec![seed + n; 100]).collect();
+    let chunks = bytes.iter().map(|bytes| keys.chunk(bytes)).collect();
+    let hash = ContentHash::of(&bytes.concat());
+    (bytes, chunks, FileSpec { hash, len: 500, ..large().3 })
+}
+
+fn orders(items: &[usize]) -> Vec<Vec<usize>> {
+    let Some((first, rest)) = items.split_first() else { return vec![Vec::new()] };
+    let mut all = Vec::new();
+    for order in orders(rest) {
+        for at in 0..=order.len() {
+            all.push([&order[..at], &[*first], &order[at..]].concat());
+        }
+    }
+    all
+}
+
+#[test]
+fn threat_13_of_all_lists_of_chunks_one_makes_the_file() {
+    let device = Device::new(1, true);
+    let (bytes, chunks, spec) = five(10);
+    let (other_bytes, other_chunks, _) = five(50);
+    let (all_bytes, all_chunks) = ([bytes, other_bytes].concat(), [chunks.clone(), other_chunks].concat());
+    let right = [0, 1, 2, 3, 4];
+    // Every order, every chunk twice in place of another, a chunk of another file or version in place of each.
+    let mut lists = orders(&right);
+    assert_eq!(lists.len(), 120);
+    for at in 0..5 {
+        for from in (0..10).filter(|from| *from != at) {
+            let mut list = right.to_vec();
+            list[at] = from;
+            lists.push(list);
+        }
+    }
+    let mut made_count = 0;
+    for (nonce, list) in (1..).zip(&lists) {
+        let listed: Arc<[Chunk]> = list.iter().map(|n| all_chunks[*n]).collect();
+        let mut partial = staging(&device, nonce * 10).begin(spec, listed.clone()).unwrap();
+        for (at, n) in list.iter().enumerate() {
+            partial.write(at, &listed[at].id, &all_bytes[*n]).unwrap();
+        }
+        let outcome = partial.finish(&device.volume);
+        if *list == right {
+            made_count += 1;
+            assert_eq!(outcome.unwrap().hash, spec.hash);
+        } else {
+            assert!(matches!(outcome, Err(StageError::WrongContent)), "{list:?}");
+        }
+        // A chunk is taken at its own place alone, whatever order chunks come in.
+        let mut partial = staging(&device, nonce * 10 + 5).begin(spec, chunks.clone().into()).unwrap();
+        for (at, n) in list.iter().enumerate().filter(|(at, n)| at != *n) {
+            let outcome = partial.write(at, &all_chunks[*n].id, &all_bytes[*n]);
+            assert!(matches!(outcome, Err(StageError::WrongChunk { index }) if index == at), "{list:?}");
+        }
+        partial.discard().unwrap();
+    }
+    assert_eq!(made_count, 1);
+    // One less, one more, none.
+    for list in [&chunks[1..], &chunks[..4], &[&chunks[..], &chunks[..1]].concat(), &[]] {
+        assert!(matches!(staging(&device, 9).begin(spec, list.into()), Err(StageError::WrongContent)));
+    }
+    let whole = device.person.whole_tree();
+    assert_eq!(whole.keys().filter(|path| path.starts_with(b".zerocloud/tmp/put-")).count(), made_count);
+}
+
 #[test]
 fn a_partial_file_is_taken_up_again_with_what_is_right_of_it() {
     for crash in [Crash::Killed, Crash::PowerLoss] {

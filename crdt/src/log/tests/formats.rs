@@ -177,6 +177,26 @@ fn a_header_out_of_shape_is_no_header() {
 }
 
 #[test]
+fn threat_28_each_entry_is_sealed_under_a_nonce_that_was_drawn_for_it() {
+    let (lab, entry) = sample();
+    // A cloned device: the same key, log, number, header and body, and only what is drawn differs.
+    let seal = |body: &[u8], seed: u64| {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        payload::seal(entry.header(), body, &lab.secret, &mut rng).unwrap()
+    };
+    let mut nonces = BTreeSet::new();
+    for seed in 0..100 {
+        let mut drawn = [0; 24];
+        ChaCha20Rng::seed_from_u64(seed).fill_bytes(&mut drawn);
+        for body in [&b"one"[..], b"another"] {
+            assert_eq!(seal(body, seed)[1..25], drawn, "the nonce is drawn, all of it, and follows from nothing else");
+        }
+        nonces.insert(drawn);
+    }
+    assert_eq!(nonces.len(), 100);
+}
+
+#[test]
 fn threat_43_a_compressed_payload_opens_to_what_it_declares_or_not_at_all() {
     let (mut lab, entry) = sample();
     let header = Header { kind: Kind::Index, ..entry.header().clone() };
@@ -320,5 +340,27 @@ proptest! {
         let device = Device::new(0);
         let entry = Entry::decode(SPACE, envelope(&device, &framed, &bytes));
         prop_assert!(entry.is_err());
+        let mut signed = framed.clone();
+        signed.extend(crate::codec::encode(&sign(&device.key, Signed::Frontier, SPACE, &framed)));
+        prop_assert!(SignedFrontier::decode(SPACE, &signed).is_err());
+    }
+
+    #[test]
+    fn any_bytes_that_a_member_seals_are_a_body_or_an_error(
+        bytes in prop::collection::vec(any::<u8>(), 0..400), flags in 0u8..3, kind in 0usize..3, is_framed: bool,
+    ) {
+        let (mut lab, entry) = sample();
+        let kind = [Kind::Start, Kind::Index, Kind::Seen][kind];
+        let header = Header { kind, ..entry.header().clone() };
+        let mut plain = bytes.clone();
+        if is_framed {
+            let len = (bytes.len() as u32).to_le_bytes();
+            plain = [&[flags][..], &len, &len, &bytes].concat();
+            plain.resize(crate::padding::padded_len(plain.len() as u64) as usize, 0);
+        }
+        let payload = payload::seal_plain(&header, &plain, &lab.secret, &mut lab.rng).unwrap();
+        let opened = Entry::sign(header, &payload, &lab.devices[0].key).open(&lab.secret);
+        prop_assert!(is_framed || opened.is_err());
+        prop_assert!(opened.is_err() || kind != Kind::Seen || bytes.is_empty());
     }
 }

@@ -74,3 +74,55 @@ fn threat_58_recovery_words_are_not_shown_by_debug() {
     let words = RecoveryWords { words: vec!["abandon".into(); 24] };
     assert!(!format!("{words:?}").contains("abandon"));
 }
+
+/// Reads a request as the server does, and whatever it gives as the client does.
+fn read<C: Command>(bytes: &[u8]) {
+    if let Ok(request) = serde_json::from_slice::<C>(bytes) {
+        let again = serde_json::to_vec(&request).unwrap();
+        assert!(serde_json::from_slice::<C>(&again).is_ok());
+    }
+    let _ = serde_json::from_slice::<crate::api::Line<C::Answer>>(bytes);
+}
+
+fn read_everything(bytes: &[u8]) {
+    read::<StatusRequest>(bytes);
+    read::<AddSpace>(bytes);
+    read::<ListSpaces>(bytes);
+    read::<RemoveSpace>(bytes);
+    read::<PauseSpace>(bytes);
+    read::<ResumeSpace>(bytes);
+    read::<Invite>(bytes);
+    read::<ConfirmPairing>(bytes);
+    read::<Join>(bytes);
+    read::<ListMembers>(bytes);
+    read::<SyncSpaces>(bytes);
+    read::<List>(bytes);
+    read::<History>(bytes);
+    read::<Restore>(bytes);
+    read::<ListConflicts>(bytes);
+    read::<Held>(bytes);
+    read::<Doctor>(bytes);
+    read::<ShowRecovery>(bytes);
+    read::<ConfirmRecovery>(bytes);
+    let _ = serde_json::from_slice::<Event>(bytes);
+    let _ = serde_json::from_slice::<crate::api::Failure>(bytes);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_are_a_request_or_an_error(bytes: Vec<u8>, depth in 0usize..3_000) {
+        read_everything(&bytes);
+        read_everything(&vec![b'['; depth]);
+        read_everything("{\"space\":".repeat(depth).as_bytes());
+    }
+
+    #[test]
+    fn any_json_is_a_request_or_an_error(
+        keys in proptest::collection::vec(
+            "space|dir|name|path|paths|ticket|role|guest|device|at|to|version|timeout_s|wait|decision|hex|[a-z]{0,5}", 0..6),
+        value in "null|true|-?[0-9]{1,22}|1e[0-9]{1,4}|\"[^\"\\\\]{0,30}\"|\\{\"hex\":\"[0-9a-f]{0,9}\"\\}|\\[[0-9, ]{0,9}\\]",
+    ) {
+        let fields: Vec<String> = keys.iter().map(|key| format!("\"{key}\":{value}")).collect();
+        read_everything(format!("{{{}}}", fields.join(",")).as_bytes());
+    }
+}
