@@ -130,10 +130,12 @@ impl<P: Pool> Folder<P> {
         for source in sources {
             self.waiting.remove(source);
         }
+        // What goes needs no bytes; under another source, which its row still notes, it would not be asked for again.
+        let goes = |action: &&Action| matches!(action, Action::Delete { .. } | Action::RemoveDirectory { .. });
         let staying: BTreeSet<FileId> = wanted
             .iter()
             .map(|entry| entry.id)
-            .chain(actions.iter().map(Action::id))
+            .chain(actions.iter().filter(|action| !goes(action)).map(Action::id))
             .chain(waiting.keys().copied())
             .collect();
         for source in sources {
