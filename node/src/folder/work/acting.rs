@@ -285,8 +285,11 @@ impl<P: Pool> Folder<P> {
 
     fn note(&mut self, Job { action, staged }: Job, outcome: &Outcome) {
         match outcome {
-            Outcome::Done(_) => {
+            Outcome::Done(row) => {
                 self.done_count += 1;
+                if let Some(row) = row.as_ref().filter(|row| row.print.is_unsettled()) {
+                    self.settle_later(row.source, &row.print);
+                }
                 self.ready.insert(action.source());
                 self.release(&action);
                 if let Action::Create { entry, .. } | Action::Replace { entry, .. } = &action
