@@ -27,6 +27,11 @@ pub struct RowKey {
 }
 
 /// What a file system says of a file; while it is the same, the content is taken to be the same.
+///
+/// That holds only if a later edit is sure to change it. A file system tells times to a tick of 4 ms, a second or two:
+/// what is edited to the same length in the tick in which it was read looks as it did (git's "racily clean", see its
+/// `Documentation/technical/racy-git`). Such a file is noted with an [unsettled](Self::unsettled) fingerprint, which
+/// is that of no file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Inode number.
@@ -47,6 +52,18 @@ impl Fingerprint {
     /// The owner's executable bit.
     pub const fn is_executable(&self) -> bool {
         self.mode & 0o100 != 0
+    }
+
+    /// The same, for a file that may be edited and look as it does now: it is read again wherever it is met, until it was
+    /// read when its time was past. The mark stands in the place of the ctime, which a rename changes as well.
+    #[must_use]
+    pub const fn unsettled(self) -> Self {
+        Self { ctime: FileTime { secs: i64::MIN, nanos: 0 }, ..self }
+    }
+
+    /// Whether this was noted of a file that may have been edited since and look the same.
+    pub const fn is_unsettled(&self) -> bool {
+        self.ctime.secs == i64::MIN
     }
 
     /// Whether nothing about the file changed. A directory's times and length change with its entries, which are

@@ -22,6 +22,7 @@ mod ledger;
 pub mod marker;
 pub mod materialise;
 mod pool;
+pub mod racy;
 mod reading;
 pub mod scan;
 pub mod serve;

@@ -93,6 +93,9 @@ pub fn identify<B: BaseRead>(base: &B, findings: &mut Findings, first: usize) ->
 }
 
 /// Whether a sighting must be read before the diff: its bytes may be new.
+///
+/// A new ctime alone is a rename or a mode. Not so where the time of the content was set to one that was still to come:
+/// an edit in that very moment gives it again, and the ctime alone tells of it.
 pub fn must_be_read(row: Option<&BaseRow>, kind: Kind, print: &Fingerprint, seen: &Seen) -> bool {
     if *seen != Seen::AsBefore || kind == Kind::Directory {
         return false;
@@ -102,5 +105,7 @@ pub fn must_be_read(row: Option<&BaseRow>, kind: Kind, print: &Fingerprint, seen
             || row.print.birth != print.birth
             || row.print.len != print.len
             || row.print.mtime != print.mtime
+            || row.print.is_unsettled()
+            || (row.print.ctime != print.ctime && row.print.mtime > row.print.ctime)
     })
 }

@@ -23,7 +23,6 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use zerocloud_crdt::base::BaseRead;
 use zerocloud_crdt::id::{ActorId, ContentHash, EpochId, FileId, SpaceId};
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::{Frontier, LogRead};
@@ -180,6 +179,8 @@ pub struct Folder<P> {
     dirty: BTreeMap<Box<[u8]>, Depth>,
     /// What is looked at again, and when.
     again: BTreeMap<Box<[u8]>, Moment>,
+    /// Items whose files may have been edited and look the same, and when that can be told.
+    settling: BTreeMap<FileId, Moment>,
     rescans: Vec<oneshot::Sender<()>>,
     next_walk: Moment,
     has_watcher: bool,
@@ -313,11 +314,8 @@ impl<P: Pool> Folder<P> {
 
     /// A peer asked for what this file should have and does not: it changed and no scan has seen it.
     fn handle_changed(&mut self, item: FileId) {
-        let Ok(keys) = self.ledger.of_source(item) else { return };
-        for (_, key) in keys {
-            if let Some(path) = scanning::directory_path(&self.ledger, key.parent) {
-                self.dirty.entry(path).or_insert(Depth::Names);
-            }
+        if let Err(error) = self.mark_dirty(item) {
+            tracing::warn!(%error, "a file that is not as it was noted is found by the next walk");
         }
     }
 
@@ -359,7 +357,7 @@ impl<P: Pool> Folder<P> {
         let is_more = !self.ready.is_empty() || self.done_count > 0;
         let batch = is_more.then_some(self.next_batch);
         let stuck = self.stuck.values().map(|stuck| stuck.until).min();
-        let again = self.again.values().min().copied();
+        let again = self.again.values().chain(self.settling.values()).min().copied();
         let (debounced, look) = (self.debounce.poll_timeout(), self.looks.deadline());
         [at_once, batch, stuck, again, self.next_asking, debounced, look, Some(self.next_walk), Some(self.next_prune)]
             .into_iter()

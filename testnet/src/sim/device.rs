@@ -181,10 +181,10 @@ pub enum Watching {
 
 impl Device {
     /// A device that is off, with empty disks.
-    pub fn new(founding: Arc<Founding>, number: u8, has_exchange: bool, seed: u64) -> Self {
+    pub fn new(founding: Arc<Founding>, number: u8, has_exchange: bool, granularity: Duration, seed: u64) -> Self {
         // Apart, so that no two disks give one time to two edits of a file.
         let clock = SimClock::new(WallTime(1_700_000_000_000_000_000 + i64::from(number) * 1_000_000));
-        let volume = SimVolume::new(Arc::new(clock.clone()), ROOMY);
+        let volume = SimVolume::new(Arc::new(clock.clone()), ROOMY).with_granularity(granularity);
         let volume = if has_exchange { volume } else { volume.without_exchange() };
         let rng = ChaCha8Rng::seed_from_u64(seed ^ (u64::from(number) << 56));
         let (person, disk) = (volume.person(), SimDisk::new(volume.clone()));

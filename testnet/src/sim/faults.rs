@@ -34,6 +34,8 @@ pub enum Fault {
     Clocks,
     /// Watchers lose track, tell late, or do not tell at all.
     Watchers,
+    /// Some file systems tell times to 4 ms, 1 s or 2 s.
+    CoarseTimes,
 }
 
 /// The classes that are switched on.

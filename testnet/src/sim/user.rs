@@ -9,7 +9,7 @@ use super::volume::{SimPerson, Tree, TreeEntry};
 /// Names that users give.
 const NAMES: [&[u8]; 6] = [b"x.t", b"y", b"a", b"b", b"c.txt", b"d"];
 /// Kinds of acts. New ones are added at the end, so that a scenario with fewer plays as it did before them.
-pub const VERB_COUNT: usize = 28;
+pub const VERB_COUNT: usize = 31;
 /// How deep users' trees are.
 const DEPTH_MAX: usize = 3;
 
@@ -134,12 +134,24 @@ pub fn act(person: &SimPerson, rng: &mut ChaCha8Rng, number: u32, verb_count: us
             (format!("copies {} and all below to {}", shown(path), shown(&new)), copy_all(person, &tree, path, &new))
         }
         (24..=26, ..) => resolve(person, &tree, rng, &bytes),
+        (28..=30, Some(file), _) => edit_in_place(person, file, number),
         _ => ("waits".to_owned(), Ok(())),
     };
     match outcome {
         Ok(()) => line,
         Err(kind) => format!("{line}, but {kind}"),
     }
+}
+
+/// Writes as many bytes as there were: nothing but time tells that they are others.
+fn edit_in_place(person: &SimPerson, path: &[u8], number: u32) -> (String, Result<(), VolumeErrorKind>) {
+    let mut bytes = format!("{number}.").into_bytes();
+    let len = person.read(path).map_or(0, |old| old.len());
+    if len < bytes.len() {
+        return ("waits".to_owned(), Ok(()));
+    }
+    bytes.resize(len, b'.');
+    (format!("edits {} to {number} in place", String::from_utf8_lossy(path)), person.write(path, &bytes))
 }
 
 /// Two things take each other's places, by way of a third.

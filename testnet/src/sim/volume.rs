@@ -15,6 +15,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use zerocloud::clock::Clock;
 use zerocloud::volume::{
@@ -59,6 +60,8 @@ struct Disk {
     process: u64,
     is_root_gone: bool,
     changes: Vec<Change>,
+    /// Nanoseconds between two times that the file system can tell apart.
+    granularity_ns: i64,
 }
 
 const UMASK: u32 = 0o022;
@@ -78,6 +81,7 @@ impl SimVolume {
             process: 0,
             is_root_gone: false,
             changes: Vec::new(),
+            granularity_ns: 1,
         };
         Self { disk: Arc::new(Mutex::new(disk)), supports_exchange: true }
     }
@@ -85,6 +89,13 @@ impl SimVolume {
     /// The same disk through a file system that can neither exchange names nor, in one call, refuse to replace.
     pub fn without_exchange(self) -> Self {
         Self { supports_exchange: false, ..self }
+    }
+
+    /// The same disk with a file system that knows so coarse times only. Where times are as fine as can be (1 ns, as in the
+    /// beginning), no two changes have the same.
+    pub fn with_granularity(self, granularity: Duration) -> Self {
+        self.lock().granularity_ns = i64::try_from(granularity.as_nanos()).unwrap_or(i64::MAX).max(1);
+        self
     }
 
     /// Who works with these files.
@@ -202,12 +213,16 @@ impl Disk {
         Ok(())
     }
 
-    /// The time of a change: the clock's, and later than that of any other change.
+    /// The time of a change: the clock's, as far as the file system can tell it; where that is to the nanosecond, later
+    /// than that of any other change.
     fn tick(&mut self) -> FileTime {
         self.change_count += 1;
         let wall = self.clock.wall_time().0;
         let seconds = wall.div_euclid(1_000_000_000);
         let nanoseconds = u32::try_from(wall.rem_euclid(1_000_000_000)).unwrap_or(0);
+        if self.granularity_ns > 1 {
+            return self.rounded(FileTime { seconds, nanoseconds });
+        }
         let mut next = self.last_time;
         next.nanoseconds += 1;
         if next.nanoseconds == 1_000_000_000 {
@@ -215,6 +230,14 @@ impl Disk {
         }
         self.last_time = next.max(FileTime { seconds, nanoseconds });
         self.last_time
+    }
+
+    /// A time as the file system can keep it.
+    fn rounded(&self, time: FileTime) -> FileTime {
+        let at = i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds);
+        let at = at - at.rem_euclid(i128::from(self.granularity_ns));
+        let seconds = i64::try_from(at.div_euclid(1_000_000_000)).unwrap_or(time.seconds);
+        FileTime { seconds, nanoseconds: u32::try_from(at.rem_euclid(1_000_000_000)).unwrap_or(0) }
     }
 
     /// Notes for the watcher that something happened to `name` in `directory`.

@@ -26,6 +26,10 @@ use super::volume::Crash;
 
 /// Streams of the seed's generator that no step draws from.
 const FOUNDING_STREAM: u32 = u32::MAX - 1;
+const TIMES_STREAM: u32 = u32::MAX - 2;
+/// How finely file systems tell time: to the nanosecond, to a tick of the kernel's clock, as HFS does, as FAT does.
+const GRANULARITIES: [Duration; 4] =
+    [Duration::from_nanos(1), Duration::from_millis(4), Duration::from_secs(1), Duration::from_secs(2)];
 /// The first stream of what is drawn while the world settles, and the first number of contents that are written then.
 const SETTLING: u32 = 1 << 30;
 
@@ -73,7 +77,13 @@ impl World {
         let Scenario { seed, device_count: count, faults, .. } = scenario;
         let founding = Arc::new(Founding::new(*count, *seed));
         let has_exchange = |rng: &mut ChaCha8Rng| below(rng, 2) == 0 || !faults.has(Fault::NoExchange);
-        let devices = (0..*count).map(|n| Device::new(founding.clone(), n, has_exchange(&mut rng), *seed)).collect();
+        let mut times = scenario.generator(TIMES_STREAM);
+        let mut granularity = || match faults.has(Fault::CoarseTimes) {
+            true => GRANULARITIES[below(&mut times, GRANULARITIES.len())],
+            false => Duration::from_nanos(1),
+        };
+        let device = |n| Device::new(founding.clone(), n, has_exchange(&mut rng), granularity(), *seed);
+        let devices = (0..*count).map(device).collect();
         let links = links::between(usize::from(*count), faults.has(Fault::Line));
         let mut world = Self {
             scenario: scenario.clone(),

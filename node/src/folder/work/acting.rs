@@ -130,10 +130,12 @@ impl<P: Pool> Folder<P> {
         for source in sources {
             self.waiting.remove(source);
         }
+        // What goes needs no bytes; under another source, which its row still notes, it would not be asked for again.
+        let goes = |action: &&Action| matches!(action, Action::Delete { .. } | Action::RemoveDirectory { .. });
         let staying: BTreeSet<FileId> = wanted
             .iter()
             .map(|entry| entry.id)
-            .chain(actions.iter().map(Action::id))
+            .chain(actions.iter().filter(|action| !goes(action)).map(Action::id))
             .chain(waiting.keys().copied())
             .collect();
         for source in sources {
@@ -283,8 +285,11 @@ impl<P: Pool> Folder<P> {
 
     fn note(&mut self, Job { action, staged }: Job, outcome: &Outcome) {
         match outcome {
-            Outcome::Done(_) => {
+            Outcome::Done(row) => {
                 self.done_count += 1;
+                if let Some(row) = row.as_ref().filter(|row| row.print.is_unsettled()) {
+                    self.settle_later(row.source, &row.print);
+                }
                 self.ready.insert(action.source());
                 self.release(&action);
                 if let Action::Create { entry, .. } | Action::Replace { entry, .. } = &action

@@ -20,8 +20,8 @@ use super::{Folder, FolderError};
 use crate::answers::history::versions_of;
 use crate::answers::paths::ever_named;
 use crate::store::{Snapshot, StoreError, values};
-use crate::tree::Pool;
 use crate::tree::scan::{Extent, read_findings, scan};
+use crate::tree::{Pool, racy};
 
 /// Rows that are written in one transaction.
 const ROW_COUNT: usize = 10_000;
@@ -55,7 +55,10 @@ impl<P: Pool> Folder<P> {
     fn adopt(&mut self, snapshot: &Snapshot) -> Result<(), FolderError> {
         let Findings { sightings, .. } = scan(&*self.volume, snapshot, self.space(), &Extent::Full)?.findings;
         let findings = Findings { sightings, ..Findings::default() };
-        let read = read_findings(&*self.volume, snapshot, findings, &self.parts.keyring, |_| None, &self.pool)?;
+        let begun = self.parts.clock.wall_time();
+        let mut read = read_findings(&*self.volume, snapshot, findings, &self.parts.keyring, |_| None, &self.pool)?;
+        // A walk comes next, which has them looked at when they have settled.
+        racy::unsettle(&mut read.findings.sightings, begun, self.parts.clock.wall_time());
         let view = View::new(snapshot);
         let mut shown: BTreeMap<FileId, BTreeMap<Name, ViewEntry>> = BTreeMap::new();
         // The ids of directories that were taken over, by their sighting.

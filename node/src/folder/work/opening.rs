@@ -50,6 +50,7 @@ impl<P: Pool> Folder<P> {
             rescans: Vec::new(),
             next_walk: now + super::WALK_INTERVAL,
             has_watcher: true,
+            settling: BTreeMap::new(),
             looks: SecondLooks::default(),
             next_prune: now,
             scan_problems: BTreeMap::new(),

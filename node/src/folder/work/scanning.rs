@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zerocloud_crdt::base::{BaseRead, BaseRow, PARKED, RowKey};
+use zerocloud_crdt::base::{BaseRead, BaseRow, Fingerprint, PARKED, RowKey};
 use zerocloud_crdt::id::{ContentHash, EpochId, FileId};
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::limits::PATH_DEPTH_MAX;
 use zerocloud_crdt::manifest::Body;
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::{Content, Kind};
-use zerocloud_crdt::scan::{Seen, batches};
+use zerocloud_crdt::scan::{Seen, Sighting, batches};
 
 use super::ignoring::Looked;
 use super::{Folder, FolderError, LOOK_AGAIN_DELAY};
@@ -17,8 +17,8 @@ use crate::clock::Moment;
 use crate::engine::found::Found;
 use crate::engine::shelf::Contents;
 use crate::store::{Snapshot, StoreError};
-use crate::tree::Pool;
 use crate::tree::scan::{Extent, Previous, Problem, Reason, read_doubted, scan_under};
+use crate::tree::{Pool, racy};
 use crate::watch::debounce::{Depth, Dirty};
 
 impl<P: Pool> Folder<P> {
@@ -33,6 +33,7 @@ impl<P: Pool> Folder<P> {
             self.again.remove(&path);
             self.dirty.entry(path).or_insert(Depth::Names);
         }
+        self.look_at_settled(now)?;
         if self.next_walk <= now {
             self.dirty.insert(Box::default(), Depth::Subtree);
         }
@@ -79,7 +80,9 @@ impl<P: Pool> Folder<P> {
             let previous = |row: &BaseRow| previous(&snapshot, row);
             let keyring = self.parts.keyring.clone();
             let doubt = &self.rebooting.doubt;
-            let read = read_doubted(&*self.volume, &snapshot, part, &keyring, previous, &self.pool, doubt)?;
+            let begun = self.parts.clock.wall_time();
+            let mut read = read_doubted(&*self.volume, &snapshot, part, &keyring, previous, &self.pool, doubt)?;
+            let racy = racy::unsettle(&mut read.findings.sightings, begun, self.parts.clock.wall_time());
             self.note_problems(read.problems);
             self.note_lost(read.lost)?;
             if read.findings.sightings.is_empty() && read.findings.gone.is_empty() {
@@ -93,12 +96,45 @@ impl<P: Pool> Folder<P> {
             }
             let former = self.former_places(&snapshot, &read.findings);
             let (told, gone) = self.to_tell(&former, &read.findings);
+            let continued = sources_of(&snapshot, &read.findings.sightings, &racy)?;
             let ids = self.parts.log.append(Found::Scan(read.findings), contents)?;
+            for (at, print) in racy {
+                continued.get(&at).into_iter().chain(ids.get(at)).for_each(|item| self.settle_later(*item, &print));
+            }
             self.tell_of_scan(&snapshot, &former, &told, &gone);
             created.extend(read.kept.iter().filter_map(|at| indices.get(*at).copied()).zip(ids));
         }
         self.take_rules(looked, &created)?;
         self.free_what_was_scanned();
+        Ok(())
+    }
+
+    /// Has an item's files looked at when every edit is sure to show.
+    pub(super) fn settle_later(&mut self, item: FileId, print: &Fingerprint) {
+        let delay = racy::settles_in(print, self.parts.clock.wall_time());
+        self.settling.insert(item, self.now() + delay);
+    }
+
+    /// Has the files scanned that had looked the same whatever was done to them.
+    fn look_at_settled(&mut self, now: Moment) -> Result<(), FolderError> {
+        let due: Vec<FileId> = self.settling.iter().filter(|(_, at)| **at <= now).map(|(item, _)| *item).collect();
+        if !due.is_empty() {
+            self.ledger.refresh()?;
+        }
+        for item in due {
+            self.settling.remove(&item);
+            self.mark_dirty(item)?;
+        }
+        Ok(())
+    }
+
+    /// Has the directories scanned in which files of an item stand.
+    pub(super) fn mark_dirty(&mut self, item: FileId) -> Result<(), StoreError> {
+        for (_, key) in self.ledger.of_source(item)? {
+            if let Some(path) = directory_path(&self.ledger, key.parent) {
+                self.dirty.entry(path).or_insert(Depth::Names);
+            }
+        }
         Ok(())
     }
 
@@ -111,6 +147,23 @@ impl<P: Pool> Folder<P> {
             self.scan_problems.insert(path, reason);
         }
     }
+}
+
+/// Of those sightings that continue a row: in whose registers its content stands.
+fn sources_of(
+    snapshot: &Snapshot,
+    sightings: &[Sighting],
+    of: &[(usize, Fingerprint)],
+) -> Result<BTreeMap<usize, FileId>, StoreError> {
+    let mut sources = BTreeMap::new();
+    for (at, _) in of {
+        if let Some(from) = sightings.get(*at).and_then(|sighting| sighting.from.as_ref())
+            && let Some(row) = snapshot.row(from)?
+        {
+            sources.insert(*at, row.source);
+        }
+    }
+    Ok(sources)
 }
 
 fn is_everything(dirty: &BTreeMap<Box<[u8]>, Depth>) -> bool {

@@ -10,7 +10,7 @@ use zerocloud_crdt::register::{FileTime, Kind};
 use super::super::handles::Handles;
 use super::super::ledger::{Deed, Displaced};
 use super::super::versions::VersionRow;
-use super::super::{TreeError, fingerprint, found, is_fatal, is_same_but_ctime, kind_of, volume_time};
+use super::super::{TreeError, fingerprint, found, is_fatal, is_same_but_ctime, kind_of, racy, volume_time};
 use super::compare::{Verdict, compare};
 use super::prepare::{Planned, open};
 use super::{Blocked, Job, Outcome};
@@ -156,6 +156,7 @@ impl<B: BaseRead> Actor<'_, B> {
         {
             self.handles.forget(gone.id);
         }
+        let row = row.map(|row| self.noted(row));
         match &row {
             Some(row) => self.overlay.put(key.clone(), row.clone()),
             None => self.overlay.remove(key.clone()),
@@ -167,6 +168,14 @@ impl<B: BaseRead> Actor<'_, B> {
     pub(super) fn has_rows_below(&self, key: &RowKey) -> Result<bool, TreeError<B::Error>> {
         let row = self.overlay.row(key).map_err(TreeError::Store)?;
         row.map_or(Ok(false), |row| self.overlay.has_rows(row.id)).map_err(TreeError::Store)
+    }
+
+    /// A row as base is to have it: what may be edited from now on and look the same is noted so.
+    pub(super) fn noted(&self, mut row: BaseRow) -> BaseRow {
+        if row.kind != Kind::Directory && racy::is_racy(&row.print, self.now, WallTime(i64::MAX)) {
+            row.print = row.print.unsettled();
+        }
+        row
     }
 
     fn touch(&mut self, directory: Arc<dyn VolumeDirectory>) {
@@ -276,7 +285,7 @@ impl<B: BaseRead> Actor<'_, B> {
     fn set_meta(&mut self, directory: &dyn VolumeDirectory, key: &RowKey, new: &BaseRow) -> Done {
         let file = directory.open_file(key.local.as_bytes())?;
         let stat = file.stat()?;
-        if fingerprint(&stat) != new.print {
+        if !is_as_noted(&new.print, &fingerprint(&stat)) {
             return Err(Refusal::Blocked(Blocked::Changed));
         }
         if stat.is_executable() != new.executable {
@@ -286,7 +295,7 @@ impl<B: BaseRead> Actor<'_, B> {
             file.set_mtime(volume_time(mtime))?;
         }
         let mut row = new.clone();
-        row.print = fingerprint(&file.stat()?);
+        row.print = renewed(&new.print, fingerprint(&file.stat()?));
         if self.is_few {
             self.written.push(file);
         }
@@ -345,10 +354,22 @@ fn create_directory(directory: &dyn VolumeDirectory, key: &RowKey, new: &BaseRow
     Ok(Some(row))
 }
 
+/// Whether a file looks as it was noted. Of one that was noted as unsettled no more is known; whoever displaces it
+/// compares the bytes.
+fn is_as_noted(noted: &Fingerprint, now: &Fingerprint) -> bool {
+    if noted.is_unsettled() { is_same_but_ctime(noted, now) } else { noted == now }
+}
+
+/// The fingerprint by which a file is noted after something of ours changed it that says nothing of its bytes: what was
+/// unsettled stays so.
+pub(super) const fn renewed(noted: &Fingerprint, now: Fingerprint) -> Fingerprint {
+    if noted.is_unsettled() { now.unsettled() } else { now }
+}
+
 /// Whether exactly what base has stands at a row's path.
 fn check_as_base(directory: &dyn VolumeDirectory, key: &RowKey, old: &BaseRow) -> Result<(), Refusal> {
     let stat = directory.stat(key.local.as_bytes())?;
-    let is_same = kind_of(stat.kind) == Some(old.kind) && fingerprint(&stat) == old.print;
+    let is_same = kind_of(stat.kind) == Some(old.kind) && is_as_noted(&old.print, &fingerprint(&stat));
     if is_same { Ok(()) } else { Err(Refusal::Blocked(Blocked::Changed)) }
 }
 
@@ -363,7 +384,7 @@ pub(super) fn settled(directory: &dyn VolumeDirectory, key: &RowKey, new: &BaseR
             Kind::File | Kind::Symlink => is_same_but_ctime(&print, &new.print),
         };
         if is_same && kind_of(stat.kind) == Some(new.kind) {
-            row.print = print;
+            row.print = renewed(&new.print, print);
         }
     }
     row

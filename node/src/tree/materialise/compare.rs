@@ -19,7 +19,7 @@ pub(super) enum Verdict {
     OtherKind,
 }
 
-/// Compares what stands at `name` with a row: by fingerprint, and by content where that differs.
+/// Compares what stands at `name` with a row: by fingerprint, and by content where that differs or can't be trusted.
 pub(super) fn compare(
     directory: &dyn VolumeDirectory,
     name: &[u8],
@@ -30,7 +30,7 @@ pub(super) fn compare(
         return Ok(Verdict::OtherKind);
     }
     let print = fingerprint(stat);
-    if is_same_but_ctime(&print, &row.print) {
+    if is_same_but_ctime(&print, &row.print) && !row.print.is_unsettled() {
         return Ok(Verdict::AsBase);
     }
     let is_touched = row.kind == Kind::File

@@ -9,7 +9,7 @@ use super::super::handles::Handles;
 use super::super::ledger::{Deed, Displaced, Intents, Ledger};
 use super::super::versions::VersionRow;
 use super::super::{DEL, PUT, TreeError, fingerprint, found, kind_of};
-use super::act::{Actor, settled};
+use super::act::{Actor, renewed, settled};
 use super::compare::Verdict;
 use super::prepare::{Directory, open};
 use super::{Batch, Materialiser};
@@ -176,7 +176,8 @@ impl<B: BaseRead> Actor<'_, B> {
                     && print.is_executable() == new.executable
                     && new.mtime.is_none_or(|wanted| is_rounded(print.mtime, wanted));
                 if is_done {
-                    self.overlay.put(key.clone(), BaseRow { print, ..new.clone() });
+                    let row = self.noted(BaseRow { print: renewed(&new.print, print), ..new.clone() });
+                    self.overlay.put(key.clone(), row);
                 }
                 Ok(is_done)
             }
@@ -200,6 +201,7 @@ impl<B: BaseRead> Actor<'_, B> {
             Some((directory, Some(_))) => settled(&*directory, key, new),
             _ => new.clone(),
         };
+        let row = self.noted(row);
         self.overlay.put(key.clone(), row);
         Ok(())
     }

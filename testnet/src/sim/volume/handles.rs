@@ -287,6 +287,7 @@ impl VolumeFile for SimFile {
     }
 
     fn set_mtime(&self, mtime: FileTime) -> Result<(), VolumeError> {
+        let mtime = lock(&self.handle.disk).rounded(mtime);
         self.change("set the time", |inode| inode.mtime = mtime)
     }
 

@@ -136,6 +136,7 @@ impl SimPerson {
 
     /// Sets the time of the last change of content.
     pub fn set_mtime(&self, path: &[u8], mtime: FileTime) -> Outcome<()> {
+        let mtime = lock(&self.disk).rounded(mtime);
         self.change(path, |inode| inode.mtime = mtime)
     }
 

@@ -8,11 +8,14 @@ use zerocloud_crdt::name::CONTROL;
 
 use super::{SETTLING, World};
 use crate::sim::device::Device;
+use crate::sim::faults::Fault;
 use crate::sim::story::{difference, shown};
 use crate::sim::volume::Tree;
 
 /// Rounds in which everything must have become one.
 const ROUND_COUNT_MAX: usize = 1_500;
+/// Longer than the time in which every file system's clock goes on, and what it hid is looked at again.
+const TICK_MAX: Duration = Duration::from_secs(4);
 /// The longest step of time while the world settles.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Messages and chunks while the world settles, above which something chases its tail. A thousand times what is usual.
@@ -26,6 +29,10 @@ impl World {
         self.begin(SETTLING + self.settling_count);
         let messages = self.tally.message_count;
         self.clear_up();
+        // What was edited just now may look as it did, until its file system tells another time.
+        if self.faults().has(Fault::CoarseTimes) {
+            self.wait(TICK_MAX);
+        }
         self.devices.iter().for_each(Device::rescan);
         self.quiet();
         let tree = self.devices[0].person.tree();
