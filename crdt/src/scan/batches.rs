@@ -17,10 +17,13 @@ pub fn batches(findings: Findings) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let new = (0..sightings.len()).filter(|at| !is_continued(&sightings, *at)).map(|at| vec![at]);
     for group in chains(&sightings).into_iter().chain(new) {
-        if parts.last().is_none_or(|part| part.len() + group.len() > ENTRY_FILE_COUNT_MAX) {
+        let file_count: usize =
+            group.iter().filter_map(|at| sightings.get(*at)).map(|sighting| cost(sighting, &gone)).sum();
+        if parts.last().is_none_or(|part| part.file_count + file_count > ENTRY_FILE_COUNT_MAX) {
             parts.push(Part::default());
         }
         let Some(part) = parts.last_mut() else { continue };
+        part.file_count += file_count;
         for at in group {
             let Some(sighting) = sightings.get(at) else { continue };
             if let Some(key) = sighting.key()
@@ -32,14 +35,26 @@ pub fn batches(findings: Findings) -> Vec<Part> {
         }
     }
     for key in gone {
-        if parts.last().is_none_or(|part| part.len() >= ENTRY_FILE_COUNT_MAX) {
+        if parts.last().is_none_or(|part| part.file_count + GONE_COST > ENTRY_FILE_COUNT_MAX) {
             parts.push(Part::default());
         }
         if let Some(part) = parts.last_mut() {
+            part.file_count += GONE_COST;
             part.gone.insert(key);
         }
     }
     parts
+}
+
+/// How many files an operation about a path that a row has left may touch: the row's, and the one whose loser it showed.
+const GONE_COST: usize = 2;
+
+/// How many files operations about a sighting may touch: what is new is one; what continues a row may be its item and the
+/// one whose loser it showed; what has come where a row was may end that as well.
+fn cost(sighting: &Sighting, gone: &BTreeSet<RowKey>) -> usize {
+    let own = if sighting.from.is_some() { 2 } else { 1 };
+    let ended = if sighting.key().is_some_and(|key| gone.contains(&key)) { GONE_COST } else { 0 };
+    own + ended
 }
 
 /// The sightings that continue a row, in groups that can't be parted: each takes the path that the next one leaves.
@@ -83,13 +98,11 @@ pub struct Part {
     /// Sightings by their index in the whole findings.
     sightings: BTreeMap<usize, Sighting>,
     gone: BTreeSet<RowKey>,
+    /// Files that its operations may touch.
+    file_count: usize,
 }
 
 impl Part {
-    fn len(&self) -> usize {
-        self.sightings.len() + self.gone.len()
-    }
-
     /// The findings of this part. `known` gives the id of a directory that an earlier part created, by its index in
     /// the whole findings.
     pub fn resolve(self, mut known: impl FnMut(usize) -> Option<crate::id::FileId>) -> Findings {
