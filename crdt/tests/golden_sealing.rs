@@ -94,11 +94,11 @@ fn contents() -> Vec<(&'static str, Class, Vec<u8>)> {
 fn cut(class: Class, content: &[u8]) -> Content {
     let (gear, keys) = (Gear::of_epoch(&secret()), ChunkKeys::of_chunks(&secret()));
     let profile = Profile { chunker: CHUNKER, class, epoch: secret().epoch };
-    let mut builder = ContentBuilder::new(&profile, &gear, &keys);
+    let mut builder = ContentBuilder::new(&profile, &gear, |chunk: &[u8]| keys.chunk(chunk));
     for buffer in content.chunks(1_000_003) {
         builder.update(buffer);
     }
-    builder.finish()
+    Content { hash: ContentHash::of(content), len: content.len() as u64, chunks: builder.finish() }
 }
 
 #[test]

@@ -189,9 +189,17 @@ impl Home {
         self.dir.join(SOCKET)
     }
 
-    /// Where the UDP port of last time stands, so that what others know of this device stays true.
-    pub fn port_path(&self) -> PathBuf {
-        self.dir.join(PORT)
+    /// The UDP port of last time, if one was kept: taken again, so that what others know of this device stays true.
+    pub fn last_port(&self) -> Option<u16> {
+        std::fs::read_to_string(self.dir.join(PORT)).ok()?.trim().parse().ok()
+    }
+
+    /// Keeps the UDP port for the next time.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn keep_port(&self, port: u16) -> std::io::Result<()> {
+        std::fs::write(self.dir.join(PORT), format!("{port}\n"))
     }
 
     /// Takes the home for this process, until the lock is dropped or the process ends.

@@ -19,7 +19,7 @@ pub struct Content {
 }
 
 impl Content {
-    /// Cuts and names content that is wholly at hand (a small file): as [`ContentBuilder`], without a copy.
+    /// Cuts and names content that is wholly at hand (a small file): as [`ContentBuilder`], without a copy, and hashes it.
     pub fn of(profile: &Profile, gear: &Gear, keys: &ChunkKeys, content: &[u8]) -> Self {
         let mut chunks = Vec::new();
         Chunker::cut_whole(profile.class, gear, content, |chunk| chunks.push(keys.chunk(chunk)));
@@ -27,46 +27,33 @@ impl Content {
     }
 }
 
-/// Cuts a file while it is read, and hashes it on the way: whole for the content hash, chunk by chunk for the ids.
-///
-/// Every byte is looked at three times (two hashes and the cut), and copied only near the ends of buffers. All chunks are named under one epoch; who looks for known chunks under other epochs drives a [`Chunker`]
-/// with names of its own.
+/// Cuts a file while it is read, and lists its chunks. The content hash is made by whoever reads: in long runs, which
+/// BLAKE3 is fastest on, and beside the cutting.
 #[derive(Debug)]
-pub struct ContentBuilder<'k> {
-    chunker: Chunker<'k>,
-    keys: &'k ChunkKeys,
-    hasher: blake3::Hasher,
-    len: u64,
+pub struct ContentBuilder<'g, N> {
+    chunker: Chunker<'g>,
+    name: N,
     chunks: Vec<Chunk>,
 }
 
-impl<'k> ContentBuilder<'k> {
-    /// A builder for one file. `gear` is the table of the profile's epoch, `keys` those of the epoch that is written
-    /// under: the two may differ.
-    pub fn new(profile: &Profile, gear: &'k Gear, keys: &'k ChunkKeys) -> Self {
-        Self {
-            chunker: Chunker::new(profile.class, gear),
-            keys,
-            hasher: blake3::Hasher::new(),
-            len: 0,
-            chunks: Vec::new(),
-        }
+impl<'g, N: FnMut(&[u8]) -> Chunk> ContentBuilder<'g, N> {
+    /// A builder for one file. `gear` is the table of the profile's epoch; `name` says which chunk a plaintext is, by the
+    /// keys of the epoch that is written under or of one under which it is known.
+    pub fn new(profile: &Profile, gear: &'g Gear, name: N) -> Self {
+        Self { chunker: Chunker::new(profile.class, gear), name, chunks: Vec::new() }
     }
 
     /// Takes the next bytes of the file; some megabytes at a time are best.
     pub fn update(&mut self, input: &[u8]) {
-        self.len += input.len() as u64;
-        // Not chunk by chunk: BLAKE3 is fastest on long runs that begin at a power of two.
-        self.hasher.update(input);
-        let (keys, chunks) = (self.keys, &mut self.chunks);
-        self.chunker.update(input, |chunk| chunks.push(keys.chunk(chunk)));
+        let (name, chunks) = (&mut self.name, &mut self.chunks);
+        self.chunker.update(input, |chunk| chunks.push(name(chunk)));
     }
 
-    /// Ends the file.
-    pub fn finish(self) -> Content {
-        let Self { chunker, keys, hasher, len, mut chunks } = self;
-        chunker.finish(|chunk| chunks.push(keys.chunk(chunk)));
-        Content { hash: ContentHash(*hasher.finalize().as_bytes()), len, chunks }
+    /// Ends the file; gives its chunks, in order.
+    pub fn finish(self) -> Vec<Chunk> {
+        let Self { chunker, mut name, mut chunks } = self;
+        chunker.finish(|chunk| chunks.push(name(chunk)));
+        chunks
     }
 }
 

@@ -125,7 +125,8 @@ impl FolderChunks {
         Some(Server { made: now, reader, sealer, rng: system_rng().ok()? })
     }
 
-    fn find(&self, ask: &Ask) -> Result<Option<Vec<u8>>, StoreError> {
+    /// The plaintext of what is asked for. Takes a `server` if it looks on the disk.
+    fn find(&self, ask: &Ask, server: &mut Option<Server>) -> Result<Option<Vec<u8>>, StoreError> {
         let snapshot = self.store.snapshot()?;
         if ask.what == What::Page {
             return snapshot.page(ask.id);
@@ -137,28 +138,22 @@ impl FolderChunks {
         if places.is_empty() {
             return Ok(None);
         }
-        let Some(mut server) = self.server() else { return Ok(None) };
-        let mut found = None;
+        let Some(taken) = self.server() else { return Ok(None) };
+        let server = server.insert(taken);
         for place in places {
             let source = match &place {
                 Place::Row(key) => Source::Row(key),
                 Place::Stored(stored) => Source::Stored(stored),
             };
             match server.reader.read(&snapshot, source, at.offset, &chunk, &self.keyring) {
-                Ok(Answer::Plaintext(plaintext)) => {
-                    found = Some(plaintext);
-                    break;
-                }
+                Ok(Answer::Plaintext(plaintext)) => return Ok(Some(plaintext)),
                 Ok(Answer::Missing) => {}
                 Err(error) => tracing::debug!(space = %self.store.space(), %error, "a chunk could not be read"),
             }
         }
-        self.rest(server);
-        if found.is_none() {
-            tracing::debug!(space = %self.store.space(), chunk = ?ask.id, "a chunk that was asked for is not here");
-            self.report(at.file);
-        }
-        Ok(found)
+        tracing::debug!(space = %self.store.space(), chunk = ?ask.id, "a chunk that was asked for is not here");
+        self.report(at.file);
+        Ok(None)
     }
 
     /// The file may have changed since the scan: a new one finds out.
@@ -178,18 +173,25 @@ impl FolderChunks {
 
 impl ChunkSource for FolderChunks {
     fn sealed(&self, ask: &Ask) -> Option<Vec<u8>> {
-        let found = match self.find(ask) {
+        let mut taken = None;
+        let found = match self.find(ask, &mut taken) {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(space = %self.store.space(), %error, "a chunk could not be looked up");
                 None
             }
         };
-        let plaintext = found?;
-        let named = self.keyring.keys_of(ask.what, &ask.epoch)?.check(&ask.id, &plaintext)?;
-        let mut server = self.server()?;
-        let sealed = server.sealer.seal(&named, &mut server.rng).ok();
-        self.rest(server);
+        let sealed = found.and_then(|plaintext| {
+            let named = self.keyring.keys_of(ask.what, &ask.epoch)?.check(&ask.id, &plaintext)?;
+            if taken.is_none() {
+                taken = self.server();
+            }
+            let server = taken.as_mut()?;
+            server.sealer.seal(&named, &mut server.rng).ok()
+        });
+        if let Some(server) = taken {
+            self.rest(server);
+        }
         sealed
     }
 }

@@ -187,11 +187,16 @@ async fn agree(a: &Device, b: &Device) {
     }
 }
 
-async fn two(seed: u64) -> (Device, Device) {
+/// Two devices of one space that are not connected.
+fn apart(seed: u64) -> (Device, Device) {
     let founding = founding(2, seed);
     let net = MemoryNet::new();
     let link = |n: usize| -> Arc<dyn Link> { Arc::new(net.join(founding.keys[n].id(), Admission::new(|_, _| true))) };
-    let (a, b) = (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)));
+    (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)))
+}
+
+async fn two(seed: u64) -> (Device, Device) {
+    let (a, b) = apart(seed);
     a.dial(&b).await;
     (a, b)
 }
@@ -272,10 +277,7 @@ async fn edits_moves_and_deletions_go_both_ways() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_on_both_sides_leaves_both_texts_on_both() {
-    let founding = founding(2, 3);
-    let net = MemoryNet::new();
-    let link = |n: usize| -> Arc<dyn Link> { Arc::new(net.join(founding.keys[n].id(), Admission::new(|_, _| true))) };
-    let (a, b) = (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)));
+    let (a, b) = apart(3);
     std::fs::write(a.path().join("note.txt"), b"from a").unwrap();
     std::fs::write(b.path().join("note.txt"), b"from b").unwrap();
     a.folder.rescan().await.unwrap();
@@ -414,10 +416,7 @@ async fn a_version_comes_back_where_it_stood_and_to_every_device() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_are_awaited_are_counted_with_their_lengths_until_they_are_written() {
-    let founding = founding(2, 8);
-    let net = MemoryNet::new();
-    let link = |n: usize| -> Arc<dyn Link> { Arc::new(net.join(founding.keys[n].id(), Admission::new(|_, _| true))) };
-    let (a, b) = (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)));
+    let (a, b) = apart(8);
     std::fs::write(a.path().join("one"), noise(100_000, 1)).unwrap();
     std::fs::write(a.path().join("two"), noise(23_456, 2)).unwrap();
     a.folder.rescan().await.unwrap();

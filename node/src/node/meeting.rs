@@ -55,15 +55,14 @@ impl Meeting {
             Protocol::Sync => true,
             Protocol::Pair => clock.wall_time().as_milliseconds() < until.load(Ordering::Relaxed),
         });
-        let port_path = surroundings.home.port_path();
-        let port = std::fs::read_to_string(&port_path).ok().and_then(|text| text.trim().parse().ok());
+        let port = surroundings.home.last_port();
         let link = open_link(&surroundings.keys, &surroundings.config, port, admission).await.map_err(failed)?;
         let Some(link) = link else { return Ok(None) };
         if let Some(bound) = link.bound().first()
             && Some(bound.port()) != port
         {
             // Without it others learn the next port when they meet.
-            if let Err(error) = std::fs::write(&port_path, format!("{}\n", bound.port())) {
+            if let Err(error) = surroundings.home.keep_port(bound.port()) {
                 tracing::warn!(%error, "the port can't be kept for the next start");
             }
         }

@@ -119,8 +119,7 @@ impl Shared {
 
     /// Where a node that runs on this device would be found, as far as that is known while none does.
     pub(super) fn own_addresses(&self, space: &OpenSpace) -> Result<Vec<AddressHint>, StoreError> {
-        let port = std::fs::read_to_string(self.surroundings.home.port_path()).ok();
-        let port = port.and_then(|text| text.trim().parse().ok());
+        let port = self.surroundings.home.last_port();
         let row = space.store.snapshot()?.peer(self.surroundings.keys.id())?.unwrap_or_default();
         let noted = row.hints.iter().map(AddressHint::from);
         Ok(addresses_by_settings(&self.surroundings.config, port, noted))

@@ -26,20 +26,14 @@ const LONG_PIECE_COUNT: usize = 3;
 pub(super) fn read_hashed<E: From<VolumeError>>(
     file: &dyn VolumeFile,
     len: u64,
-    mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    take: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(ContentHash, u64), E> {
-    if len < LONG_LEN {
-        let mut hasher = blake3::Hasher::new();
-        // One more byte shows that there is no more.
-        let wanted = usize::try_from(len).unwrap_or(PIECE_LEN).saturating_add(1);
-        let mut buffer = vec![0; wanted.clamp(PIECE_LEN_MIN, PIECE_LEN)];
-        let len = read_pieces(file, &mut buffer, |piece| {
-            hasher.update(piece);
-            take(piece)
-        })?;
-        return Ok((ContentHash(*hasher.finalize().as_bytes()), len));
+    if len >= LONG_LEN {
+        return read_long(file, take);
     }
-    read_long(file, take)
+    // One more byte shows that there is no more.
+    let wanted = usize::try_from(len).unwrap_or(PIECE_LEN).saturating_add(1);
+    read_short(file, wanted.clamp(PIECE_LEN_MIN, PIECE_LEN), take)
 }
 
 /// The hash of a file's content.
@@ -51,21 +45,21 @@ pub(super) fn read_content_hash(file: &dyn VolumeFile) -> Result<ContentHash, Vo
     read_hashed(file, len, |_| Ok::<_, VolumeError>(())).map(|(hash, _)| hash)
 }
 
-/// Hands pieces to `take`, each as long as the buffer but for the last; gives their lengths together, in bytes.
-fn read_pieces<E: From<VolumeError>>(
+/// Reads, hashes and takes on this thread, in pieces of `piece_len` bytes.
+fn read_short<E: From<VolumeError>>(
     file: &dyn VolumeFile,
-    buffer: &mut [u8],
+    piece_len: usize,
     mut take: impl FnMut(&[u8]) -> Result<(), E>,
-) -> Result<u64, E> {
-    let mut offset = 0;
+) -> Result<(ContentHash, u64), E> {
+    let (mut hasher, mut buffer, mut offset) = (blake3::Hasher::new(), vec![0; piece_len], 0);
     loop {
-        let len = file.read_at(buffer, offset)?;
-        match buffer.get(..len) {
-            Some(piece) if len > 0 => take(piece)?,
-            _ => return Ok(offset),
-        }
+        let len = file.read_at(&mut buffer, offset)?;
+        let Some(piece) = buffer.get(..len).filter(|piece| !piece.is_empty()) else { break };
+        hasher.update(piece);
+        take(piece)?;
         offset += len as u64;
     }
+    Ok((ContentHash(*hasher.finalize().as_bytes()), offset))
 }
 
 /// Reads and takes on this thread while another one hashes what was taken before.
@@ -79,12 +73,7 @@ fn read_long<E: From<VolumeError>>(
         let beside = thread::Builder::new().name("hash".into()).spawn_scoped(scope, move || hash(&taken, &to_fill));
         let Ok(beside) = beside else {
             // No more threads: it takes longer.
-            let mut hasher = blake3::Hasher::new();
-            let len = read_pieces(file, &mut vec![0; LONG_PIECE_LEN], |piece| {
-                hasher.update(piece);
-                take(piece)
-            })?;
-            return Ok((ContentHash(*hasher.finalize().as_bytes()), len));
+            return read_short(file, LONG_PIECE_LEN, take);
         };
         let read = read_ahead(file, &mut take, to_hash, &hashed);
         let hash = beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

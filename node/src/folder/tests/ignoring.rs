@@ -91,10 +91,7 @@ async fn a_rule_deletes_nothing_anywhere_and_a_sleeping_file_wakes_with_its_edit
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_peer_has_at_an_ignored_place_comes_when_the_rule_goes() {
-    let founding = founding(2, 13);
-    let net = MemoryNet::new();
-    let link = |n: usize| -> Arc<dyn Link> { Arc::new(net.join(founding.keys[n].id(), Admission::new(|_, _| true))) };
-    let (a, b) = (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)));
+    let (a, b) = apart(13);
     // B ignores it before it hears of it; A publishes it before it hears of the rule.
     write(&a, "build/out", "from a");
     write(&a, "one.obj", "from a");

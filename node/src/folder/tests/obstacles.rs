@@ -24,8 +24,13 @@ fn problems(device: &Device) -> Vec<(String, String)> {
     state.problems.iter().map(|(path, reason)| (path.to_string(), reason.clone())).collect()
 }
 
-/// Until the folder has nothing more to do, although something is not as it should be.
-async fn rests(device: &Device) {
+/// Until a device knows all that another has scanned by now, and its folder has nothing more to do although something is
+/// not as it should be.
+async fn rests_knowing(other: &Device, device: &Device) {
+    other.folder.rescan().await.unwrap();
+    let frontier = |device: &Device| LogRead::frontier(&device.store.snapshot().unwrap()).unwrap();
+    let known = frontier(other);
+    until(|| frontier(device) == known).await;
     until(|| device.folder.state().phase == Phase::Idle && !problems(device).is_empty()).await;
 }
 
@@ -42,10 +47,7 @@ fn an_edit_that_cant_be_read_is_a_problem_until_it_can_and_nothing_is_lost() {
         std::fs::rename(edited, &file).unwrap();
         b.folder.rescan().await.unwrap();
         std::fs::write(a.path().join("file"), b"second, longer").unwrap();
-        a.folder.rescan().await.unwrap();
-        let frontier = LogRead::frontier(&a.store.snapshot().unwrap()).unwrap();
-        until(|| LogRead::frontier(&b.store.snapshot().unwrap()).unwrap() == frontier).await;
-        rests(&b).await;
+        rests_knowing(&a, &b).await;
         let told = problems(&b);
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].0 == "file" && told[0].1.contains("can't be read"), "{told:?}");
@@ -69,10 +71,7 @@ async fn what_can_be_no_file_of_the_space_is_a_problem_until_it_makes_room() {
     rustix::fs::mknodat(CWD, &taken, FileType::Fifo, Mode::RWXU, 0).unwrap();
     b.folder.rescan().await.unwrap();
     std::fs::write(a.path().join("taken"), b"a file").unwrap();
-    a.folder.rescan().await.unwrap();
-    let frontier = LogRead::frontier(&a.store.snapshot().unwrap()).unwrap();
-    until(|| LogRead::frontier(&b.store.snapshot().unwrap()).unwrap() == frontier).await;
-    rests(&b).await;
+    rests_knowing(&a, &b).await;
     let told = problems(&b);
     assert!(told.len() == 1 && told[0].0 == "taken" && told[0].1.contains("neither file"), "{told:?}");
     std::fs::remove_file(&taken).unwrap();

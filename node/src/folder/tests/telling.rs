@@ -84,10 +84,7 @@ async fn what_a_user_does_is_told_there_and_by_the_devices_name_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conflict_copy_is_told_on_both() {
-    let founding = founding(2, 32);
-    let net = MemoryNet::new();
-    let link = |n: usize| -> Arc<dyn Link> { Arc::new(net.join(founding.keys[n].id(), Admission::new(|_, _| true))) };
-    let (a, b) = (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)));
+    let (a, b) = apart(32);
     for device in [&a, &b] {
         std::fs::write(device.path().join("note.txt"), device.link.id().to_string()).unwrap();
         device.folder.rescan().await.unwrap();

@@ -310,10 +310,8 @@ impl<P: Pool> Folder<P> {
                     self.dirty.entry(path).or_insert(Depth::Names);
                     blocked_at.push(self.path_of(key));
                 }
-                self.stick(&action, self.now() + BLOCKED_DELAY, None);
-                if let Some(stuck) = self.stuck.get_mut(&action.id()) {
-                    stuck.blocked_at = blocked_at;
-                }
+                let until = self.now() + BLOCKED_DELAY;
+                self.stick(&action, Stuck { source: action.source(), until, problem: None, blocked_at });
             }
             Outcome::Failed(kind) => self.fail(&action, *kind),
             Outcome::NotTried => self.fail(&action, VolumeErrorKind::NoSpace),
@@ -330,14 +328,13 @@ impl<P: Pool> Folder<P> {
     /// The file system refused.
     fn fail(&mut self, action: &Action, kind: VolumeErrorKind) {
         let delay = if kind == VolumeErrorKind::NoSpace { FULL_DELAY } else { FAILED_DELAY };
-        self.stick(action, self.now() + delay, Some(kind.to_string()));
+        let problem = Some((self.path_of(key_of(action)), kind.to_string()));
+        let until = self.now() + delay;
+        self.stick(action, Stuck { source: action.source(), until, problem, blocked_at: Vec::new() });
     }
 
-    fn stick(&mut self, action: &Action, until: Moment, problem: Option<String>) {
-        let key = key_of(action);
-        let problem = problem.map(|reason| (self.path_of(key), reason));
-        self.ready.remove(&action.source());
-        let stuck = Stuck { source: action.source(), until, problem, blocked_at: Vec::new() };
+    fn stick(&mut self, action: &Action, stuck: Stuck) {
+        self.ready.remove(&stuck.source);
         self.stuck.insert(action.id(), stuck);
     }
 

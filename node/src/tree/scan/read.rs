@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseRead, BaseRow, Fingerprint};
-use zerocloud_crdt::chunk::Chunker;
+use zerocloud_crdt::chunk::ContentBuilder;
 use zerocloud_crdt::id::{ChunkId, ContentHash, EpochId, FileId};
 use zerocloud_crdt::limits::LINK_TARGET_LEN_MAX;
 use zerocloud_crdt::manifest::{Chunk, ManifestBuilder, Profile};
@@ -309,13 +309,12 @@ fn cut(file: &dyn VolumeFile, len: u64, previous: Option<&Previous>, keyring: &K
         }
         older.iter().map(|keys| keys.chunk(plaintext)).find(is_known).unwrap_or(chunk)
     };
-    let (mut chunker, mut chunks) = (Chunker::new(profile.class, gear), Vec::new());
+    let mut builder = ContentBuilder::new(&profile, gear, name);
     let (hash, len) = read_hashed(file, len, |piece| {
-        chunker.update(piece, |plaintext| chunks.push(name(plaintext)));
+        builder.update(piece);
         Ok::<_, VolumeError>(())
     })?;
-    chunker.finish(|plaintext| chunks.push(name(plaintext)));
-    Ok((hash, len, profile, chunks))
+    Ok((hash, len, profile, builder.finish()))
 }
 
 /// The keys under which chunks of the version before may be named, apart from those that are written under.
