@@ -173,7 +173,7 @@ pub trait Situation {
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// In an order in which they can be done; at most one for an id. Each is planned as if those before it were done:
-    /// whoever does them asks [`is_possible`] before each, with what those before it made of base.
+    /// whoever does them asks for an [`obstacle`] before each, with what those before it made of base.
     pub actions: Vec<Action>,
     /// Files whose bytes must be had first.
     pub wanted: Vec<ViewEntry>,
@@ -237,23 +237,38 @@ where
     }
 }
 
-/// Whether base allows an action when its turn comes. One that was blocked before it may have left its row at the path
-/// that this one takes, or in the directory that this one removes; doing it all the same would lose that row.
-pub fn is_possible<B: BaseRead>(base: &B, action: &Action) -> Result<bool, B::Error> {
+/// Why base does not allow an action when its turn comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The directory has no row, or is parked.
+    NoDirectory,
+    /// A row has the path.
+    Occupied,
+    /// The directory that is to go has rows.
+    NotEmpty,
+}
+
+/// What in base stands against an action when its turn comes, if anything. One that was blocked before it may have left
+/// its row at the path that this one takes, or in the directory that this one removes, or its directory parked; doing it
+/// all the same would lose that row, or show something in a directory that nobody sees.
+pub fn obstacle<B: BaseRead>(base: &B, action: &Action) -> Result<Option<Obstacle>, B::Error> {
     match action {
         Action::Create { key, .. } | Action::Move { to: key, .. } => {
-            let parent_stands = match key.parent {
+            let stands = match key.parent {
                 FileId::ROOT => true,
                 parent => base.find(parent, parent)?.is_some_and(|at| at.parent != PARKED),
             };
-            Ok(parent_stands && base.row(key)?.is_none())
+            if !stands {
+                return Ok(Some(Obstacle::NoDirectory));
+            }
+            Ok(base.row(key)?.map(|_| Obstacle::Occupied))
         }
-        Action::RemoveDirectory { old, .. } => Ok(!base.has_rows(old.id)?),
-        Action::Replace { .. }
-        | Action::SetMeta { .. }
-        | Action::Park { .. }
-        | Action::Delete { .. }
-        | Action::Note { .. } => Ok(true),
+        Action::RemoveDirectory { old, .. } => Ok(base.has_rows(old.id)?.then_some(Obstacle::NotEmpty)),
+        Action::Park { old, .. } => {
+            let Some(local) = parked_name(old.id) else { return Ok(None) };
+            Ok(base.row(&RowKey { parent: PARKED, local })?.map(|_| Obstacle::Occupied))
+        }
+        Action::Replace { .. } | Action::SetMeta { .. } | Action::Delete { .. } | Action::Note { .. } => Ok(None),
     }
 }
 

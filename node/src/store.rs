@@ -134,12 +134,28 @@ pub type Write<'t> = Transaction<WriteTables<'t>>;
 
 impl SpaceStore {
     /// Opens the store of `space` at `path`, or makes an empty one if nothing is there. The file is readable by its
-    /// owner alone.
+    /// owner alone. A new one comes to its path complete: one that a crash left half made would never open.
     ///
     /// # Errors
     /// [`StoreError::InUse`] if another process has it open, [`StoreError::NewerVersion`], [`StoreError::WrongSpace`],
     /// and those of the disk.
     pub fn open(path: &Path, space: SpaceId) -> Result<Self, StoreError> {
+        if !path.try_exists().map_err(StoreError::of_io)? {
+            let new = path.with_added_extension("new");
+            match std::fs::remove_file(&new) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(StoreError::of_io(error)),
+                _ => {}
+            }
+            drop(Self::open_file(&new, space)?);
+            std::fs::rename(&new, path).map_err(StoreError::of_io)?;
+            if let Some(directory) = path.parent() {
+                File::open(directory).and_then(|directory| directory.sync_all()).map_err(StoreError::of_io)?;
+            }
+        }
+        Self::open_file(path, space)
+    }
+
+    fn open_file(path: &Path, space: SpaceId) -> Result<Self, StoreError> {
         let mut options = std::fs::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]

@@ -2,95 +2,148 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Findings, Parent, Sighting};
+use super::{Findings, Parent, Seen, Sighting};
 use crate::base::RowKey;
-use crate::limits::ENTRY_FILE_COUNT_MAX;
+use crate::name::Name;
 
-/// Cuts findings into parts of at most [`ENTRY_FILE_COUNT_MAX`] files each: what continues a row first, then what is
-/// new, parents before children, deletions last; but a row that is gone goes with the thing that took its path.
+/// Cuts findings into parts whose operations touch at most `file_count_max` files each (4 or more; an entry holds
+/// [`ENTRY_FILE_COUNT_MAX`](crate::limits::ENTRY_FILE_COUNT_MAX)): what continues a row first, then what is new,
+/// deletions last. But a new directory goes before what is in it, what leaves a path before what takes it, and a row
+/// that is gone with the thing that took its path.
 ///
 /// A part may begin in a directory that an earlier part creates: its sightings name that directory by index into the
 /// part's own list, or by the path of indices through `resolve`, which the caller fills with the ids that the parts
 /// before were given. Each part is diffed against the index and base that the part before left.
-pub fn batches(findings: Findings) -> Vec<Part> {
-    let Findings { sightings, mut gone } = findings;
-    let mut parts: Vec<Part> = Vec::new();
-    let new = (0..sightings.len()).filter(|at| !is_continued(&sightings, *at)).map(|at| vec![at]);
-    for group in chains(&sightings).into_iter().chain(new) {
-        let file_count: usize =
-            group.iter().filter_map(|at| sightings.get(*at)).map(|sighting| cost(sighting, &gone)).sum();
-        if parts.last().is_none_or(|part| part.file_count + file_count > ENTRY_FILE_COUNT_MAX) {
-            parts.push(Part::default());
+///
+/// Things that take each other's paths in a circle go into one part. If they are too many for one, one of them goes by
+/// way of a name of its own, so that the others can follow one after the other.
+pub fn batches(findings: Findings, file_count_max: usize) -> Vec<Part> {
+    let Findings { mut sightings, gone } = findings;
+    let mut packing = Packing { parts: Vec::new(), gone, file_count_max };
+    for group in in_order(&sightings) {
+        let file_count: usize = group.iter().filter_map(|at| sightings.get(*at)).map(|it| packing.cost(it)).sum();
+        if file_count <= file_count_max {
+            packing.put(file_count, group.iter().filter_map(|at| Some((*at, sightings.get(*at)?.clone()))));
+            continue;
         }
-        let Some(part) = parts.last_mut() else { continue };
-        part.file_count += file_count;
+        // The last of a circle leaves the path that the first one takes.
+        let detour = group.last().and_then(|last| detour(sightings.get_mut(*last)?));
+        if let Some(away) = detour {
+            let at = sightings.len() + packing.parts.len();
+            packing.put(packing.cost(&away), [(at, away)]);
+        }
         for at in group {
-            let Some(sighting) = sightings.get(at) else { continue };
-            if let Some(key) = sighting.key()
-                && gone.remove(&key)
-            {
-                part.gone.insert(key);
+            if let Some(sighting) = sightings.get(at) {
+                packing.put(packing.cost(sighting), [(at, sighting.clone())]);
             }
-            part.sightings.insert(at, sighting.clone());
         }
     }
-    for key in gone {
-        if parts.last().is_none_or(|part| part.file_count + GONE_COST > ENTRY_FILE_COUNT_MAX) {
-            parts.push(Part::default());
-        }
-        if let Some(part) = parts.last_mut() {
-            part.file_count += GONE_COST;
-            part.gone.insert(key);
-        }
-    }
-    parts
+    packing.finish()
 }
 
-/// How many files an operation about a path that a row has left may touch: the row's, and the one whose loser it showed.
-const GONE_COST: usize = 2;
-
-/// How many files operations about a sighting may touch: what is new is one; what continues a row may be its item and the
-/// one whose loser it showed; what has come where a row was may end that as well.
-fn cost(sighting: &Sighting, gone: &BTreeSet<RowKey>) -> usize {
-    let own = if sighting.from.is_some() { 2 } else { 1 };
-    let ended = if sighting.key().is_some_and(|key| gone.contains(&key)) { GONE_COST } else { 0 };
-    own + ended
+/// Has a sighting come from a name of its own, and gives the one that brings it there.
+fn detour(sighting: &mut Sighting) -> Option<Sighting> {
+    let from = sighting.from.take()?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(from.parent.as_bytes()).update(from.local.as_bytes());
+    let name = format!("moving-{}", hasher.finalize().to_hex());
+    let between = RowKey { parent: from.parent, local: Name::parse(name.as_bytes()).ok()? };
+    let parent = Parent::Known(between.parent);
+    let away =
+        Sighting { parent, local: between.local.clone(), from: Some(from), seen: Seen::AsBefore, ..sighting.clone() };
+    sighting.from = Some(between);
+    Some(away)
 }
 
-/// The sightings that continue a row, in groups that can't be parted: each takes the path that the next one leaves.
-fn chains(sightings: &[Sighting]) -> Vec<Vec<usize>> {
-    let leaves: BTreeMap<&RowKey, usize> = (0..sightings.len())
-        .filter(|at| is_continued(sightings, *at))
-        .filter_map(|at| Some((sightings.get(at)?.from.as_ref()?, at)))
-        .collect();
-    let next = |at: usize| -> Option<usize> {
-        let key = sightings.get(at)?.key()?;
-        leaves.get(&key).copied().filter(|next| *next != at)
+/// Sightings in groups that can't be parted, each after what it waits for: circles, the one that waits first, and all
+/// others one by one.
+fn in_order(sightings: &[Sighting]) -> Vec<Vec<usize>> {
+    let leavers: BTreeMap<&RowKey, usize> =
+        sightings.iter().enumerate().filter_map(|(at, sighting)| Some((sighting.from.as_ref()?, at))).collect();
+    let is_known = |at: usize| sightings.get(at).is_some_and(|sighting| matches!(sighting.parent, Parent::Known(_)));
+    // A sighting waits for one other at most.
+    let waits_for = |at: usize| -> Option<usize> {
+        let sighting = sightings.get(at)?;
+        match sighting.parent {
+            Parent::New(directory) => Some(directory),
+            Parent::Known(_) => leavers.get(&sighting.key()?).copied().filter(|leaver| *leaver != at),
+        }
     };
-    let followed: BTreeSet<usize> = leaves.values().filter_map(|at| next(*at)).collect();
-    let mut seen = BTreeSet::new();
+    let is_continued = |at: &usize| is_known(*at) && sightings.get(*at).is_some_and(|sighting| sighting.from.is_some());
+    let (continued, new): (Vec<usize>, Vec<usize>) = (0..sightings.len()).partition(is_continued);
     let mut groups = Vec::new();
-    // Chains from their first link, then what is left: cycles.
-    let order: BTreeSet<usize> = leaves.values().copied().collect();
-    let firsts = order.iter().filter(|at| !followed.contains(*at));
-    for first in firsts.chain(order.iter()) {
-        let mut group = Vec::new();
-        let mut at = Some(*first);
-        while let Some(link) = at.filter(|link| seen.insert(*link)) {
-            group.push(link);
-            at = next(link);
+    let mut seen = BTreeSet::new();
+    for start in continued.into_iter().chain(new) {
+        let mut way: Vec<usize> = Vec::new();
+        let mut next = Some(start);
+        while let Some(at) = next.filter(|at| seen.insert(*at)) {
+            way.push(at);
+            next = waits_for(at);
         }
-        if !group.is_empty() {
-            groups.push(group);
+        if let Some(since) = next.and_then(|at| way.iter().position(|passed| *passed == at)) {
+            let mut circle = way.split_off(since);
+            // It is cut where one takes the path of another: not between a directory and what is in it.
+            let cut = circle.iter().position(|at| is_known(*at)).map_or(0, |taker| taker + 1);
+            let cut = cut % circle.len();
+            circle.rotate_left(cut);
+            circle.reverse();
+            groups.push(circle);
         }
+        groups.extend(way.into_iter().rev().map(|at| vec![at]));
     }
     groups
 }
 
-/// Continues a row, in a directory that has one.
-fn is_continued(sightings: &[Sighting], at: usize) -> bool {
-    sightings.get(at).is_some_and(|sighting| sighting.from.is_some() && matches!(sighting.parent, Parent::Known(_)))
+/// Parts that are being filled.
+struct Packing {
+    parts: Vec<Part>,
+    /// Rows that are gone and in no part yet.
+    gone: BTreeSet<RowKey>,
+    file_count_max: usize,
 }
+
+impl Packing {
+    /// How many files operations about a sighting may touch: what is new is one; what continues a row may be its item
+    /// and the one whose loser it showed; what has come where a row was may end that as well.
+    fn cost(&self, sighting: &Sighting) -> usize {
+        let own = if sighting.from.is_some() { 2 } else { 1 };
+        let ended = if sighting.key().is_some_and(|key| self.gone.contains(&key)) { GONE_COST } else { 0 };
+        own + ended
+    }
+
+    /// Sightings that touch `file_count` files go into one part, each with the row whose path it took.
+    fn put(&mut self, file_count: usize, sightings: impl IntoIterator<Item = (usize, Sighting)>) {
+        let mut gone = Vec::new();
+        let sightings: Vec<(usize, Sighting)> = sightings.into_iter().collect();
+        for (_, sighting) in &sightings {
+            gone.extend(sighting.key().and_then(|key| self.gone.take(&key)));
+        }
+        let part = self.part(file_count);
+        part.sightings.extend(sightings);
+        part.gone.extend(gone);
+    }
+
+    /// The part that has room for `file_count` more.
+    fn part(&mut self, file_count: usize) -> &mut Part {
+        if self.parts.last().is_none_or(|part| part.file_count + file_count > self.file_count_max) {
+            self.parts.push(Part::default());
+        }
+        let last = self.parts.len() - 1;
+        let part = &mut self.parts[last];
+        part.file_count += file_count;
+        part
+    }
+
+    fn finish(mut self) -> Vec<Part> {
+        for key in std::mem::take(&mut self.gone) {
+            self.part(GONE_COST).gone.insert(key);
+        }
+        self.parts
+    }
+}
+
+/// How many files an operation about a path that a row has left may touch: the row's, and the one whose loser it showed.
+const GONE_COST: usize = 2;
 
 /// The findings of one entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -125,3 +178,6 @@ impl Part {
         self.sightings.keys().copied().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use zerocloud_crdt::base::{BaseRow, PARKED, RowKey};
 use zerocloud_crdt::id::FileId;
-use zerocloud_crdt::plan::{Action, Situation, is_possible, plan, unstick};
+use zerocloud_crdt::plan::{Action, Situation, obstacle, plan, unstick};
 use zerocloud_crdt::register::Kind;
 use zerocloud_crdt::view::ViewEntry;
 
@@ -62,7 +62,7 @@ impl World {
             mtime: entry.mtime.map_or(0, |time| time.secs),
             executable: entry.executable,
         };
-        let Ok(true) = is_possible(&device.base, &action) else { return false };
+        let Ok(None) = obstacle(&device.base, &action) else { return false };
         let mut changes = BTreeMap::new();
         match action {
             Action::Note { key, row } => drop(changes.insert(key, Some(row))),

@@ -17,6 +17,7 @@ use rand_core::{Rng, SeedableRng};
 use zerocloud_crdt::base::{MemoryBase, PARKED};
 use zerocloud_crdt::id::{ActorId, FileId, SpaceId};
 use zerocloud_crdt::index::{IndexRead, MemoryIndex, Overlay};
+use zerocloud_crdt::limits::ENTRY_FILE_COUNT_MAX;
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::{Kind, Op};
 use zerocloud_crdt::scan::{batches, diff};
@@ -24,6 +25,8 @@ use zerocloud_crdt::scan::{batches, diff};
 use self::device::{Device, shown};
 
 const SPACE: SpaceId = SpaceId([3; 32]);
+/// From parts that are cut wherever they can be, to scans in one part.
+const PART_LENS: [usize; 3] = [4, 7, ENTRY_FILE_COUNT_MAX];
 
 fn name(text: &str) -> Name {
     Name::parse(text.as_bytes()).unwrap()
@@ -41,6 +44,8 @@ struct World {
     rng: ChaCha8Rng,
     devices: Vec<Device>,
     log: Vec<(Vec<Op>, BTreeSet<usize>)>,
+    /// Files that operations of one part of a scan may touch.
+    part_len: usize,
     inodes: u64,
     clock: i64,
     contents: u32,
@@ -80,6 +85,7 @@ impl World {
             rng,
             devices,
             log: Vec::new(),
+            part_len: PART_LENS[(seed % 3) as usize],
             inodes: 1,
             clock: 1,
             contents: 0,
@@ -107,12 +113,14 @@ impl World {
         let findings = device.walk(dirty);
         let mut created: BTreeMap<usize, FileId> = BTreeMap::new();
         let mut count = 0;
-        for part in batches(findings) {
+        for part in batches(findings, self.part_len) {
             let indices = part.indices();
             let part = part.resolve(|at| created.get(&at).copied());
             let device = &mut self.devices[at];
             let Ok(outcome) = diff(&device.index, &device.base, device.actor, &part);
             count += outcome.ops.len();
+            let files: BTreeSet<FileId> = outcome.ops.iter().map(|op| op.item).collect();
+            assert!(files.len() <= self.part_len, "a part of a scan touches {} files", files.len());
             device.base.commit(outcome.base);
             device.pending.extend(outcome.unsettled);
             created.extend(indices.into_iter().zip(outcome.ids));

@@ -115,6 +115,22 @@ fn a_store_is_found_again_at_its_path_and_by_its_owner_alone() {
 }
 
 #[test]
+fn a_store_that_a_crash_left_half_made_is_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("space.redb");
+    let whole = directory.path().join("whole.redb");
+    drop(SpaceStore::open(&whole, SPACE).unwrap());
+    let bytes = std::fs::read(&whole).unwrap();
+    for len in [0, 1, 320, 4096, bytes.len() / 2, bytes.len()] {
+        std::fs::write(path.with_added_extension("new"), bytes.get(..len).unwrap()).unwrap();
+        drop(SpaceStore::open(&path, SPACE).unwrap());
+        std::fs::remove_file(&path).unwrap();
+    }
+    let names: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["whole.redb"], "nothing is left beside it");
+}
+
+#[test]
 fn a_newer_format_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("space.redb");

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseOverlay, BaseRow};
 use zerocloud_crdt::id::FileId;
-use zerocloud_crdt::plan::Action;
+use zerocloud_crdt::plan::{Action, Obstacle};
 
 use self::act::Actor;
 pub use self::recover::{Recovered, Trust};
@@ -77,6 +77,16 @@ pub enum Blocked {
     /// Nothing was staged, or something else.
     #[error("its content is not staged")]
     NotStaged,
+}
+
+impl From<Obstacle> for Blocked {
+    fn from(obstacle: Obstacle) -> Self {
+        match obstacle {
+            Obstacle::NoDirectory => Self::NoDirectory,
+            Obstacle::Occupied => Self::Occupied,
+            Obstacle::NotEmpty => Self::NotEmpty,
+        }
+    }
 }
 
 /// What became of a batch.

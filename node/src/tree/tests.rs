@@ -13,6 +13,7 @@ use zerocloud_crdt::base::{BaseRead, RowKey};
 use zerocloud_crdt::id::{ActorId, ContentHash, EpochId, FileId, SpaceId};
 use zerocloud_crdt::index::MemoryIndex;
 use zerocloud_crdt::keys::{EpochSecret, Secret};
+use zerocloud_crdt::limits::ENTRY_FILE_COUNT_MAX;
 use zerocloud_crdt::manifest::Body;
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::plan::{Action, Situation, plan};
@@ -88,7 +89,7 @@ impl Disk {
     fn take(&mut self, scanned: Scanned) -> Vec<Op> {
         self.problems = scanned.problems;
         let (mut created, mut ops) = (BTreeMap::new(), Vec::new());
-        for part in batches(scanned.findings) {
+        for part in batches(scanned.findings, ENTRY_FILE_COUNT_MAX) {
             let indices = part.indices();
             let part = part.resolve(|at| created.get(&at).copied());
             let pool = Threads::of_cores();

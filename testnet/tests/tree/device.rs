@@ -24,6 +24,9 @@ use zerocloud_testnet::sim::volume::{SimPerson, SimVolume, Tree, TreeEntry};
 
 pub(crate) const SPACE: SpaceId = SpaceId([3; 32]);
 
+/// Files that operations of one part of a scan may touch: few, so that scans have many parts.
+const PART_LEN: usize = 5;
+
 pub(crate) type Error = TreeError<std::convert::Infallible>;
 
 /// Contents by hash: what the other devices could send.
@@ -115,7 +118,7 @@ impl Device {
         let scanned = scan(&*self.door, &self.ledger, SPACE, &Extent::Full).unwrap();
         self.problems = scanned.problems;
         let (mut created, mut ops) = (BTreeMap::new(), Vec::new());
-        for part in batches(scanned.findings) {
+        for part in batches(scanned.findings, PART_LEN) {
             let indices = part.indices();
             let part = part.resolve(|at| created.get(&at).copied());
             let read = read_findings(&*self.door, &self.ledger, part, &self.keyring, |_| None, &Inline).unwrap();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use zerocloud_crdt::base::{BaseRead, BaseRow, Fingerprint, PARKED, RowKey};
 use zerocloud_crdt::id::{ContentHash, EpochId, FileId};
 use zerocloud_crdt::index::IndexRead;
+use zerocloud_crdt::limits::ENTRY_FILE_COUNT_MAX;
 use zerocloud_crdt::limits::PATH_DEPTH_MAX;
 use zerocloud_crdt::manifest::Body;
 use zerocloud_crdt::name::Name;
@@ -73,7 +74,7 @@ impl<P: Pool> Folder<P> {
         }
         self.note_problems(scanned.problems);
         let mut created: BTreeMap<usize, FileId> = BTreeMap::new();
-        for part in batches(scanned.findings) {
+        for part in batches(scanned.findings, ENTRY_FILE_COUNT_MAX) {
             let indices = part.indices();
             let part = part.resolve(|at| created.get(&at).copied());
             let snapshot = self.parts.store.snapshot()?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseOverlay, BaseRead, BaseRow, Fingerprint, PARKED, RowKey};
 use zerocloud_crdt::id::FileId;
+use zerocloud_crdt::plan::obstacle;
 use zerocloud_crdt::register::{FileTime, Kind};
 
 use super::super::handles::Handles;
@@ -85,7 +86,10 @@ impl<B: BaseRead> Actor<'_, B> {
                     Outcome::Done(Some(row))
                 }
                 Planned::Deed(_) if is_full => Outcome::NotTried,
-                Planned::Deed(deed) => self.act(&deed)?,
+                Planned::Deed(deed) => match obstacle(&self.overlay, &job.action).map_err(TreeError::Store)? {
+                    Some(obstacle) => Outcome::Blocked(obstacle.into()),
+                    None => self.act(&deed)?,
+                },
             };
             match &outcome {
                 Outcome::Done(_) => drop(done.insert(job.action.source())),
@@ -107,14 +111,6 @@ impl<B: BaseRead> Actor<'_, B> {
             | Deed::SetMeta { key, .. } => key,
             Deed::Move { to, .. } => to,
         };
-        let comes = matches!(deed, Deed::Create { .. } | Deed::CreateDirectory { .. } | Deed::Move { .. });
-        if comes && self.overlay.row(key).map_err(TreeError::Store)?.is_some() {
-            return Ok(Outcome::Blocked(Blocked::Occupied));
-        }
-        // Also where the directory is gone already: what could not be done below it would be below nothing.
-        if matches!(deed, Deed::RemoveDirectory { .. }) && self.has_rows_below(key)? {
-            return Ok(Outcome::Blocked(Blocked::NotEmpty));
-        }
         let directory = match open(&self.overlay, &mut self.handles, key.parent)? {
             Ok(directory) => directory,
             Err(outcome) => return Ok(outcome),

@@ -126,6 +126,7 @@ pub fn read_doubted<B: BaseRead>(
     let mut jobs: Vec<Job<'_>> = Vec::new();
     let mut outcomes: BTreeMap<usize, Result<Read, Reason>> = BTreeMap::new();
     let mut lost = Vec::new();
+    let mut moved: BTreeMap<usize, Fingerprint> = BTreeMap::new();
     for (at, sighting) in findings.sightings.iter().enumerate() {
         let row = match &sighting.from {
             Some(from) => base.row(from).map_err(TreeError::Store)?,
@@ -135,6 +136,11 @@ pub fn read_doubted<B: BaseRead>(
             row.is_some() && sighting.seen == Seen::AsBefore && doubt.is_recent(sighting.kind, &sighting.print);
         if !is_doubted && !must_be_read(row.as_ref(), sighting.kind, &sighting.print, &sighting.seen) {
             continue;
+        }
+        if let Some(row) = &row
+            && sighting.key() != sighting.from
+        {
+            moved.insert(at, row.print);
         }
         match handles.open(&locate, sighting.parent) {
             Ok(directory) => {
@@ -178,13 +184,16 @@ pub fn read_doubted<B: BaseRead>(
             problems.push(Problem { path, reason: *reason });
         }
     }
-    Ok(ReadFindings { lost, ..keep_read(findings, outcomes, problems) })
+    Ok(ReadFindings { lost, ..keep_read(findings, outcomes, &moved, problems) })
 }
 
-/// Puts what was read into its sightings and leaves out what was not.
+/// Puts what was read into its sightings and leaves out what was not. What `moved` counts as moved all the same, with the
+/// print that its row had, so that it is read another time: a row that stayed behind would lose its place to what took
+/// its path.
 fn keep_read(
     findings: Findings,
     mut outcomes: BTreeMap<usize, Result<Read, Reason>>,
+    moved: &BTreeMap<usize, Fingerprint>,
     problems: Vec<Problem>,
 ) -> ReadFindings {
     let mut read = ReadFindings { problems, ..ReadFindings::default() };
@@ -198,6 +207,7 @@ fn keep_read(
                 (sighting.seen, sighting.print) = (seen, print);
                 read.contents.insert(now, contents);
             }
+            Some(Err(_)) if let Some(print) = moved.get(&at) => sighting.print = *print,
             Some(Err(_)) => {
                 // What stands there is not known: the row of this path sleeps.
                 if let Some(key) = sighting.key() {
