@@ -36,6 +36,8 @@ pub struct Lost {
     pub noted: Fingerprint,
     /// The file as it was then; one that is another by now was changed by somebody who may.
     pub print: Fingerprint,
+    /// The bytes that it had then: an edit may come within the tick of `print`.
+    pub hash: ContentHash,
     /// Names from the root, joined by `/`.
     pub path: Box<[u8]>,
 }
@@ -63,7 +65,7 @@ impl Doubt {
         if row.kind != Kind::File || row.hash == hash {
             return Ok(false);
         }
-        if self.lost.get(&row.id).is_some_and(|lost| is_untouched(&lost.print, print)) {
+        if self.lost.get(&row.id).is_some_and(|lost| lost.hash == hash && is_untouched(&lost.print, print)) {
             return Ok(true);
         }
         if !self.is_recent(Kind::File, print) {
@@ -157,10 +159,11 @@ mod tests {
     #[test]
     fn what_is_lost_stays_so_until_somebody_writes_to_it() {
         let (row, was) = (row(3), print(20, 3));
-        let lost = Lost { source: row.source, noted: row.print, print: was, path: Box::default() };
+        let lost = Lost { source: row.source, noted: row.print, print: was, hash: NEW, path: Box::default() };
         let doubt = Doubt { since: None, lost: BTreeMap::from([(row.id, lost)]) };
         assert!(is_lost(&doubt, &row, NEW, &was, true));
         assert!(is_lost(&doubt, &row, NEW, &Fingerprint { mode: 0o755, ..was }, true), "a mode says nothing of bytes");
         assert!(!is_lost(&doubt, &row, NEW, &print(21, 3), true), "a touch publishes it");
+        assert!(!is_lost(&doubt, &row, ContentHash([3; 32]), &was, false), "so do other bytes, whenever they came");
     }
 }

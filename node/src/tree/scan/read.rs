@@ -160,14 +160,17 @@ pub fn read_doubted<B: BaseRead>(
     }) {
         match outcome {
             Ok((read, is_lost)) if is_lost => {
-                if let (Some(row), Some(sighting)) = (row, findings.sightings.get(at)) {
+                if let (Some(row), Some(sighting), Seen::File { hash, .. }) =
+                    (row, findings.sightings.get(at), &read.seen)
+                {
                     // A move or a mode counts all the same: a row that stayed behind would lose its place to another.
                     if !is_untouched(&row.print, &read.print) {
                         outcomes.insert(at, Err(Reason::Lost));
                     }
                     let local = sighting.local.as_bytes();
                     let path = path_of(&locate, sighting.parent, Some(local)).map_err(TreeError::Store)?.join(&b'/');
-                    let lost_file = Lost { source: row.source, noted: row.print, print: read.print, path: path.into() };
+                    let (source, noted, path) = (row.source, row.print, path.into());
+                    let lost_file = Lost { source, noted, print: read.print, hash: *hash, path };
                     lost.push(LostFile { id: row.id, lost: lost_file });
                 }
             }
