@@ -16,14 +16,16 @@ use std::path::{Path, PathBuf};
 
 use zerocloud_crdt::id::SpaceId;
 
+mod complete;
 mod fingerprint;
 mod lock;
 mod process;
 mod secrets;
 
+pub(crate) use complete::put_complete;
 pub use fingerprint::Fingerprint;
 pub use lock::{HomeLock, LockError};
-pub use process::{allow_many_open_files, forbid_core_dumps, give_memory_back};
+pub use process::{allow_many_open_files, forbid_core_dumps, give_memory_back, share_memory};
 pub use secrets::{Recovery, Secrets, SecretsError};
 
 const CONFIG: &str = "config.toml";

@@ -81,6 +81,8 @@ use zerocloud_crdt::id::SpaceId;
 use cache::{Cache, Caches};
 use tables::{ReadTables, Table, WriteTables};
 
+use crate::home::put_complete;
+
 pub use base::BaseCounts;
 pub use content::ChunkPlace;
 pub use error::StoreError;
@@ -142,15 +144,7 @@ impl SpaceStore {
     pub fn open(path: &Path, space: SpaceId) -> Result<Self, StoreError> {
         if !path.try_exists().map_err(StoreError::of_io)? {
             let new = path.with_added_extension("new");
-            match std::fs::remove_file(&new) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(StoreError::of_io(error)),
-                _ => {}
-            }
-            drop(Self::open_file(&new, space)?);
-            std::fs::rename(&new, path).map_err(StoreError::of_io)?;
-            if let Some(directory) = path.parent() {
-                File::open(directory).and_then(|directory| directory.sync_all()).map_err(StoreError::of_io)?;
-            }
+            put_complete(path, &new, StoreError::of_io, |new| Self::open_file(new, space).map(drop))?;
         }
         Self::open_file(path, space)
     }

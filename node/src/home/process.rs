@@ -24,6 +24,26 @@ pub fn allow_many_open_files() -> std::io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
+/// Lets all threads take memory from a few arenas, as one for each thread keeps what another has no use for: an import
+/// of 80,000 files on 2 cores left 109 and 128 MiB resident on the two sides, and leaves 67 and 69 in no more time. To be
+/// called before there are threads.
+pub fn share_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        let cores = std::thread::available_parallelism().map_or(ARENA_COUNT_MAX, std::num::NonZero::get);
+        let count = cores.clamp(2, ARENA_COUNT_MAX) as libc::c_int;
+        // SAFETY: `mallopt` takes two numbers; whatever it refuses stays as it was.
+        #[expect(unsafe_code, reason = "no safe wrapper of mallopt exists")]
+        unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, count);
+        }
+    }
+}
+
+/// With so many, threads of as many cores as a machine at home has seldom wait for each other.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const ARENA_COUNT_MAX: usize = 8;
+
 /// Gives memory that is free back to the system if there is much of it: an import needs some hundred megabytes for a
 /// minute, and glibc keeps them for the next one. `floor_len`: what the process had resident after the last time, in
 /// bytes. Gives what it has now. Takes some milliseconds if there is something to be done, microseconds if not.

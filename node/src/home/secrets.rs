@@ -23,6 +23,8 @@ use zerocloud_crdt::id::{EpochId, SpaceId};
 use zerocloud_crdt::keys::{DeviceKeys, Secret};
 use zeroize::Zeroizing;
 
+use super::put_complete;
+
 const CHECKSUM_LEN: usize = 32;
 
 /// A file above this is not ours: 100,000 epochs fit, and one opens only when somebody is removed.
@@ -207,21 +209,21 @@ pub(super) fn load(path: &Path) -> Result<Option<Secrets>, SecretsError> {
 
 pub(super) fn save(dir: &Path, name: &str, secrets: &Secrets) -> Result<(), SecretsError> {
     let (path, temporary) = (dir.join(name), dir.join(format!("{name}.new")));
-    write_durably(dir, &path, &temporary, secrets).map_err(|source| SecretsError::Io { path, source })
+    write_durably(&path, &temporary, secrets).map_err(|source| SecretsError::Io { path, source })
 }
 
-fn write_durably(dir: &Path, path: &Path, temporary: &Path, secrets: &Secrets) -> std::io::Result<()> {
-    // A crash may have left one, possibly with other permissions.
-    match std::fs::remove_file(temporary) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+fn write_durably(path: &Path, temporary: &Path, secrets: &Secrets) -> std::io::Result<()> {
     let bytes = secrets.encode().map_err(std::io::Error::other)?;
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(temporary)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    std::fs::rename(temporary, path)?;
-    File::open(dir)?.sync_all()
+    put_complete(
+        path,
+        temporary,
+        |io| io,
+        |temporary| {
+            let mut file = File::options().write(true).create_new(true).mode(0o600).open(temporary)?;
+            file.write_all(&bytes)?;
+            file.sync_all()
+        },
+    )
 }
 
 #[cfg(test)]

@@ -160,12 +160,6 @@ impl<B: BaseRead> Actor<'_, B> {
         Ok(Outcome::Done(row.map(Box::new)))
     }
 
-    /// Whether base has something in the directory at `key`.
-    pub(super) fn has_rows_below(&self, key: &RowKey) -> Result<bool, TreeError<B::Error>> {
-        let row = self.overlay.row(key).map_err(TreeError::Store)?;
-        row.map_or(Ok(false), |row| self.overlay.has_rows(row.id)).map_err(TreeError::Store)
-    }
-
     /// A row as base is to have it: what may be edited from now on and look the same is noted so.
     pub(super) fn noted(&self, mut row: BaseRow) -> BaseRow {
         if row.kind != Kind::Directory && racy::is_racy(&row.print, self.now, WallTime(i64::MAX)) {

@@ -184,6 +184,12 @@ impl<B: BaseRead> Actor<'_, B> {
         }
     }
 
+    /// Whether base has something in the directory at `key`.
+    fn has_rows_below(&self, key: &RowKey) -> Result<bool, TreeError<B::Error>> {
+        let row = self.overlay.row(key).map_err(TreeError::Store)?;
+        row.map_or(Ok(false), |row| self.overlay.has_rows(row.id)).map_err(TreeError::Store)
+    }
+
     /// The directory of a row as far as it was judged, and what stands at its name.
     fn place(&mut self, key: &RowKey) -> Result<Option<Stands>, TreeError<B::Error>> {
         let Ok(directory) = open(&self.overlay, &mut self.handles, key.parent)? else { return Ok(None) };
