@@ -86,6 +86,8 @@ pub const PATH_DEPTH_MAX: usize = 256;
 pub const LOG_STREAM_COUNT_MAX: usize = 256;
 /// Other streams of one connection.
 pub const OTHER_STREAM_COUNT_MAX: usize = 16;
+/// Chunk streams of one connection that travel beside it, from each side.
+pub const LANE_COUNT_MAX: usize = 16;
 /// A signed frontier, which must fit a control frame beside its frame header: about 800 logs.
 pub const FRONTIER_LEN_MAX: usize = CONTROL_FRAME_LEN_MAX - 1024;
 /// Bytes of one connection that wait for their readers, over all streams: eight full streams and a reserve.

@@ -25,7 +25,7 @@ const DEBOUNCE_MS: std::ops::RangeInclusive<u32> = 1..=60_000;
 pub struct Config {
     /// How this device is called where others see it. Default: the host's name.
     pub name: Option<String>,
-    /// The address and UDP port on which peers reach this node. Default: all addresses, a free port.
+    /// The address and port, UDP and TCP, on which peers reach this node. Default: all addresses, a free port.
     pub listen: Option<SocketAddr>,
     /// Whether the node connects to its peers directly. Off and without relays it works alone. Default: on.
     pub direct: bool,

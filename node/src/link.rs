@@ -1,9 +1,9 @@
 //! Links: encrypted connections between devices, by key.
 //!
 //! Here live the nouns that every back end speaks: [`Link`] (dial and accept), [`Conn`] (one connection to a proven
-//! peer), its streams, where a device may be found, and why a connection ended. The back ends are [`iroh`] (QUIC) and
-//! [`memory`] (in process). What is said over a stream is not decided here: framing is in [`crate::wire`], messages
-//! are in the engine.
+//! peer), its streams, where a device may be found, and why a connection ended. The back ends are [`iroh`] (QUIC, and
+//! TCP for chunks on near paths) and [`memory`] (in process). What is said over a stream is not decided here: framing is
+//! in [`crate::wire`], messages are in the engine.
 
 pub mod iroh;
 pub mod memory;
@@ -185,12 +185,13 @@ impl Conn {
         self.side
     }
 
-    /// Opens a stream; waits while the peer allows no more. The peer sees it with its first byte, or its end.
+    /// Opens a stream; waits while the peer allows no more. The peer sees it with its first byte or its end at the
+    /// latest.
     ///
     /// # Errors
     /// Why the connection is closed.
     pub async fn open_bi(&self, kind: StreamKind) -> Result<(SendStream, RecvStream), CloseReason> {
-        let (send, recv) = self.raw.open_bi().await?;
+        let (send, recv) = self.raw.open_bi(kind).await?;
         let mut send = SendStream::new(send);
         send.set_kind(kind);
         Ok((send, RecvStream::new(recv)))
@@ -235,7 +236,8 @@ impl Conn {
 
 /// What a back end's connection does.
 trait RawConn: fmt::Debug + Send + Sync {
-    fn open_bi(&self) -> BoxFuture<'_, Result<RawStreams, CloseReason>>;
+    /// The kind lets a back end choose what carries the stream.
+    fn open_bi(&self, kind: StreamKind) -> BoxFuture<'_, Result<RawStreams, CloseReason>>;
     fn accept_bi(&self) -> BoxFuture<'_, Result<RawStreams, CloseReason>>;
     fn path(&self) -> Option<Path>;
     fn closed(&self) -> BoxFuture<'_, CloseReason>;

@@ -76,7 +76,7 @@ pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> 
     Ok(Some(body))
 }
 
-/// Writes a frame. Not cancel-safe: a future that is dropped may leave a part of the frame behind.
+/// Writes a frame and flushes. Not cancel-safe: a future that is dropped may leave a part of the frame behind.
 ///
 /// `limit`: the bound that the reader applies.
 ///
@@ -97,7 +97,7 @@ pub async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), body: &[u8], li
         stream.write_all(&header).await?;
         stream.write_all(body).await?;
     }
-    Ok(())
+    Ok(stream.flush().await?)
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ pub(super) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Listen {
-    /// Address and UDP port on which peers reach this node
+    /// Address and port, UDP and TCP, on which peers reach this node
     #[arg(long, value_name = "IP:PORT")]
     pub(super) listen: Option<SocketAddr>,
 }

@@ -14,6 +14,11 @@ use super::{
 /// Makes links that can reach each other, for the devices of [`keys`].
 pub(super) trait Maker {
     fn link(&self, device: u8, admission: Admission) -> BoxFuture<'_, Arc<dyn Link>>;
+
+    /// The kind of the streams of which nothing else is claimed.
+    fn kind(&self) -> StreamKind {
+        StreamKind::Log
+    }
 }
 
 macro_rules! conformance {
@@ -71,8 +76,12 @@ pub(super) async fn connect(from: &Arc<dyn Link>, to: &Arc<dyn Link>) -> (Conn, 
 }
 
 /// A stream with its two ends: the opener's and the acceptor's. One byte has gone through.
-async fn stream(opener: &Conn, acceptor: &Conn) -> ((SendStream, RecvStream), (SendStream, RecvStream)) {
-    let (mut send, recv) = opener.open_bi(StreamKind::Log).await.unwrap();
+async fn stream(
+    maker: &impl Maker,
+    opener: &Conn,
+    acceptor: &Conn,
+) -> ((SendStream, RecvStream), (SendStream, RecvStream)) {
+    let (mut send, recv) = opener.open_bi(maker.kind()).await.unwrap();
     send.write_all(&[9]).await.unwrap();
     let (far_send, mut far_recv) = acceptor.accept_bi().await.unwrap();
     assert_eq!(far_recv.read_u8().await.unwrap(), 9);
@@ -143,9 +152,9 @@ pub(super) async fn a_stranger_may_pair_and_not_sync(maker: &impl Maker) {
 pub(super) async fn both_open_streams_at_once(maker: &impl Maker) {
     let (one, two) = pair(maker).await;
     let (dialled, accepted) = connect(&one, &two).await;
-    async fn ask_and_answer(conn: &Conn) {
+    async fn ask_and_answer(conn: &Conn, kind: StreamKind) {
         let ask = async {
-            let (mut send, mut recv) = conn.open_bi(StreamKind::Control).await.unwrap();
+            let (mut send, mut recv) = conn.open_bi(kind).await.unwrap();
             send.write_all(b"ping").await.unwrap();
             send.shutdown().await.unwrap();
             let mut answer = Vec::new();
@@ -154,7 +163,7 @@ pub(super) async fn both_open_streams_at_once(maker: &impl Maker) {
         };
         let answer = async {
             let (mut send, mut recv) = conn.accept_bi().await.unwrap();
-            send.set_kind(StreamKind::Control);
+            send.set_kind(kind);
             let mut question = Vec::new();
             recv.read_to_end(&mut question).await.unwrap();
             assert_eq!(question, b"ping");
@@ -163,15 +172,15 @@ pub(super) async fn both_open_streams_at_once(maker: &impl Maker) {
         };
         tokio::join!(ask, answer);
     }
-    tokio::join!(ask_and_answer(&dialled), ask_and_answer(&accepted));
+    tokio::join!(ask_and_answer(&dialled, maker.kind()), ask_and_answer(&accepted, maker.kind()));
 }
 
 pub(super) async fn a_stalled_stream_pushes_back_and_holds_up_no_other(maker: &impl Maker) {
     const LEN: usize = 64 << 20;
     let (one, two) = pair(maker).await;
     let (dialled, accepted) = connect(&one, &two).await;
-    let ((mut bulk, _recv), (_far_send, mut far_bulk)) = stream(&dialled, &accepted).await;
-    let ((mut ping, mut pong), (mut far_pong, mut far_ping)) = stream(&dialled, &accepted).await;
+    let ((mut bulk, _recv), (_far_send, mut far_bulk)) = stream(maker, &dialled, &accepted).await;
+    let ((mut ping, mut pong), (mut far_pong, mut far_ping)) = stream(maker, &dialled, &accepted).await;
     let bytes = vec![5_u8; LEN];
     let write = async {
         bulk.write_all(&bytes).await.unwrap();
@@ -208,7 +217,7 @@ pub(super) async fn a_stalled_stream_pushes_back_and_holds_up_no_other(maker: &i
 pub(super) async fn an_ended_half_leaves_the_other_open(maker: &impl Maker) {
     let (one, two) = pair(maker).await;
     let (dialled, accepted) = connect(&one, &two).await;
-    let ((mut send, mut recv), (mut far_send, mut far_recv)) = stream(&dialled, &accepted).await;
+    let ((mut send, mut recv), (mut far_send, mut far_recv)) = stream(maker, &dialled, &accepted).await;
     send.write_all(b"all").await.unwrap();
     send.shutdown().await.unwrap();
     drop(send);
@@ -225,7 +234,7 @@ pub(super) async fn an_ended_half_leaves_the_other_open(maker: &impl Maker) {
 pub(super) async fn a_dropped_half_is_not_an_end(maker: &impl Maker) {
     let (one, two) = pair(maker).await;
     let (dialled, accepted) = connect(&one, &two).await;
-    let ((send, _recv), (_far_send, mut far_recv)) = stream(&dialled, &accepted).await;
+    let ((send, _recv), (_far_send, mut far_recv)) = stream(maker, &dialled, &accepted).await;
     drop(send);
     let error = far_recv.read_to_end(&mut Vec::new()).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
@@ -234,7 +243,7 @@ pub(super) async fn a_dropped_half_is_not_an_end(maker: &impl Maker) {
 pub(super) async fn a_dropped_receiver_stops_the_sender(maker: &impl Maker) {
     let (one, two) = pair(maker).await;
     let (dialled, accepted) = connect(&one, &two).await;
-    let ((mut send, _recv), (_far_send, far_recv)) = stream(&dialled, &accepted).await;
+    let ((mut send, _recv), (_far_send, far_recv)) = stream(maker, &dialled, &accepted).await;
     drop(far_recv);
     let bytes = vec![0; 1 << 20];
     while send.write_all(&bytes).await.is_ok() {}
@@ -244,7 +253,7 @@ pub(super) async fn a_dropped_receiver_stops_the_sender(maker: &impl Maker) {
 pub(super) async fn the_reason_of_a_close_arrives(maker: &impl Maker) {
     let (one, two) = pair(maker).await;
     let (dialled, accepted) = connect(&one, &two).await;
-    let ((mut send, _recv), (_far_send, mut far_recv)) = stream(&dialled, &accepted).await;
+    let ((mut send, _recv), (_far_send, mut far_recv)) = stream(maker, &dialled, &accepted).await;
     assert_eq!((dialled.close_reason(), accepted.close_reason()), (None, None));
     dialled.close(CloseCode::Violation, "a lie");
     assert_eq!(dialled.closed().await, CloseReason::ByUs);
@@ -291,7 +300,7 @@ pub(super) async fn sixty_four_mebibytes_arrive_whole(maker: &impl Maker) {
     const LEN: usize = 64 << 20;
     let (one, two) = pair(maker).await;
     let (dialled, accepted) = connect(&one, &two).await;
-    let ((mut send, _recv), (_far_send, mut far_recv)) = stream(&dialled, &accepted).await;
+    let ((mut send, _recv), (_far_send, mut far_recv)) = stream(maker, &dialled, &accepted).await;
     let mut bytes = vec![0; LEN];
     zerocloud_crdt::id::ContentHash::of(b"seed")
         .as_bytes()
@@ -316,7 +325,7 @@ pub(super) async fn two_hundred_streams_are_open_at_once(maker: &impl Maker) {
     let (dialled, accepted) = connect(&one, &two).await;
     let mut streams = Vec::new();
     for _ in 0..200 {
-        streams.push(stream(&dialled, &accepted).await);
+        streams.push(stream(maker, &dialled, &accepted).await);
     }
     for (index, ((send, _), (_, far_recv))) in (0_u8..).zip(&mut streams) {
         send.write_u8(index).await.unwrap();
@@ -353,7 +362,7 @@ pub(super) async fn two_dials_at_once_leave_one_connection(maker: &impl Maker) {
     }
     let (kept_one, kept_two) = (kept(&held_one, two.id()), kept(&held_two, one.id()));
     assert_ne!(kept_one.side(), kept_two.side());
-    let _streams = stream(&kept_one, &kept_two).await;
+    let _streams = stream(maker, &kept_one, &kept_two).await;
 }
 
 fn kept(held: &super::OnePerPeer, peer: DeviceId) -> Conn {

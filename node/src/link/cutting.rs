@@ -12,6 +12,7 @@ use zerocloud_crdt::id::DeviceId;
 use super::stream::{RawRecv, RawSend};
 use super::{
     AddressHint, BoxFuture, CloseCode, CloseReason, Conn, DialError, Link, Path, Protocol, RawConn, RawStreams,
+    StreamKind,
 };
 use crate::wire::FRAME_HEADER_LEN;
 
@@ -111,8 +112,8 @@ impl CuttingConn {
 }
 
 impl RawConn for CuttingConn {
-    fn open_bi(&self) -> BoxFuture<'_, Result<RawStreams, CloseReason>> {
-        Box::pin(async move { Ok(self.wrap(self.inner.open_bi().await?)) })
+    fn open_bi(&self, kind: StreamKind) -> BoxFuture<'_, Result<RawStreams, CloseReason>> {
+        Box::pin(async move { Ok(self.wrap(self.inner.open_bi(kind).await?)) })
     }
 
     fn accept_bi(&self) -> BoxFuture<'_, Result<RawStreams, CloseReason>> {

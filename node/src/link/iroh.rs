@@ -14,6 +14,7 @@
 //! to one: then that is the only one told, as `strace` shows, too.
 
 mod conn;
+mod lane;
 mod settings;
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ use zerocloud_crdt::keys::DeviceKeys;
 use zerocloud_crdt::limits::{ADDRESS_HINT_COUNT_MAX, HANDSHAKE_COUNT_MAX};
 
 use self::conn::{IrohConn, close_varint, dial_error};
+use self::lane::Lanes;
 pub use self::settings::{Bind, IrohSettings, LinkWarning, OpenLinkError, Relay, udp_buffer_warning};
 use super::{AddressHint, Admission, BoxFuture, CloseCode, Conn, DialError, Link, Protocol, Side};
 
@@ -64,6 +66,7 @@ pub struct IrohLink {
     /// Filled by the acceptor's task.
     accepted: Mutex<mpsc::Receiver<Conn>>,
     _acceptor: AbortOnDropHandle<()>,
+    lane_acceptor: AbortOnDropHandle<()>,
 }
 
 impl IrohLink {
@@ -79,11 +82,13 @@ impl IrohLink {
         if settings.lan {
             warnings.extend(settings::add_lan_lookup(&endpoint).err());
         }
-        let open = OpenConns::default();
+        let lanes = Lanes::new(endpoint.bound_sockets());
+        let lane_acceptor = AbortOnDropHandle::new(tokio::spawn(lanes.clone().accept_all(keys)));
+        let open = OpenConns { lanes, ..OpenConns::default() };
         let (sender, accepted) = mpsc::channel(ACCEPTED_COUNT_MAX);
         let acceptor = AbortOnDropHandle::new(tokio::spawn(accept_all(endpoint.clone(), open.clone(), sender)));
         let accepted = Mutex::new(accepted);
-        Ok(Self { endpoint, lookup, has_relays, open, warnings, accepted, _acceptor: acceptor })
+        Ok(Self { endpoint, lookup, has_relays, open, warnings, accepted, _acceptor: acceptor, lane_acceptor })
     }
 
     /// What is not as it should be, though the link works.
@@ -142,18 +147,24 @@ impl IrohLink {
 
 /// Knows the open connections without holding them open.
 #[derive(Clone, Debug, Default)]
-struct OpenConns(Arc<std::sync::Mutex<Vec<WeakConnectionHandle>>>);
+struct OpenConns {
+    handles: Arc<std::sync::Mutex<Vec<WeakConnectionHandle>>>,
+    lanes: Lanes,
+}
 
 impl OpenConns {
     fn conn(&self, connection: Connection, peer: DeviceId, protocol: Protocol, side: Side) -> Conn {
-        let mut handles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         handles.retain(|handle| handle.upgrade().is_some_and(|connection| connection.close_reason().is_none()));
         handles.push(connection.weak_handle());
-        Conn::new(Arc::new(IrohConn::new(connection)), peer, protocol, side)
+        drop(handles);
+        // Nobody asks for chunks while pairing.
+        let lanes = (protocol == Protocol::Sync).then(|| self.lanes.of_conn(&connection, peer)).flatten();
+        Conn::new(Arc::new(IrohConn::new(connection, lanes)), peer, protocol, side)
     }
 
     fn close_all(&self, code: CloseCode) {
-        for handle in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for handle in self.handles.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             if let Some(connection) = handle.upgrade() {
                 connection.close(close_varint(code), b"");
             }
@@ -192,6 +203,7 @@ impl Link for IrohLink {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.open.close_all(CloseCode::Shutdown);
+            self.lane_acceptor.abort();
             self.endpoint.close().await;
         })
     }

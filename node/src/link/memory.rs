@@ -24,7 +24,7 @@ use zerocloud_crdt::limits::{
 use super::stream::{RawRecv, RawSend};
 use super::{
     AddressHint, Admission, BoxFuture, CloseCode, CloseReason, Conn, DialError, Link, Path, Protocol, RawConn,
-    RawStreams, Route, Side, peer_reason,
+    RawStreams, Route, Side, StreamKind, peer_reason,
 };
 
 /// Bytes that a stream holds on their way, one way.
@@ -317,7 +317,7 @@ impl MemoryConn {
 }
 
 impl RawConn for MemoryConn {
-    fn open_bi(&self) -> BoxFuture<'_, Result<RawStreams, CloseReason>> {
+    fn open_bi(&self, _: StreamKind) -> BoxFuture<'_, Result<RawStreams, CloseReason>> {
         Box::pin(async move {
             let permit = tokio::select! {
                 biased;

@@ -29,7 +29,8 @@ impl StreamKind {
     }
 }
 
-/// What a back end's sending half does. Dropping it may do anything: the wrapper ends or resets it before.
+/// What a back end's sending half does. What is written may wait for a flush. Dropping it may do anything: the wrapper
+/// ends or resets it before.
 pub(super) trait RawSend: AsyncWrite + Send + Unpin {
     fn set_priority(&mut self, priority: i32);
     fn reset(&mut self);

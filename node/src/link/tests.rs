@@ -13,10 +13,14 @@ impl Maker for MemoryNet {
     }
 }
 
-/// iroh over loopback, and nothing else.
-struct Loopback;
+/// iroh over loopback, and nothing else; with streams of one kind.
+struct Loopback(StreamKind);
 
 impl Maker for Loopback {
+    fn kind(&self) -> StreamKind {
+        self.0
+    }
+
     fn link(&self, device: u8, admission: Admission) -> BoxFuture<'_, Arc<dyn Link>> {
         let bind = Bind::Address("127.0.0.1:0".parse().unwrap());
         let settings = IrohSettings { bind, relays: Vec::new(), lan: false };
@@ -32,8 +36,13 @@ mod memory_conforms {
 }
 
 mod iroh_conforms {
-    use super::Loopback;
-    crate::link::conformance::conformance!(Loopback);
+    use super::{Loopback, StreamKind};
+    crate::link::conformance::conformance!(Loopback(StreamKind::Log));
+}
+
+mod lanes_conform {
+    use super::{Loopback, StreamKind};
+    crate::link::conformance::conformance!(Loopback(StreamKind::Chunk));
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use zerocloud_crdt::address::SignedAddresses;
 use zerocloud_crdt::id::{DeviceId, SpaceId};
-use zerocloud_crdt::limits::{HELLO_SPACE_COUNT_MAX, LOG_STREAM_COUNT_MAX, OTHER_STREAM_COUNT_MAX};
+use zerocloud_crdt::limits::{HELLO_SPACE_COUNT_MAX, LANE_COUNT_MAX, LOG_STREAM_COUNT_MAX, OTHER_STREAM_COUNT_MAX};
 use zerocloud_crdt::wire::{Control, Log, Message, Opening};
 
 use super::{Open, SessionError, Spaces, chunks, read};
@@ -207,7 +207,7 @@ impl Streams {
     }
 
     fn accept(&mut self, send: SendStream, mut receive: RecvStream) -> Result<(), SessionError> {
-        if self.stream_count >= LOG_STREAM_COUNT_MAX + OTHER_STREAM_COUNT_MAX {
+        if self.stream_count >= LOG_STREAM_COUNT_MAX + OTHER_STREAM_COUNT_MAX + LANE_COUNT_MAX {
             return Err(SessionError::OutOfTurn);
         }
         self.stream_count += 1;

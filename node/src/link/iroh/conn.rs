@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use iroh::TransportAddr;
@@ -12,8 +13,11 @@ use iroh::endpoint::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use zerocloud_crdt::id::DeviceId;
 
+use super::lane::ConnLanes;
 use crate::link::stream::{RawRecv, RawSend};
-use crate::link::{BoxFuture, CloseCode, CloseReason, DialError, Path, RawConn, RawStreams, Route, peer_reason};
+use crate::link::{
+    BoxFuture, CloseCode, CloseReason, DialError, Path, RawConn, RawStreams, Route, StreamKind, peer_reason,
+};
 
 /// TLS alerts about a certificate (RFC 8446, 6.2), from `bad_certificate` to `unknown_ca`.
 const CERTIFICATE_ALERTS: std::ops::RangeInclusive<u8> = 42..=48;
@@ -26,21 +30,37 @@ const RESET_CODE: VarInt = VarInt::from_u32(0);
 #[derive(Debug)]
 pub(super) struct IrohConn {
     connection: Connection,
+    /// Where chunks may travel beside it.
+    lanes: Option<Arc<ConnLanes>>,
 }
 
 impl IrohConn {
-    pub(super) const fn new(connection: Connection) -> Self {
-        Self { connection }
+    pub(super) const fn new(connection: Connection, lanes: Option<Arc<ConnLanes>>) -> Self {
+        Self { connection, lanes }
     }
 }
 
 impl RawConn for IrohConn {
-    fn open_bi(&self) -> BoxFuture<'_, Result<RawStreams, CloseReason>> {
-        Box::pin(async move { streams(self.connection.open_bi().await) })
+    fn open_bi(&self, kind: StreamKind) -> BoxFuture<'_, Result<RawStreams, CloseReason>> {
+        Box::pin(async move {
+            if let Some(lanes) = self.lanes.as_ref().filter(|_| kind == StreamKind::Chunk)
+                && let Some(lane) = lanes.open(self.path()).await
+            {
+                return Ok(lane);
+            }
+            streams(self.connection.open_bi().await)
+        })
     }
 
     fn accept_bi(&self) -> BoxFuture<'_, Result<RawStreams, CloseReason>> {
-        Box::pin(async move { streams(self.connection.accept_bi().await) })
+        Box::pin(async move {
+            let Some(lanes) = &self.lanes else { return streams(self.connection.accept_bi().await) };
+            tokio::select! {
+                biased;
+                opened = self.connection.accept_bi() => streams(opened),
+                Some(lane) = lanes.accept() => Ok(lane),
+            }
+        })
     }
 
     fn path(&self) -> Option<Path> {
