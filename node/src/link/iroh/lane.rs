@@ -40,9 +40,12 @@ use super::HANDSHAKE_TIMEOUT;
 use crate::link::stream::{RawRecv, RawSend};
 use crate::link::{Path, RawStreams, Route};
 
-/// Above this round trip the network is the bound, and QUIC's congestion control is the better one.
-const NEAR_ROUND_TRIP_MAX: Duration = Duration::from_millis(10);
-/// From the first packet to the peer's word that it has the stream. A firewall that swallows costs this long.
+/// Above this round trip the network is the bound, and QUIC's congestion control is the better one. It is the time in
+/// which TCP must connect: the peer's kernel answers that however busy the peer is.
+const NEAR_ROUND_TRIP_MAX: Duration = Duration::from_millis(20);
+/// Above this round trip of QUIC's no lane is tried. QUIC's first estimates hold the peer's part of the handshake, too.
+const TOLD_ROUND_TRIP_MAX: Duration = Duration::from_millis(60);
+/// From the first packet to the peer's word that it has the stream.
 const OPEN_TIMEOUT: Duration = Duration::from_millis(500);
 /// So long an address that had no lane for us is not asked again.
 const AVOID_DURATION: Duration = Duration::from_secs(600);
@@ -223,7 +226,7 @@ pub(super) struct ConnLanes {
 impl ConnLanes {
     /// Opens a lane if the connection travels on `path`; `None` where QUIC is to be taken.
     pub(super) async fn open(&self, path: Option<Path>) -> Option<RawStreams> {
-        let path = path.filter(|path| path.round_trip <= NEAR_ROUND_TRIP_MAX)?;
+        let path = path.filter(|path| path.round_trip <= TOLD_ROUND_TRIP_MAX)?;
         let Route::Direct(address) = path.route else { return None };
         let is_avoided =
             |(avoided, since): (SocketAddr, Instant)| avoided == address && since.elapsed() < AVOID_DURATION;
@@ -257,7 +260,7 @@ impl ConnLanes {
             source.set_port(0);
             socket.bind(source)?;
         }
-        let socket = socket.connect(address).await?;
+        let socket = timeout(NEAR_ROUND_TRIP_MAX, socket.connect(address)).await??;
         prepare(&socket)?;
         let config = tls::client_config(self.peer).map_err(io::Error::other)?;
         let buffered = BufReader::with_capacity(READ_LEN, socket);
