@@ -7,6 +7,7 @@
 
 mod acting;
 mod device;
+mod matrix;
 mod user;
 
 use std::collections::{BTreeMap, BTreeSet};

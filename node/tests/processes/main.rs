@@ -15,3 +15,4 @@ mod names;
 mod restarts;
 mod tickets;
 mod tour;
+mod wounds;
