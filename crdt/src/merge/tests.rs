@@ -1,0 +1,5 @@
+use super::*;
+
+mod ancestors;
+mod devices;
+mod texts;
