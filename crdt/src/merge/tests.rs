@@ -2,4 +2,5 @@ use super::*;
 
 mod ancestors;
 mod devices;
+mod pairs;
 mod texts;
