@@ -138,3 +138,20 @@ fn nodes_that_are_killed_while_they_merge_have_merged_when_they_run_again() {
         assert_same(&[&a, &b]);
     }
 }
+
+#[test]
+fn a_text_that_nobody_kept_when_it_came_is_kept_at_the_next_start() {
+    let lab = Lab::new(PROGRAM);
+    let (mut a, mut b) = lab.pair();
+    a.write("d/notes.txt", "1\n2\n3\n");
+    agree(&[&a, &b]);
+    // Before they came to it, most likely; where not, there is nothing to be done.
+    a.kill();
+    b.kill();
+    a.start();
+    b.start();
+    agree(&[&a, &b]);
+    edit_apart([&mut a, &mut b], &[("d/notes.txt", ["one\n2\n3\n", "1\n2\nthree\n"])]);
+    assert_eq!(a.read("d/notes.txt"), "one\n2\nthree\n");
+    assert_eq!(conflict_copies(&a), Vec::<String>::new());
+}

@@ -46,6 +46,9 @@ impl<P: Pool> Folder<P> {
         self.scan(&dirty)?;
         if is_everything(&dirty) {
             self.note_walk()?;
+            if self.scan_count == 0 {
+                self.keep_known()?;
+            }
             let interval = if self.has_watcher { super::WALK_INTERVAL } else { super::BLIND_WALK_INTERVAL };
             self.next_walk = self.now() + interval;
             self.scan_count += 1;

@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use zerocloud_crdt::base::RowKey;
+use zerocloud_crdt::base::{BaseRead, RowKey};
 use zerocloud_crdt::id::{ContentHash, FileId};
 use zerocloud_crdt::merge::text;
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::plan::Action;
+use zerocloud_crdt::register::Kind;
 use zerocloud_crdt::scan::{Parent, Seen, Sighting};
 
 use super::merging::read_text;
@@ -26,6 +27,8 @@ use crate::volume::VolumeFile;
 const KEPT_LEN_MAX: u64 = 256 << 10;
 /// Files that wait to be looked at. Of a large tree that comes at once not all are.
 const WAITING_COUNT_MAX: usize = 10_000;
+/// Files of a space, above which what was not kept when it came is not looked for.
+const KNOWN_COUNT_MAX: u64 = 20_000;
 /// Files that are looked at in one transaction.
 const KEEP_COUNT: usize = 256;
 /// Their lengths together, in bytes, above which no further one is read: all are in memory at once.
@@ -99,6 +102,31 @@ impl<P: Pool> Folder<P> {
                 self.texts.add(now, Candidate { key: RowKey { parent, local }, hash, len, if_full });
             }
         }
+    }
+
+    /// The tree was walked for the first time since the folder was opened: what an earlier process did not come to keep,
+    /// or took over from another folder, is kept if there is room. Of a space with very many files nothing is.
+    pub(super) fn keep_known(&mut self) -> Result<(), FolderError> {
+        let snapshot = self.parts.store.snapshot()?;
+        let is_small = snapshot.base_counts().files <= KNOWN_COUNT_MAX;
+        if !self.parts.merges || !is_small || !snapshot.has_room_for_text(KEPT_LEN_MAX)? {
+            return Ok(());
+        }
+        let now = self.now();
+        let mut directories = vec![FileId::ROOT];
+        while let Some(parent) = directories.pop() {
+            for (local, row) in snapshot.rows(parent)? {
+                match row.kind {
+                    Kind::Directory => directories.push(row.id),
+                    Kind::File if !snapshot.has_text(row.hash)? => {
+                        let key = RowKey { parent, local };
+                        self.texts.add(now, Candidate { key, hash: row.hash, len: row.len, if_full: IfFull::Leave });
+                    }
+                    Kind::File | Kind::Symlink => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// An action was done.
