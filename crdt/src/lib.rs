@@ -26,6 +26,7 @@ pub mod limits;
 pub mod log;
 pub mod manifest;
 pub mod membership;
+pub mod merge;
 pub mod name;
 pub mod padding;
 pub mod pairing;

@@ -139,3 +139,12 @@ pub const RECORD_HEADS_COUNT_MAX: usize = 256;
 pub const AGENT_LEN_MAX: usize = 64;
 /// New chunks that follow their entry unasked, in bytes.
 pub const UNASKED_CHUNKS_LEN_MAX: usize = 64 << 10;
+/// A text that is merged line by line, in bytes: what people write by hand is far below. All three, and the way from
+/// one to the other, are in memory at once.
+pub const MERGE_TEXT_LEN_MAX: usize = 1 << 20;
+/// Lines of such a text: with [`MERGE_EDIT_COUNT_MAX`] the bound of the time that a merge may take.
+pub const MERGE_LINE_COUNT_MAX: usize = 100_000;
+/// Lines that one side added and removed, together: the memory of a comparison grows with the square, here 32 MB.
+pub const MERGE_EDIT_COUNT_MAX: usize = 2_000;
+/// Operations of one register that are read to find what two values came from: each is an entry to be opened.
+pub const MERGE_HISTORY_COUNT_MAX: usize = 1_000;

@@ -183,6 +183,8 @@ pub struct Plan {
     pub settled: BTreeSet<FileId>,
     /// What is ignored.
     pub left_out: LeftOut,
+    /// Sources of which the view shows several values.
+    pub contested: BTreeSet<FileId>,
 }
 
 /// Plans actions for the items `sources`, at most `limit` of them.
@@ -355,6 +357,9 @@ impl<B: BaseRead> Planner<'_, B> {
     {
         let mut entries: BTreeMap<FileId, ViewEntry> =
             view.entries(source)?.into_iter().map(|entry| (entry.id, entry)).collect();
+        if entries.len() > 1 {
+            self.plan.contested.insert(source);
+        }
         for (id, key) in self.base.of_source(source)? {
             let Some(row) = self.base.row(&key)? else { continue };
             let entry = match entries.remove(&id) {

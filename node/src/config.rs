@@ -43,6 +43,9 @@ pub struct Config {
     pub debounce_ms: u32,
     /// What becomes of files that a peer replaced or deleted. Default: kept for 30 days.
     pub versions: Versions,
+    /// Whether two changes of one text that were made at the same time become one text where they do not touch each
+    /// other. Off: both stay, one as a conflict copy. Default: on.
+    pub merge: bool,
     /// When a large change by a peer waits for the user. Default: normal.
     pub guard: Guard,
     /// By which cipher suite this device seals; every device opens both. Default: the faster one here.
@@ -61,6 +64,7 @@ impl Default for Config {
             download_max: None,
             debounce_ms: 100,
             versions: Versions::default(),
+            merge: true,
             guard: Guard::default(),
             suite: Suite::default(),
         }

@@ -48,6 +48,8 @@
 //! held           item:16                                       HeldRow
 //! problems       (path, kind)                                  ProblemRow
 //! tickets        ticket:16                                     TicketRow
+//! texts          number:8 ‖ content hash:32 ‖ piece:4          a text, in pieces
+//! text-numbers   content hash:32                               number:8
 //! ```
 //!
 //! *kept* is in milliseconds since 1970, its sign bit turned over, so that times before stand before.
@@ -65,6 +67,7 @@ mod log;
 mod notes;
 mod shelf;
 mod tables;
+mod texts;
 mod tickets;
 pub mod values;
 mod versions;
@@ -75,7 +78,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, ReadableDatabase, StorageBackend};
+use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableHandle};
 use zerocloud_crdt::id::SpaceId;
 
 use cache::{Cache, Caches};
@@ -91,12 +94,15 @@ pub use ledger::StoreLedger;
 pub use log::Operation;
 pub use notes::{HeldRow, PeerRow, ProblemRow};
 pub use tables::Tables;
+pub use texts::IfFull;
 pub use tickets::TicketRow;
 pub use values::Value;
 pub use versions::VersionCounts;
 
 /// The version of this format. A store of a higher one is refused.
 pub const STORE_FORMAT: u32 = 1;
+/// Tables that came later: a store from before lacks them, which is no damage.
+const ADDED: [Table; 2] = [Table::Texts, Table::TextNumbers];
 /// What redb may keep of the file in memory, in bytes: at a million files, 8 MiB cost a third more CPU than 64 MiB.
 const CACHE_LEN: usize = 24 << 20;
 /// Room on the disk below which nothing is written, in bytes. redb writes no more after a write that failed until the
@@ -287,7 +293,20 @@ impl SpaceStore {
         }
         let caches = self.caches.get_mut().unwrap_or_else(PoisonError::into_inner);
         *caches = Caches::new(Cache::load(&read.tables)?);
-        Ok(())
+        self.add_tables()
+    }
+
+    /// Makes the tables that stores of this format did not have from the beginning.
+    fn add_tables(&self) -> Result<(), StoreError> {
+        let transaction = self.database.begin_read().map_err(StoreError::of_redb)?;
+        let names: Vec<String> =
+            transaction.list_tables().map_err(StoreError::of_redb)?.map(|table| table.name().to_owned()).collect();
+        drop(transaction);
+        let missing: Vec<Table> = ADDED.into_iter().filter(|table| !names.iter().any(|n| n == table.name())).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.write(|write| missing.into_iter().try_for_each(|table| write.tables.create(table)))
     }
 }
 

@@ -48,6 +48,19 @@ pub(super) fn is_conflict(snapshot: &Snapshot, entry: &ViewEntry) -> Result<bool
     Ok(natural_place(snapshot, entry.id)?.is_none_or(|(_, _, natural)| natural != entry.name))
 }
 
+/// Every directory in which items share a name or have losers.
+///
+/// # Errors
+/// Those of the store.
+pub fn contested_directories(snapshot: &Snapshot) -> Result<Vec<FileId>, StoreError> {
+    let mut all = Vec::new();
+    each_directory(snapshot, |directory| {
+        all.push(directory);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
 fn each_directory(
     snapshot: &Snapshot,
     mut each: impl FnMut(FileId) -> Result<(), StoreError>,

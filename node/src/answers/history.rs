@@ -10,7 +10,7 @@ use zerocloud_crdt::id::{DeviceId, EpochId, FileId, LogId, OpId};
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::payload::OpenError;
-use zerocloud_crdt::log::{Entry, EntryError, EntryPoint};
+use zerocloud_crdt::log::{Entry, EntryError, EntryPoint, LogRead};
 use zerocloud_crdt::register::{Content, Kind, Op, Write};
 
 use super::members::device_names;
@@ -155,6 +155,21 @@ pub fn versions_of(
     }
     versions.reverse();
     Ok(versions)
+}
+
+/// One operation on an item's content; `None` if it is not known here, or is on something else.
+///
+/// # Errors
+/// A variant of [`HistoryError`] for each reason.
+pub fn content_op(
+    snapshot: &Snapshot,
+    secrets: &BTreeMap<EpochId, EpochSecret>,
+    item: FileId,
+    id: OpId,
+) -> Result<Option<Op>, HistoryError> {
+    let Some(maker) = snapshot.maker(id)? else { return Ok(None) };
+    let key = Key { item, register: Register::Content };
+    Ok(read_ops(snapshot, secrets, key, &[Operation { id, maker, is_put: true }])?.remove(&id))
 }
 
 /// Opens the entries that hold operations on a register; each once.

@@ -36,7 +36,7 @@ fn each_line_of_the_template_is_a_key_and_shows_its_default() {
 fn every_value_is_read() {
     let config = parse(
         "name = 'nas'\nlisten = '[::1]:7000'\ndirect = false\nrelays = ['https://r.example']\nlan = false\n\
-         upload_max = 4096\ndownload_max = '2 MB/s'\ndebounce_ms = 250\nversions = 'none'\nguard = 'strict'\nsuite = 2",
+         upload_max = 4096\ndownload_max = '2 MB/s'\ndebounce_ms = 250\nversions = 'none'\nmerge = false\nguard = 'strict'\nsuite = 2",
     );
     let expected = Config {
         name: Some("nas".into()),
@@ -48,6 +48,7 @@ fn every_value_is_read() {
         download_max: Some(Rate { bytes_per_second: 2_000_000 }),
         debounce_ms: 250,
         versions: Versions::None,
+        merge: false,
         guard: Guard::Strict,
         suite: Suite::Two,
     };

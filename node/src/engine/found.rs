@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use zerocloud_crdt::base::{BaseOverlay, BaseRead, BaseRow, RowKey};
 use zerocloud_crdt::id::{ActorId, FileId, OpId};
 use zerocloud_crdt::index::IndexRead;
-use zerocloud_crdt::register::{Content, Op, Place, Write};
+use zerocloud_crdt::merge::{Rivals, rivals};
+use zerocloud_crdt::register::{Content, FileContent, Op, Place, Write};
 use zerocloud_crdt::scan::{Findings, ScanOutcome, Sighting, diff};
+use zerocloud_crdt::view::View;
 
 /// Something for the log.
 #[derive(Clone, Debug)]
@@ -22,6 +24,13 @@ pub enum Found {
     },
     /// Rows that the user keeps against what came from others.
     Kept(Vec<Keep>),
+    /// The clean merge of two texts. Nothing is written if the item does not show these two any more.
+    Merged {
+        /// The two.
+        rivals: Box<Rivals>,
+        /// What they become.
+        content: FileContent,
+    },
     /// What was decided already.
     Decided(ScanOutcome),
 }
@@ -50,6 +59,12 @@ impl Found {
             Self::Scan(findings) => diff(state, state, actor, &findings),
             Self::Decided(outcome) => Ok(outcome),
             Self::Kept(keeps) => keep(state, actor, keeps),
+            Self::Merged { rivals: both, content } => {
+                let is_shown = rivals(&View::new(state), both.item())?.as_ref() == Some(&*both);
+                let ops = if is_shown { both.merged(state.max_counter()?, actor, content) } else { Vec::new() };
+                // The plan brings the tree to what the view shows then.
+                Ok(ScanOutcome { ops, ..ScanOutcome::default() })
+            }
             Self::Displaced { sighting, row } => {
                 let mut before = BaseOverlay::new(state);
                 // The state in which the edit was made: the item stood here, and nowhere else.
@@ -116,4 +131,60 @@ fn rows_of<B: BaseRead>(base: &B, row: &BaseRow) -> Result<Vec<RowKey>, B::Error
         keys.extend(base.of_source(source)?.into_iter().filter(|(id, _)| *id == row.id).map(|(_, key)| key));
     }
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocloud_crdt::id::{ContentHash, EpochId, SpaceId};
+    use zerocloud_crdt::index::Overlay;
+    use zerocloud_crdt::manifest::{Body, Class, Manifest, Profile};
+    use zerocloud_crdt::name::Name;
+    use zerocloud_crdt::register::FileTime;
+
+    use super::*;
+    use crate::engine::shelf::{MemoryShelf, MemoryState};
+
+    const ITEM: FileId = FileId([1; 16]);
+
+    fn file(text: &str) -> FileContent {
+        let profile = Profile { chunker: 1, class: Class::Single, epoch: EpochId([0; 32]) };
+        let body = Body::Inline(Vec::new());
+        let manifest = Manifest { profile, len: text.len() as u64, epochs: Vec::new(), body };
+        let mtime = FileTime { secs: 0, nanos: 0 };
+        FileContent { mtime, executable: false, hash: ContentHash::of(text.as_bytes()), manifest }
+    }
+
+    fn apply(state: &mut MemoryState, ops: &[Op]) {
+        let mut overlay = Overlay::new(&state.index);
+        let Ok(_) = overlay.apply(ops);
+        let changes = overlay.into_changes();
+        state.index.commit(changes);
+    }
+
+    #[test]
+    fn a_merge_is_of_the_two_values_that_are_shown_when_it_is_written() {
+        let mut state = MemoryShelf::new(SpaceId([3; 32])).state();
+        let id = |counter, actor| OpId { counter, actor: ActorId([actor; 16]) };
+        let put = |id, text, pred: &[OpId]| Op {
+            id,
+            item: ITEM,
+            write: Write::Content(Some(Content::File(file(text)))),
+            pred: pred.to_vec(),
+        };
+        let name = Name::parse(b"a").unwrap();
+        let place = Place { parent: FileId::ROOT, name, previous: None, loser_of: None };
+        let made = Op { id: id(1, 1), item: ITEM, write: Write::Place(place), pred: Vec::new() };
+        apply(&mut state, &[made, put(id(2, 1), "one", &[]), put(id(2, 2), "two", &[])]);
+        let Ok(Some(both)) = rivals(&View::new(&state), ITEM) else { panic!("there are two") };
+        assert_eq!(both.merger(), id(2, 1));
+        let merge = || Found::Merged { rivals: Box::new(both.clone()), content: file("both") };
+        let Ok(outcome) = merge().decide(&state, ActorId([1; 16]));
+        assert_eq!(outcome.ops, [put(id(3, 1), "both", &[id(2, 1), id(2, 2)])]);
+        assert!(outcome.base.is_empty());
+
+        // Another device was quicker with something else.
+        apply(&mut state, &[put(id(3, 2), "three", &[id(2, 2)])]);
+        let Ok(outcome) = merge().decide(&state, ActorId([1; 16]));
+        assert_eq!(outcome, ScanOutcome::default());
+    }
 }

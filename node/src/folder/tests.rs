@@ -2,6 +2,7 @@
 
 mod ignoring;
 mod links;
+mod merging;
 mod obstacles;
 mod serving;
 mod telling;
@@ -98,6 +99,7 @@ impl Device {
             secrets: Arc::new(secrets.into_iter().map(|secret| (secret.epoch, secret)).collect()),
             clock: Arc::new(SystemClock::new()),
             retention: Retention::default(),
+            merges: true,
             guard: crate::config::Guard::Strict,
             boot_id: crate::clock::boot_id(),
             names: Arc::new(TempNames::new(n as u64)),

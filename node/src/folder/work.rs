@@ -9,11 +9,13 @@ mod adopting;
 mod guarding;
 mod ignoring;
 mod jobs;
+mod merging;
 mod opening;
 mod rebooting;
 mod restoring;
 mod scanning;
 pub mod telling;
+mod texts;
 mod versions;
 mod wanting;
 
@@ -31,8 +33,10 @@ use zerocloud_crdt::plan::Waiting;
 use self::guarding::Guard;
 use self::ignoring::Ignoring;
 use self::jobs::Jobs;
+use self::merging::Merging;
 use self::rebooting::Rebooting;
 use self::telling::Listener;
+use self::texts::Texts;
 use super::{FolderState, Message, NotStaged, Phase, Restoring};
 use crate::api::path::BytePath;
 use crate::clock::{Clock, Moment};
@@ -105,6 +109,8 @@ pub struct FolderParts {
     pub clock: Arc<dyn Clock>,
     /// How long versions are kept.
     pub retention: Retention,
+    /// Whether texts that were changed at the same time are merged, and texts kept for that.
+    pub merges: bool,
     /// When a large change waits for the user.
     pub guard: crate::config::Guard,
     /// Which boot of the system this is; empty where the system does not say, and then no power loss is seen.
@@ -211,6 +217,8 @@ pub struct Folder<P> {
     starved_delay: Duration,
     /// Versions that are being brought back.
     restores: BTreeMap<JobId, Restoring>,
+    merging: Merging,
+    texts: Texts,
     ignoring: Ignoring,
     written: (u64, u64),
     is_materialised: bool,
@@ -272,6 +280,7 @@ impl<P: Pool> Folder<P> {
             Message::Connected => {
                 self.starved_delay = Duration::ZERO;
                 self.want_starved();
+                self.merging.look_at_starved();
             }
             Message::Held(decision, done) => self.decide_held(decision, done),
             Message::Restore(restoring) => self.restore(*restoring),
@@ -284,6 +293,7 @@ impl<P: Pool> Folder<P> {
         if self.restores.contains_key(&job) {
             return self.end_restoring(job, staged);
         }
+        let Some(staged) = self.end_ancestor(job, staged) else { return };
         let Some(entry) = self.jobs.end(job) else {
             if let Ok(staged) = staged {
                 // Nobody wants it any more; what stays is garbage at the next start.
@@ -343,9 +353,11 @@ impl<P: Pool> Folder<P> {
             self.want_starved();
         }
         self.act(now)?;
+        self.merge_what_is_due()?;
         self.forget_lost()?;
         self.want_more()?;
-        self.settle()
+        self.settle()?;
+        if self.is_idle() { self.keep_texts(now) } else { Ok(()) }
     }
 
     /// When [`step`](Self::step) has something to do without being told anything; `None` if never.
@@ -353,16 +365,17 @@ impl<P: Pool> Folder<P> {
         if self.is_paused {
             return None;
         }
-        let at_once = (!self.dirty.is_empty()).then(|| self.now());
+        let at_once = (!self.dirty.is_empty() || self.merging.is_due()).then(|| self.now());
         let is_more = !self.ready.is_empty() || self.done_count > 0;
         let batch = is_more.then_some(self.next_batch);
         let stuck = self.stuck.values().map(|stuck| stuck.until).min();
         let again = self.again.values().chain(self.settling.values()).min().copied();
         let (debounced, look) = (self.debounce.poll_timeout(), self.looks.deadline());
-        [at_once, batch, stuck, again, self.next_asking, debounced, look, Some(self.next_walk), Some(self.next_prune)]
-            .into_iter()
-            .flatten()
-            .min()
+        // What is kept waits for what keeps this from being idle, and that for itself.
+        let keep = self.texts.due().filter(|_| self.is_idle());
+        let regular = [Some(self.next_walk), Some(self.next_prune)];
+        let all = [at_once, batch, stuck, again, self.next_asking, debounced, look, keep].into_iter().chain(regular);
+        all.flatten().min()
     }
 
     /// Whether nothing is to be done: no change is waiting to be scanned, and what the view has is on disk or is a
@@ -374,6 +387,7 @@ impl<P: Pool> Folder<P> {
             && self.done_count == 0
             && self.jobs.ids().all(|id| self.stuck.contains_key(&id))
             && self.settled.is_empty()
+            && self.merging.is_idle()
             && self.stuck.values().all(|stuck| stuck.problem.is_some())
     }
 

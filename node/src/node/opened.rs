@@ -198,6 +198,7 @@ impl Running {
                 Versions::None => Retention::None,
                 Versions::KeepDays(days) => Retention::KeepDays(u32::from(days)),
             },
+            merges: surroundings.config.merge,
             guard: surroundings.config.guard,
             boot_id: crate::clock::boot_id(),
             names: Arc::new(TempNames::new(u64::from_le_bytes(nonce))),

@@ -73,6 +73,8 @@ tables! {
     Held = "held",
     Problems = "problems",
     Tickets = "tickets",
+    Texts = "texts",
+    TextNumbers = "text-numbers",
 }
 
 const COUNT: usize = Table::ALL.len();

@@ -6,6 +6,7 @@ mod entries;
 mod ledger;
 mod models;
 mod rows;
+mod texts;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -87,6 +87,9 @@ pub const IGNORE_RULES: Value<Vec<(zerocloud_crdt::id::FileId, Vec<u8>)>> = Valu
 /// Files that lost their bytes to a power loss and wait for the user, by the ids of their rows.
 pub const LOST: Value<std::collections::BTreeMap<zerocloud_crdt::id::FileId, crate::tree::scan::Lost>> = Value::new(34);
 
+/// The lengths of the texts that are kept together, in bytes.
+pub(super) const TEXTS_LEN: Value<u64> = Value::new(40);
+
 impl<T: Tables> Transaction<T> {
     /// A single value; `None` if it was never set.
     ///

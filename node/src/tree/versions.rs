@@ -19,6 +19,10 @@ pub const SECOND_LOOK_DELAY: Duration = Duration::from_secs(10);
 /// How long versions are kept if the user says nothing.
 pub const KEEP_DAY_COUNT: u32 = 30;
 
+/// [`VersionRow::kept_at_ms`] of a text that was merged here, so long as it is in no place of its own: it is kept until it
+/// is, and its time has passed then.
+pub const UNTIL_IN_PLACE: i64 = i64::MIN;
+
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// One file of the version store: as base had it, or a local edit that was published since.

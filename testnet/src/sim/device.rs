@@ -244,6 +244,8 @@ impl Device {
             secrets: Arc::new([(secret.epoch, secret.clone())].into_iter().collect()),
             clock,
             retention: Retention::default(),
+            // What the oracle knows is whole contents: a merge would be one that no user wrote.
+            merges: false,
             guard: Guard::default(),
             boot_id: self.boot_count.to_le_bytes().to_vec(),
             names: Arc::new(TempNames::new(nonce)),

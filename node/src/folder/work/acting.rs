@@ -38,7 +38,7 @@ const BATCH_PAUSE: Duration = Duration::from_millis(20);
 const BATCH_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// What the planner is told.
-struct Now<'a> {
+pub(super) struct Now<'a> {
     jobs: &'a Jobs,
     stuck: &'a BTreeMap<FileId, Stuck>,
     held: &'a BTreeMap<FileId, FileId>,
@@ -92,7 +92,10 @@ impl<P: Pool> Folder<P> {
             }
             let snapshot = self.parts.store.snapshot()?;
             let sources: BTreeSet<FileId> = self.ready.iter().take(PLAN_COUNT).copied().collect();
-            let Plan { mut actions, wanted, waiting, settled, left_out } = self.plan(&snapshot, &sources)?;
+            let Plan { mut actions, wanted, waiting, settled, left_out, contested } = self.plan(&snapshot, &sources)?;
+            if self.parts.merges {
+                self.merging.look_at(contested.intersection(&settled).copied());
+            }
             actions.retain(|action| {
                 len = len.saturating_add(action_len(action));
                 len <= BATCH_LEN_MAX || action_len(action) == len
@@ -107,12 +110,23 @@ impl<P: Pool> Folder<P> {
     }
 
     fn plan(&self, snapshot: &Snapshot, sources: &BTreeSet<FileId>) -> Result<Plan, FolderError> {
+        let sources = sources.iter().copied();
+        let plan = |situation: &Now<'_>| plan(snapshot, snapshot, sources, situation, BATCH_COUNT_MAX);
+        Ok(self.in_situation(snapshot, plan)??)
+    }
+
+    /// What follows from what is known of the world outside index and base.
+    pub(super) fn in_situation<T>(
+        &self,
+        snapshot: &Snapshot,
+        ask: impl FnOnce(&Now<'_>) -> T,
+    ) -> Result<T, FolderError> {
         let ignored = Ignored::new(&self.ignoring, snapshot);
         let lost = &self.rebooting.doubt.lost;
         let situation = Now { jobs: &self.jobs, stuck: &self.stuck, held: &self.guard.held, lost, ignored };
-        let plan = plan(snapshot, snapshot, sources.iter().copied(), &situation, BATCH_COUNT_MAX)?;
+        let said = ask(&situation);
         situation.ignored.finish()?;
-        Ok(plan)
+        Ok(said)
     }
 
     /// Notes what a plan says of items that are not acted on.
@@ -291,6 +305,7 @@ impl<P: Pool> Folder<P> {
                     self.settle_later(row.source, &row.print);
                 }
                 self.ready.insert(action.source());
+                self.keep_written(&action);
                 self.release(&action);
                 if let Action::Create { entry, .. } | Action::Replace { entry, .. } = &action
                     && entry.kind == Kind::File

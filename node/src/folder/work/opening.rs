@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 
+use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::scan::{Parent, Sighting};
 
 use super::{Folder, FolderError, FolderParts, Message, pending_of};
+use crate::answers::conflicts::contested_directories;
 use crate::engine::found::Found;
 use crate::folder::work::guarding::Guard;
 use crate::folder::work::ignoring::Ignoring;
 use crate::folder::work::jobs::Jobs;
+use crate::folder::work::merging::Merging;
 use crate::folder::work::rebooting::Rebooting;
+use crate::folder::work::texts::Texts;
 use crate::store::{StoreError, StoreLedger, values};
 use crate::tree::marker::{Marker, MarkerError};
 use crate::tree::materialise::{Materialiser, Trust};
@@ -68,6 +72,8 @@ impl<P: Pool> Folder<P> {
             next_asking: None,
             starved_delay: std::time::Duration::ZERO,
             restores: BTreeMap::new(),
+            merging: Merging::default(),
+            texts: Texts::default(),
             ignoring: Ignoring::of_store(&parts.store)?,
             written: (0, 0),
             is_materialised: false,
@@ -81,6 +87,11 @@ impl<P: Pool> Folder<P> {
         let opening = raise_marker(&folder.parts, &*folder.volume)?;
         folder.jobs = Jobs::new(opening << 32);
         folder.ready = pending_of(folder.ledger.snapshot())?;
+        // What could not be merged before may be now: a plan that finds nothing to be done looks at it.
+        let contested = contested_directories(folder.ledger.snapshot())?;
+        for directory in contested.into_iter().filter(|_| folder.parts.merges) {
+            folder.ready.extend(folder.ledger.snapshot().contested(directory)?);
+        }
         Ok(folder)
     }
 
@@ -89,6 +100,7 @@ impl<P: Pool> Folder<P> {
     /// # Errors
     /// [`FolderError`]: nothing is lost, the next start finds it out.
     pub fn close(&mut self) -> Result<(), FolderError> {
+        self.keep_last_texts();
         self.note_stop()?;
         raise_marker(&self.parts, &*self.volume).map(drop)
     }
@@ -150,6 +162,7 @@ impl<P: Pool> Folder<P> {
 
 impl<P> Drop for Folder<P> {
     fn drop(&mut self) {
+        self.merging.jobs().for_each(|job| self.parts.supply.remove(job));
         self.jobs.abandon(&*self.parts.supply);
     }
 }

@@ -13,6 +13,7 @@ use zerocloud_crdt::register::{Content, Kind};
 use zerocloud_crdt::scan::{Seen, Sighting, batches};
 
 use super::ignoring::Looked;
+use super::texts::files_in;
 use super::{Folder, FolderError, LOOK_AGAIN_DELAY};
 use crate::clock::Moment;
 use crate::engine::found::Found;
@@ -45,6 +46,9 @@ impl<P: Pool> Folder<P> {
         self.scan(&dirty)?;
         if is_everything(&dirty) {
             self.note_walk()?;
+            if self.scan_count == 0 {
+                self.keep_known()?;
+            }
             let interval = if self.has_watcher { super::WALK_INTERVAL } else { super::BLIND_WALK_INTERVAL };
             self.next_walk = self.now() + interval;
             self.scan_count += 1;
@@ -98,10 +102,12 @@ impl<P: Pool> Folder<P> {
             let former = self.former_places(&snapshot, &read.findings);
             let (told, gone) = self.to_tell(&former, &read.findings);
             let continued = sources_of(&snapshot, &read.findings.sightings, &racy)?;
+            let files = files_in(&read.findings.sightings);
             let ids = self.parts.log.append(Found::Scan(read.findings), contents)?;
             for (at, print) in racy {
                 continued.get(&at).into_iter().chain(ids.get(at)).for_each(|item| self.settle_later(*item, &print));
             }
+            self.keep_seen(files, &ids);
             self.tell_of_scan(&snapshot, &former, &told, &gone);
             created.extend(read.kept.iter().filter_map(|at| indices.get(*at).copied()).zip(ids));
         }

@@ -182,6 +182,9 @@ impl<P: Pool> Folder<P> {
         if self.restores.contains_key(&job) {
             return self.go_on_restoring(job);
         }
+        if self.go_on_with_ancestor(job) {
+            return;
+        }
         let Some(entry) = self.jobs.entry(job).cloned() else { return };
         let begun = kept.and_then(|()| {
             let mut reader = ChunkReader::new(&*self.volume)?;

@@ -55,6 +55,7 @@ fn populated() -> (Arc<SpaceStore>, LogId) {
             write.put_version(&version)?;
             write.put_displaced(&displaced("w", 3))?;
             write.put_peer(DEVICE, &PeerRow::default())?;
+            write.put_text(ContentHash([5; 32]), &[b'a'; 3000], IfFull::Leave)?;
             write.put_held(id(1), HeldRow { since: WallTime(9) })?;
             write.put_problem(&problem)?;
             write.put_intents(&Intents { tmp_inode: 1, deeds: vec![deed] })?;
@@ -78,6 +79,8 @@ fn read_all(store: &SpaceStore, log: LogId) {
     said(Cache::load(&snapshot.tables));
     said(snapshot.items_after(None, 99));
     said(snapshot.pending(99));
+    said(snapshot.text(ContentHash([5; 32])));
+    said(store.write(|write| write.put_text(ContentHash([6; 32]), b"text", IfFull::TakeOldest)));
     said(snapshot.contested_directories(None, 99));
     said(snapshot.records());
     said(snapshot.lacked_by(&Frontier::default()).and_then(|mut lacking| {

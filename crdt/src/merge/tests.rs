@@ -1,0 +1,6 @@
+use super::*;
+
+mod ancestors;
+mod devices;
+mod pairs;
+mod texts;
