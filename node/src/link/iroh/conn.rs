@@ -38,6 +38,12 @@ impl IrohConn {
     pub(super) const fn new(connection: Connection, lanes: Option<Arc<ConnLanes>>) -> Self {
         Self { connection, lanes }
     }
+
+    fn end_lanes(&self) {
+        if let Some(lanes) = &self.lanes {
+            lanes.end();
+        }
+    }
 }
 
 impl RawConn for IrohConn {
@@ -77,7 +83,11 @@ impl RawConn for IrohConn {
     }
 
     fn closed(&self) -> BoxFuture<'_, CloseReason> {
-        Box::pin(async move { close_reason(self.connection.closed().await) })
+        Box::pin(async move {
+            let reason = self.connection.closed().await;
+            self.end_lanes();
+            close_reason(reason)
+        })
     }
 
     fn close_reason(&self) -> Option<CloseReason> {
@@ -86,6 +96,7 @@ impl RawConn for IrohConn {
 
     fn close(&self, code: CloseCode, reason: &str) {
         self.connection.close(close_varint(code), reason.as_bytes());
+        self.end_lanes();
     }
 }
 

@@ -224,6 +224,11 @@ pub(super) struct ConnLanes {
 }
 
 impl ConnLanes {
+    /// The connection is closed: ends all lanes at once, whether or not the watcher of it has run.
+    pub(super) fn end(&self) {
+        self.ended.cancel();
+    }
+
     /// Opens a lane if the connection travels on `path`; `None` where QUIC is to be taken.
     pub(super) async fn open(&self, path: Option<Path>) -> Option<RawStreams> {
         let path = path.filter(|path| path.round_trip <= TOLD_ROUND_TRIP_MAX)?;
