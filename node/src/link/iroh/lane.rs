@@ -7,7 +7,8 @@
 //! A lane belongs to one connection, which both ends have proven already. The side that opens it dials the peer's
 //! address of the moment, takes no key but the peer's (TLS 1.3, [`tls`]) and shows a token that both ends draw from the
 //! connection's own secrets (RFC 8446, 7.5), so that nobody else can have it. The peer looks the connection up by it and
-//! says so with one byte. A lane ends with its connection.
+//! says so with one byte, and the other side with one more that it did not give up meanwhile: from then on it is a stream.
+//! A lane ends with its connection.
 
 mod tls;
 
@@ -46,7 +47,7 @@ const NEAR_ROUND_TRIP_MAX: Duration = Duration::from_millis(20);
 /// Above this round trip of QUIC's no lane is tried. QUIC's first estimates hold the peer's part of the handshake, too.
 const TOLD_ROUND_TRIP_MAX: Duration = Duration::from_millis(60);
 /// From the first packet to the peer's word that it has the stream.
-const OPEN_TIMEOUT: Duration = Duration::from_millis(500);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// So long an address that had no lane for us is not asked again.
 const AVOID_DURATION: Duration = Duration::from_secs(600);
 /// Silence after which the system asks whether the peer is there, and between two such questions.
@@ -60,6 +61,8 @@ const TOKEN_LEN: usize = 32;
 const TOKEN_LABEL: &[u8] = b"EXPORTER-zerocloud-lane/0";
 /// The accepting side's word that the lane belongs to an open connection.
 const TAKEN: u8 = 1;
+/// The dialling side's word that it uses the lane.
+const USED: u8 = 2;
 
 /// The lanes of one link: where the connections are found that they belong to.
 #[derive(Clone, Debug, Default)]
@@ -191,6 +194,9 @@ async fn take(socket: TcpStream, acceptor: &TlsAcceptor, lanes: &Lanes) -> io::R
     let place = conn.taken.clone().try_acquire_owned().map_err(|_| io::ErrorKind::QuotaExceeded)?;
     stream.write_all(&[TAKEN]).await?;
     stream.flush().await?;
+    if stream.read_u8().await? != USED {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
     let streams = conn.streams(stream.into(), place).ok_or(io::ErrorKind::NotConnected)?;
     conn.handing.send(streams).await.map_err(|_| io::ErrorKind::NotConnected.into())
 }
@@ -257,6 +263,32 @@ impl ConnLanes {
     }
 
     async fn dial(&self, address: SocketAddr) -> io::Result<TlsStream<BufReader<TcpStream>>> {
+        let socket = self.connect(address).await?;
+        prepare(&socket)?;
+        let config = tls::client_config(self.peer).map_err(io::Error::other)?;
+        let buffered = BufReader::with_capacity(READ_LEN, socket);
+        let mut stream = TlsConnector::from(config).connect(address.ip().into(), buffered).await?;
+        stream.write_all(&*self.token).await?;
+        stream.flush().await?;
+        if stream.read_u8().await? != TAKEN {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        // Nothing waits from here on: what is said is what is done.
+        stream.write_all(&[USED]).await?;
+        stream.flush().await?;
+        Ok(stream.into())
+    }
+
+    /// A socket that is connected to an address. Twice: the first time this process may have been kept from looking.
+    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let tried = timeout(NEAR_ROUND_TRIP_MAX, self.connect_once(address)).await;
+        match tried {
+            Ok(connected) => connected,
+            Err(_) => timeout(NEAR_ROUND_TRIP_MAX, self.connect_once(address)).await?,
+        }
+    }
+
+    async fn connect_once(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let socket = socket_for(address)?;
         // Who binds to one address sends from no other.
         let of_family = |bound: &&SocketAddr| bound.is_ipv4() == address.is_ipv4() && !bound.ip().is_unspecified();
@@ -265,17 +297,7 @@ impl ConnLanes {
             source.set_port(0);
             socket.bind(source)?;
         }
-        let socket = timeout(NEAR_ROUND_TRIP_MAX, socket.connect(address)).await??;
-        prepare(&socket)?;
-        let config = tls::client_config(self.peer).map_err(io::Error::other)?;
-        let buffered = BufReader::with_capacity(READ_LEN, socket);
-        let mut stream = TlsConnector::from(config).connect(address.ip().into(), buffered).await?;
-        stream.write_all(&*self.token).await?;
-        stream.flush().await?;
-        match stream.read_u8().await? {
-            TAKEN => Ok(stream.into()),
-            _ => Err(io::ErrorKind::InvalidData.into()),
-        }
+        socket.connect(address).await
     }
 
     /// Both halves of a lane; `None` if the connection is gone.
