@@ -2,15 +2,17 @@
 //! the other lacks.
 //!
 //! Here live the entry's format ([`entry`], [`payload`]), the checks against its causal past ([`check`]), the
-//! author's side ([`writer`]), frontiers ([`frontier`]) and what follows from them ([`lacking`]), the pool of
+//! author's side ([`writer`]), branches of forked logs ([`branch`]), the newest entries ([`heads`]), frontiers ([`frontier`]) and what follows from them ([`lacking`]), the pool of
 //! entries that wait for their parents ([`waiting`]), and a log in memory ([`memory`]). What operations do to
 //! registers is in [`crate::register`]; their encoding as one Automerge change is in [`crate::change`]; who may write
 //! is known through [`check::Membership`]; what a removal excludes is decided above this module, which keeps such
 //! entries in the causal past, so that no later record changes the outcome of a check.
 
+pub mod branch;
 pub mod check;
 pub mod entry;
 pub mod frontier;
+pub mod heads;
 pub mod lacking;
 pub mod memory;
 pub mod payload;
@@ -23,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::LogId;
 
+pub use branch::{Branches, Link};
 pub use check::{Checked, EntryMeta, Fork, LogRead, Membership, Missing, Outcome, Verdict, VoidReason};
 pub use entry::{Entry, EntryError, Head, Header, Kind};
 pub use frontier::{Frontier, Position, Relation, SignedFrontier};

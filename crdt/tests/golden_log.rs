@@ -12,7 +12,7 @@ use zerocloud_crdt::id::{
     ActorId, ChunkId, ContentHash, DeviceId, EpochId, FileId, Incarnation, OpId, RecordHash, SpaceId,
 };
 use zerocloud_crdt::keys::{DeviceKeys, EpochSecret, Secret};
-use zerocloud_crdt::log::check::current_heads;
+use zerocloud_crdt::log::heads::current_heads;
 use zerocloud_crdt::log::{
     Body, Draft, DraftOp, Entry, Frontier, LogRead, LogWriter, Membership, MemoryLog, Setting, SignedFrontier, Start,
 };

@@ -13,7 +13,7 @@ use zerocloud_crdt::change::{Key, Register};
 use zerocloud_crdt::codec;
 use zerocloud_crdt::id::{DeviceId, EpochId, FileId, Incarnation, OpId, RecordHash, SpaceId};
 use zerocloud_crdt::keys::{DeviceKeys, EpochSecret, Secret};
-use zerocloud_crdt::log::check::current_heads;
+use zerocloud_crdt::log::heads::current_heads;
 use zerocloud_crdt::log::{
     Body, Draft, DraftOp, Frontier, LogRead, LogWriter, Membership, MemoryLog, Outcome, Setting, Start, Verdict,
 };

@@ -21,6 +21,7 @@ pub mod conflicts;
 pub mod doctor;
 pub mod held;
 pub mod history;
+pub mod homes;
 pub mod list;
 pub mod members;
 pub mod paths;

@@ -20,16 +20,21 @@
 //! 8. Each operation that is superseded was made by a counting entry in P, on the same register; the operation that a
 //!    meta is about likewise, on the content register of the same item.
 //!
+//! Places, operations and actors are those of branches where a log has forked ([`super::branch`]), but for rule 6, in
+//! which actor and log are those of the header.
+//!
 //! A void entry is in the past of what names it, as entry; its operations, counters and change are not. What a later
 //! removal excludes is *counting* here.
 
 use serde::{Deserialize, Serialize};
 
+use super::branch::Branches;
 use super::entry::{Entry, Kind};
+use super::heads::newest;
 use super::payload::{Body, OpenError};
 use super::{Clock, EntryPoint};
 use crate::change::{Change, Key, Register};
-use crate::id::{ActorId, ChangeHash, DeviceId, EntryHash, EpochId, LogId, OpId, RecordHash};
+use crate::id::{ActorId, ChangeHash, DeviceId, EntryHash, EpochId, LogId, OpId, RecordHash, SpaceId};
 use crate::keys::EpochSecret;
 use crate::register::{Op, Write};
 
@@ -89,6 +94,12 @@ pub trait LogRead {
     /// Those of the store.
     fn is_on(&self, maker: EntryPoint, id: OpId, key: Key) -> Result<bool, Self::Error>;
 
+    /// The branches of forked logs.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn branches(&self) -> Result<Branches, Self::Error>;
+
     /// The last applied entry of each log.
     ///
     /// # Errors
@@ -117,13 +128,17 @@ pub enum Outcome {
     Known,
     /// It waits for something that is not here.
     Waits(Missing),
-    /// Two entries have one place: the space stops until a newer version reads forks.
+    /// Two entries have one place: all that follows the place is applied anew, by [`Branches::of`] all entries.
     Fork(Fork),
 }
 
 /// An entry that was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
+    /// Its place: the header's, or that in a branch.
+    pub point: EntryPoint,
+    /// Of which log it begins a branch, if it does.
+    pub fork_of: Option<LogId>,
     /// What is to be kept of it.
     pub meta: EntryMeta,
     /// Whether it counts.
@@ -133,7 +148,7 @@ pub struct Checked {
 /// Whether an entry counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It does, and this is what it says.
+    /// It does, and this is what it says; operations by their ids in branches.
     Applies(Body),
     /// It does not, and nothing after it in its log does.
     Void(VoidReason),
@@ -146,8 +161,8 @@ pub enum Missing {
     Entry {
         /// Its place.
         point: EntryPoint,
-        /// Its hash. An entry with another hash may be here at this place: then one of the two authors lies or has
-        /// forked, which shows when this one comes.
+        /// Its hash. An entry with another hash may be here at this place: then its author lies or has forked, which
+        /// shows when this one comes.
         hash: EntryHash,
     },
     /// Records that the entry names.
@@ -156,15 +171,15 @@ pub enum Missing {
     Epoch(EpochId),
 }
 
-/// Two signed entries, or one and another's signed word on its predecessor, disagree about one place of a log.
+/// Two signed entries, or one and a signed frontier, disagree about one place of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("log of device {} has two entries number {}; it needs a newer version of ZeroCloud to read both", point.log.author, point.number)]
+#[error("log of device {} has two entries number {}", point.log.author, point.number)]
 pub struct Fork {
     /// The place.
     pub point: EntryPoint,
     /// The hash of the entry that is here.
     pub ours: EntryHash,
-    /// The hash of the other, which is that of the entry at hand or the one that it names as its predecessor.
+    /// The hash of the other.
     pub other: EntryHash,
 }
 
@@ -259,25 +274,36 @@ pub fn check<'s, R: LogRead>(
     if !membership.knows(&header.membership) {
         return Ok(Outcome::Waits(Missing::Records));
     }
+    let secret = secret(header.epoch);
+    if let Some(fork) = past.fork {
+        // Nothing is applied anew for an entry that must wait.
+        let waits = Outcome::Waits(Missing::Epoch(header.epoch));
+        return Ok(if secret.is_some() { Outcome::Fork(fork) } else { waits });
+    }
     if let Err(reason) = past.check_header(entry, membership) {
         return Ok(past.conclude(entry, Verdict::Void(reason)));
     }
-    let Some(secret) = secret(header.epoch) else { return Ok(Outcome::Waits(Missing::Epoch(header.epoch))) };
-    let body = match entry.open(secret) {
+    let Some(secret) = secret else { return Ok(Outcome::Waits(Missing::Epoch(header.epoch))) };
+    let mut body = match entry.open(secret) {
         Ok(body) => body,
         Err(error) if error.is_unknown() => return Err(CheckError::NeedsNewer(error)),
         Err(error) => return Ok(past.conclude(entry, Verdict::Void(error.into()))),
     };
-    if let Body::Index(change, _) = &body
-        && let Err(reason) = past.check_change(entry, change, log).map_err(CheckError::Store)?
-    {
-        return Ok(past.conclude(entry, Verdict::Void(reason)));
+    if let Body::Index(change, _) = &mut body {
+        match past.check_change(entry, change, log).map_err(CheckError::Store)? {
+            Ok(()) => past.name_ops(entry, change),
+            Err(reason) => return Ok(past.conclude(entry, Verdict::Void(reason))),
+        }
     }
     Ok(past.conclude(entry, Verdict::Applies(body)))
 }
 
 /// What an entry names, gathered: its causal past.
 pub(super) struct Past {
+    point: EntryPoint,
+    fork: Option<Fork>,
+    fork_of: Option<LogId>,
+    branches: Branches,
     previous: Option<EntryMeta>,
     heads: Vec<(EntryPoint, EntryMeta)>,
     clock: Clock,
@@ -290,32 +316,35 @@ impl Past {
     /// Looks up what the entry names, or says why that can't be.
     fn gather<R: LogRead>(entry: &Entry, log: &R) -> Result<Result<Self, Outcome>, R::Error> {
         let header = entry.header();
-        let point = entry.point();
-        if let Some(known) = log.entry(point)? {
-            let fork = Fork { point, ours: known.hash, other: entry.hash() };
-            return Ok(Err(if fork.ours == fork.other { Outcome::Known } else { Outcome::Fork(fork) }));
-        }
-        let mut previous = None;
+        let branches = log.branches()?;
+        let (mut previous, mut before) = (None, header.log);
         if let Some(hash) = header.previous {
-            let point = EntryPoint { number: point.number - 1, ..point };
-            match log.entry(point)? {
-                Some(meta) if meta.hash == hash => previous = Some(meta),
-                Some(meta) => return Ok(Err(Outcome::Fork(Fork { point, ours: meta.hash, other: hash }))),
-                None => return Ok(Err(Outcome::Waits(Missing::Entry { point, hash }))),
-            }
+            let point = EntryPoint { number: header.number - 1, ..entry.point() };
+            let Some((point, meta)) = branches.locate(log, point, hash)? else {
+                return Ok(Err(Outcome::Waits(Missing::Entry { point, hash })));
+            };
+            (previous, before) = (Some(meta), point.log);
+        }
+        let (own, fork_of) = branches.holder(before, header.number, entry.hash());
+        let point = EntryPoint { log: own, number: header.number };
+        let here = log.entry(point)?.map(|meta| meta.hash);
+        if here == Some(entry.hash()) {
+            return Ok(Err(Outcome::Known));
         }
         let mut heads = Vec::new();
         for head in &header.heads {
-            match log.entry(head.point)? {
-                Some(meta) if meta.hash == head.hash => heads.push((head.point, meta)),
-                _ => return Ok(Err(Outcome::Waits(Missing::Entry { point: head.point, hash: head.hash }))),
+            match branches.locate(log, head.point, head.hash)? {
+                Some(located) => heads.push(located),
+                None => return Ok(Err(Outcome::Waits(Missing::Entry { point: head.point, hash: head.hash }))),
             }
         }
-        Ok(Ok(Self::new(previous, heads, log)?))
+        let fork = here.map(|ours| Fork { point, ours, other: entry.hash() });
+        Ok(Ok(Self { fork, fork_of, ..Self::new(point, previous, heads, log)? }))
     }
 
     /// The past that a predecessor and heads make together.
     pub(super) fn new<R: LogRead>(
+        point: EntryPoint,
         previous: Option<EntryMeta>,
         heads: Vec<(EntryPoint, EntryMeta)>,
         log: &R,
@@ -329,12 +358,8 @@ impl Past {
         }
         let seq = previous.as_ref().map_or(0, |meta| meta.seq);
         let tips = newest(&candidates.into_iter().copied().collect::<Vec<_>>(), log)?;
-        Ok(Self { previous, heads, clock, counter_max, tips, seq })
-    }
-
-    /// Whether this past has the entry at `point` inside.
-    pub(super) fn includes(&self, point: EntryPoint) -> bool {
-        self.clock.includes(point)
+        let branches = log.branches()?;
+        Ok(Self { point, fork: None, fork_of: None, branches, previous, heads, clock, counter_max, tips, seq })
     }
 
     /// Rules 1 to 4.
@@ -369,11 +394,11 @@ impl Past {
         Ok(())
     }
 
-    /// Rules 6 to 8.
+    /// Rules 6 to 8. Gives the operations that others are about and supersede their ids in branches.
     fn check_change<R: LogRead>(
         &self,
         entry: &Entry,
-        change: &Change,
+        change: &mut Change,
         log: &R,
     ) -> Result<Result<(), VoidReason>, R::Error> {
         let header = entry.header();
@@ -390,27 +415,38 @@ impl Past {
         if change.deps != self.deps() {
             return Ok(Err(VoidReason::Deps));
         }
-        for op in &change.ops {
-            if let Err(reason) = self.check_op(op, log)? {
+        for op in &mut change.ops {
+            if let Err(reason) = self.check_op(header.space, op, log)? {
                 return Ok(Err(reason));
             }
         }
         Ok(Ok(()))
     }
 
-    fn check_op<R: LogRead>(&self, op: &Op, log: &R) -> Result<Result<(), VoidReason>, R::Error> {
-        let about = match &op.write {
-            Write::Meta(Some(meta)) => Some((meta.about, Key { item: op.item, register: Register::Content })),
+    fn check_op<R: LogRead>(&self, space: SpaceId, op: &mut Op, log: &R) -> Result<Result<(), VoidReason>, R::Error> {
+        let key = op.key();
+        let about = match &mut op.write {
+            Write::Meta(Some(meta)) => Some((&mut meta.about, Key { item: op.item, register: Register::Content })),
             _ => None,
         };
-        for (id, key) in op.pred.iter().map(|&id| (id, op.key())).chain(about) {
-            let maker = log.maker(id)?.filter(|&maker| self.includes(maker));
-            let Some(maker) = maker else { return Ok(Err(VoidReason::UnknownOp { id })) };
-            if !log.is_on(maker, id, key)? {
-                return Ok(Err(VoidReason::OtherRegister { id }));
+        for (id, key) in op.pred.iter_mut().map(|id| (id, key)).chain(about) {
+            let resolved = self.branches.resolve(log, space, &self.clock, *id)?;
+            let Some((maker, meant)) = resolved else { return Ok(Err(VoidReason::UnknownOp { id: *id })) };
+            if !log.is_on(maker, meant, key)? {
+                return Ok(Err(VoidReason::OtherRegister { id: *id }));
             }
+            *id = meant;
         }
+        op.pred.sort_unstable();
         Ok(Ok(()))
+    }
+
+    /// Gives a change's operations their ids in the branch that holds it.
+    fn name_ops(&self, entry: &Entry, change: &mut Change) {
+        if self.point.log != entry.header().log {
+            change.actor = ActorId::of_log(entry.header().space, self.point.log);
+            change.ops.iter_mut().for_each(|op| op.id.actor = change.actor);
+        }
     }
 
     /// The dependencies that a change with this past has.
@@ -432,7 +468,7 @@ impl Past {
     fn conclude(self, entry: &Entry, verdict: Verdict) -> Outcome {
         let membership = self.membership(entry).to_vec();
         let mut clock = self.clock;
-        clock.include(entry.point());
+        clock.include(self.point);
         let mut meta = EntryMeta {
             hash: entry.hash(),
             clock,
@@ -448,45 +484,8 @@ impl Past {
             meta.change = Some(ChangeMeta { hash: *hash, start_op, end_op });
             meta.seq = change.seq;
             meta.counter_max = end_op;
-            meta.tips = vec![entry.point()];
+            meta.tips = vec![self.point];
         }
-        Outcome::Checked(Box::new(Checked { meta, verdict }))
+        Outcome::Checked(Box::new(Checked { point: self.point, fork_of: self.fork_of, meta, verdict }))
     }
-}
-
-/// Those of `candidates`, entries with changes that count, which are in the past of no other one.
-fn newest<R: LogRead>(candidates: &[EntryPoint], log: &R) -> Result<Vec<(EntryPoint, ChangeHash)>, R::Error> {
-    let mut metas = Vec::new();
-    for &point in candidates {
-        if let Some(meta) = log.entry(point)?
-            && let Some(change) = meta.change
-        {
-            metas.push((point, change.hash, meta.clock));
-        }
-    }
-    let is_newest = |point: EntryPoint| !metas.iter().any(|(other, _, clock)| *other != point && clock.includes(point));
-    Ok(metas.iter().filter(|(point, ..)| is_newest(*point)).map(|(point, hash, _)| (*point, *hash)).collect())
-}
-
-/// The last entries of all logs but `own` that a next entry of `own` has to name: those in the past of no other and
-/// not in the past of the own last entry. More than [`crate::limits::ENTRY_HEADS_COUNT_MAX`] go over several entries:
-/// write `Seen` entries for the first ones.
-///
-/// # Errors
-/// Those of the store.
-pub fn current_heads<R: LogRead>(log: &R, own: LogId) -> Result<Vec<super::Head>, R::Error> {
-    let frontier = log.frontier()?;
-    let mut ends = Vec::new();
-    for (log_id, position) in frontier.iter() {
-        let point = EntryPoint { log: log_id, number: position.number };
-        if let Some(meta) = log.entry(point)? {
-            ends.push((point, meta));
-        }
-    }
-    let is_covered = |point: EntryPoint| ends.iter().any(|(other, meta)| *other != point && meta.clock.includes(point));
-    Ok(ends
-        .iter()
-        .filter(|(point, _)| point.log != own && !is_covered(*point))
-        .map(|(point, meta)| super::Head { point: *point, hash: meta.hash })
-        .collect())
 }

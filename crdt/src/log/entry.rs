@@ -4,7 +4,8 @@
 //! entry    = format:1 ‖ header length:varint ‖ header ‖ payload length:varint ‖ payload ‖ signature
 //! header   = format:1 ‖ space:32 ‖ author:32 ‖ incarnation:8 ‖ number:varint
 //!            ‖ previous: 00, or 01 ‖ hash:32                       00 for number 1 alone
-//!            ‖ heads:[author:32 ‖ incarnation:8 ‖ number:varint ‖ hash:32; n:varint]     ascending, none of this log
+//!            ‖ heads:[author:32 ‖ incarnation:8 ‖ number:varint ‖ hash:32; n:varint]     ascending, none of this log;
+//!                                                          several of one that has forked
 //!            ‖ membership heads:[hash:32; n:varint]       ascending; none: as in the entry before
 //!            ‖ epoch:32 ‖ kind:1                          0 start, 1 index, 2 seen
 //! payload  = suite:1 ‖ nonce:24 ‖ sealed (see [`super::payload`])
@@ -128,7 +129,7 @@ impl Header {
             && !(is_first && wire.membership.is_empty())
             && wire.heads.len() <= ENTRY_HEADS_COUNT_MAX
             && wire.membership.len() <= ENTRY_HEADS_COUNT_MAX
-            && wire.heads.is_sorted_by(|left, right| left.point.log < right.point.log)
+            && wire.heads.is_sorted_by(|left, right| left < right)
             && wire.heads.iter().all(|head| head.point.number > 0 && head.point.log != log)
             && wire.membership.is_sorted_by(|left, right| left < right);
         if !is_well_formed {

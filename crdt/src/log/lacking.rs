@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::branch::Branches;
 use super::check::LogRead;
 use super::frontier::Frontier;
 use super::{Clock, EntryPoint};
@@ -14,6 +15,7 @@ pub struct Lacking<'a, R> {
     log: &'a R,
     ours: Frontier,
     theirs: Clock,
+    branches: Branches,
     /// Logs of which something is lacking.
     behind: BTreeMap<LogId, u64>,
     /// Logs whose next entry is wanted, each by the one below it.
@@ -32,7 +34,8 @@ impl<'a, R: LogRead> Lacking<'a, R> {
         for (log, position) in theirs.iter() {
             clock.include(EntryPoint { log, number: position.number });
         }
-        Ok(Self { log, ours, theirs: clock, behind, wanted: Vec::new() })
+        let branches = log.branches()?;
+        Ok(Self { log, ours, theirs: clock, branches, behind, wanted: Vec::new() })
     }
 
     /// The next entry to send; `None` when nothing is lacking.
@@ -48,7 +51,8 @@ impl<'a, R: LogRead> Lacking<'a, R> {
                     None => return Ok(None),
                 },
             };
-            let point = EntryPoint { log: wanted, number: self.theirs.of(wanted) + 1 };
+            let number = (self.theirs.of(wanted) + 1).max(self.branches.first_number(wanted));
+            let point = EntryPoint { log: wanted, number };
             let Some(meta) = self.log.entry(point)? else {
                 // Can't be in a closed log; if it is, the walk goes on without this log.
                 self.behind.remove(&wanted);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
+use super::branch::Branches;
 use super::check::{CheckError, Checked, EntryMeta, LogRead, Membership, Outcome, Verdict, check};
 use super::entry::Entry;
 use super::frontier::{Frontier, Position};
@@ -16,7 +17,9 @@ use crate::register::{Item, Op};
 /// All entries of a space that were applied, and the registers that they make.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryLog {
+    /// From the first number of each.
     logs: BTreeMap<LogId, Vec<Stored>>,
+    branches: Branches,
     /// Of each actor: its log, and by the counter of its first operation, which entry made a change.
     makers: BTreeMap<ActorId, (LogId, BTreeMap<u32, u64>)>,
     items: BTreeMap<FileId, Item>,
@@ -49,9 +52,17 @@ impl MemoryLog {
         Ok(outcome)
     }
 
+    /// An empty log in which these branches are known.
+    pub fn with_branches(branches: Branches) -> Self {
+        Self { branches, ..Self::default() }
+    }
+
     /// Applies an entry that was checked against this very log.
     pub fn apply(&mut self, entry: Entry, checked: &Checked) {
-        let log = entry.header().log;
+        let log = checked.point.log;
+        if let Some(of) = checked.fork_of {
+            self.branches.add(of, checked.meta.hash);
+        }
         let mut stored = Stored { entry, meta: checked.meta.clone(), start: None, keys: Vec::new() };
         match &checked.verdict {
             Verdict::Applies(Body::Index(change, _)) => {
@@ -75,7 +86,7 @@ impl MemoryLog {
 
     /// What the log began with, unless it is void or not here.
     pub fn start(&self, log: LogId) -> Option<&Start> {
-        self.at(EntryPoint { log, number: 1 })?.start.as_ref()
+        self.at(EntryPoint { log, number: self.branches.first_number(log) })?.start.as_ref()
     }
 
     /// The registers, by item.
@@ -90,7 +101,7 @@ impl MemoryLog {
     }
 
     fn at(&self, point: EntryPoint) -> Option<&Stored> {
-        let index = usize::try_from(point.number.checked_sub(1)?).ok()?;
+        let index = usize::try_from(point.number.checked_sub(self.branches.first_number(point.log))?).ok()?;
         self.logs.get(&point.log)?.get(index)
     }
 }
@@ -116,11 +127,16 @@ impl LogRead for MemoryLog {
         Ok(index.and_then(|index| stored.keys.get(index as usize)) == Some(&key))
     }
 
+    fn branches(&self) -> Result<Branches, Infallible> {
+        Ok(self.branches.clone())
+    }
+
     fn frontier(&self) -> Result<Frontier, Infallible> {
         let mut frontier = Frontier::default();
         for (&log, entries) in &self.logs {
             if let Some(last) = entries.last() {
-                frontier.advance(log, Position { number: entries.len() as u64, hash: last.meta.hash });
+                let number = self.branches.first_number(log) - 1 + entries.len() as u64;
+                frontier.advance(log, Position { number, hash: last.meta.hash });
             }
         }
         Ok(frontier)

@@ -1,5 +1,6 @@
 //! What the tests of the log share: a space with a few devices, and a membership of choice.
 
+mod branches;
 mod checks;
 mod formats;
 mod histories;
@@ -9,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::check::{Checked, Membership, Outcome, Verdict, VoidReason, current_heads};
+use super::check::{Checked, Membership, Outcome, Verdict, VoidReason};
 use super::entry::{Entry, Header};
+use super::heads::current_heads;
 use super::writer::{WriteError, forge};
 use super::*;
 use crate::change::Change;

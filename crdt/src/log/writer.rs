@@ -3,6 +3,7 @@
 use ed25519_dalek::SigningKey;
 
 use super::EntryPoint;
+use super::branch::Branches;
 use super::check::{CheckError, Checked, EntryMeta, LogRead, Membership, Outcome, Past, Verdict, VoidReason, check};
 use super::entry::{Entry, Head, Header, Kind};
 use super::payload::{SealError, Start, seal};
@@ -38,7 +39,7 @@ pub enum Draft {
 /// Under what a next entry is written.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting<'a> {
-    /// Heads of other logs: [`super::check::current_heads`], at most [`ENTRY_HEADS_COUNT_MAX`] of them. The entry may
+    /// Heads of other logs: [`super::heads::current_heads`], at most [`ENTRY_HEADS_COUNT_MAX`] of them. The entry may
     /// supersede no operation outside their pasts.
     pub heads: &'a [Head],
     /// The membership heads that the author knows; named in the entry only where they differ from those before.
@@ -139,11 +140,12 @@ impl<'k> LogWriter<'k> {
         if matches!(draft, Draft::Start(_)) != previous.is_none() {
             return Err(WriteError::Start);
         }
-        let header = self.header(setting, previous.as_ref(), &draft);
+        let branches = read.branches().map_err(WriteError::Store)?;
+        let header = self.header(setting, &branches, previous.as_ref(), &draft);
         let body = match draft {
             Draft::Start(start) if start.is_well_formed(self.log.incarnation) => codec::encode(&start),
             Draft::Start(_) => return Err(WriteError::StartMalformed),
-            Draft::Index(ops) => self.change(read, &header, previous.map(|(_, meta)| meta), ops)?.encode()?.bytes,
+            Draft::Index(ops) => self.change(read, setting.heads, previous, ops)?.encode()?.bytes,
             Draft::Seen => Vec::new(),
         };
         let payload = seal(&header, &body, setting.secret, rng)?;
@@ -158,8 +160,15 @@ impl<'k> LogWriter<'k> {
         Ok(read.entry(point)?.map(|meta| (point, meta)))
     }
 
-    fn header(&self, setting: &Setting<'_>, previous: Option<&(EntryPoint, EntryMeta)>, draft: &Draft) -> Header {
+    fn header(
+        &self,
+        setting: &Setting<'_>,
+        branches: &Branches,
+        previous: Option<&(EntryPoint, EntryMeta)>,
+        draft: &Draft,
+    ) -> Header {
         let mut heads = setting.heads.to_vec();
+        heads.iter_mut().for_each(|head| head.point.log = branches.root_of(head.point.log));
         heads.sort_unstable();
         let mut membership = setting.membership.to_vec();
         membership.sort_unstable();
@@ -185,16 +194,18 @@ impl<'k> LogWriter<'k> {
     fn change<R: LogRead>(
         &self,
         read: &R,
-        header: &Header,
-        previous: Option<EntryMeta>,
+        named: &[Head],
+        previous: Option<(EntryPoint, EntryMeta)>,
         drafts: Vec<DraftOp>,
     ) -> Result<Change, WriteError<R::Error>> {
         let mut heads = Vec::new();
-        for head in &header.heads {
+        for head in named {
             let meta = read.entry(head.point).map_err(WriteError::Store)?;
             heads.push((head.point, meta.ok_or(WriteError::HeadMissing { point: head.point })?));
         }
-        let past = Past::new(previous, heads, read).map_err(WriteError::Store)?;
+        let (number, previous) = previous.map_or((1, None), |(point, meta)| (point.number + 1, Some(meta)));
+        let point = EntryPoint { log: self.log, number };
+        let past = Past::new(point, previous, heads, read).map_err(WriteError::Store)?;
         let actor = self.actor();
         let start_op = past.counter_max.checked_add(1).ok_or(ChangeError::Counter)?;
         let mut ops = Vec::with_capacity(drafts.len());

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zerocloud_crdt::change::{Key, Register};
-use zerocloud_crdt::id::{DeviceId, EpochId, FileId, LogId, OpId};
+use zerocloud_crdt::id::{ActorId, DeviceId, EpochId, FileId, LogId, OpId};
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::payload::OpenError;
@@ -130,6 +130,7 @@ pub fn versions_of(
 ) -> Result<Vec<PastVersion>, HistoryError> {
     let key = Key { item, register: Register::Content };
     let operations = snapshot.operations(key)?;
+    let branches = LogRead::branches(snapshot)?;
     let mut ops = read_ops(snapshot, secrets, key, &operations)?;
     let mut times: BTreeMap<OpId, i64> = BTreeMap::new();
     let (mut live, mut versions) = (BTreeSet::new(), Vec::new());
@@ -151,7 +152,8 @@ pub fn versions_of(
             // A conflict copy was deleted, or the file was edited meanwhile: it is still there.
             continue;
         }
-        versions.push(PastVersion { op: id, content, time_ms, author: maker.log.author, log: maker.log });
+        let log = branches.root_of(maker.log);
+        versions.push(PastVersion { op: id, content, time_ms, author: log.author, log });
     }
     versions.reverse();
     Ok(versions)
@@ -180,13 +182,22 @@ fn read_ops(
     operations: &[Operation],
 ) -> Result<BTreeMap<OpId, Op>, HistoryError> {
     let makers: BTreeSet<EntryPoint> = operations.iter().map(|operation| operation.maker).collect();
+    let (space, branches) = (IndexRead::space(snapshot), LogRead::branches(snapshot)?);
     let mut ops = BTreeMap::new();
     for maker in makers {
         let bytes = snapshot.entry_bytes(maker)?.ok_or(HistoryError::Missing)?;
-        let entry = Entry::decode_stored(IndexRead::space(snapshot), bytes)?;
+        let entry = Entry::decode_stored(space, bytes)?;
         let epoch = entry.header().epoch;
         let body = entry.open(secrets.get(&epoch).ok_or(HistoryError::NoSecret { epoch })?)?;
-        ops.extend(body.ops().iter().filter(|op| op.key() == key).map(|op| (op.id, op.clone())));
+        let past = LogRead::entry(snapshot, maker)?.ok_or(HistoryError::Missing)?.clock;
+        for mut op in body.ops().iter().filter(|op| op.key() == key).cloned() {
+            // An entry names operations as its author knew them.
+            op.id.actor = ActorId::of_log(space, maker.log);
+            for id in &mut op.pred {
+                *id = branches.resolve(snapshot, space, &past, *id)?.map_or(*id, |(_, id)| id);
+            }
+            ops.insert(op.id, op);
+        }
     }
     Ok(ops)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use zerocloud_crdt::id::DeviceId;
+use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::log::LogRead;
 use zerocloud_crdt::membership::{Records, Role as TableRole};
 
@@ -60,6 +61,20 @@ pub fn device_names(snapshot: &Snapshot) -> Result<BTreeMap<DeviceId, String>, S
         }
     }
     Ok(names)
+}
+
+/// Whether the space has another device than this one, whose index could be read. Records that can't be evaluated may
+/// have one.
+///
+/// # Errors
+/// Those of the store.
+pub fn has_others(snapshot: &Snapshot) -> Result<bool, StoreError> {
+    let stored = snapshot.records()?;
+    let Some(((_, genesis), later)) = stored.split_first() else { return Ok(false) };
+    let Ok(mut records) = Records::new(IndexRead::space(snapshot), genesis) else { return Ok(true) };
+    let are_all_read = later.iter().all(|(_, bytes)| records.insert(bytes).is_ok());
+    let count = records.table().map(|table| table.rows().filter(|row| row.given.rank != RECOVERY_RANK).count()).ok();
+    Ok(!are_all_read || count.is_none_or(|count| count > 1))
 }
 
 /// A role of the table in the words of the API.

@@ -57,7 +57,11 @@ impl Found {
     {
         match self {
             Self::Scan(findings) => diff(state, state, actor, &findings),
-            Self::Decided(outcome) => Ok(outcome),
+            Self::Decided(mut outcome) => {
+                // Whoever decided may not know that a new incarnation writes this.
+                outcome.ops.iter_mut().for_each(|op| op.id.actor = actor);
+                Ok(outcome)
+            }
             Self::Kept(keeps) => keep(state, actor, keeps),
             Self::Merged { rivals: both, content } => {
                 let is_shown = rivals(&View::new(state), both.item())?.as_ref() == Some(&*both);

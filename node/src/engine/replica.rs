@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use zerocloud_crdt::id::{ContentHash, DeviceId, EpochId, FileId, LogId, SpaceId};
 use zerocloud_crdt::keys::{DeviceKeys, EpochSecret};
 use zerocloud_crdt::log::frontier::SignedFrontierError;
-use zerocloud_crdt::log::{EntryError, Fork, Frontier, LogRead, Start, WaitingPool};
+use zerocloud_crdt::log::{EntryError, Frontier, LogRead, Start, WaitingPool};
 use zerocloud_crdt::membership::{InsertError, Records};
 use zerocloud_crdt::wire;
 
@@ -75,15 +75,6 @@ pub enum Stop {
     /// Something was written by a newer version.
     #[error("this space needs a newer version of ZeroCloud: update this device; what it has stays as it is")]
     NeedsNewerVersion,
-    /// Two histories of one device.
-    #[error("{0}; this space needs a newer version of ZeroCloud: update this device")]
-    Fork(#[from] Fork),
-    /// A peer has entries of this device's own log that are not here.
-    #[error(
-        "a peer has changes of this device that are not here: its store was restored from an older copy; this space \
-         needs a newer version of ZeroCloud to go on"
-    )]
-    OlderStore,
 }
 
 /// Why an event could not be handled.
@@ -359,6 +350,7 @@ fn digest(frontier: &Frontier) -> Option<[u8; 32]> {
 
 mod admit;
 mod entries;
+mod forks;
 mod records;
 #[cfg(test)]
 mod tests;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseChanges, BaseRead, BaseRow, MemoryBase, RowKey};
 use zerocloud_crdt::change::Key;
-use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, FileId, OpId, RecordHash, SpaceId};
+use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, FileId, Incarnation, OpId, RecordHash, SpaceId};
 use zerocloud_crdt::index::{IndexChanges, IndexRead, MemoryIndex};
-use zerocloud_crdt::log::{Checked, Entry, EntryMeta, EntryPoint, Frontier, LogRead, MemoryLog};
+use zerocloud_crdt::log::{Branches, Checked, Entry, EntryMeta, EntryPoint, Frontier, LogRead, MemoryLog};
 use zerocloud_crdt::manifest::{BuiltPage, Chunk};
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::Item;
@@ -89,6 +89,11 @@ pub trait ShelfRead:
     /// # Errors
     /// Those of the store.
     fn peer_frontier(&self, peer: DeviceId) -> Result<Option<Vec<u8>>, Self::Fault>;
+    /// Which incarnation this device writes; `None`: its next entry begins a new one.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn incarnation(&self) -> Result<Option<Incarnation>, Self::Fault>;
 }
 
 /// What the engine writes.
@@ -98,6 +103,11 @@ pub trait ShelfWrite: ShelfRead {
     /// # Errors
     /// Those of the store.
     fn put_entry(&mut self, entry: &Entry, checked: &Checked) -> Result<(), Self::Fault>;
+    /// Takes all entries away, and all that was made of them, and notes the branches of those that are to be kept next.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn clear_log(&mut self, branches: Branches) -> Result<(), Self::Fault>;
     /// Keeps what an overlay changed; the items that it touched wait to be planned.
     ///
     /// # Errors
@@ -128,6 +138,17 @@ pub trait ShelfWrite: ShelfRead {
     /// # Errors
     /// Those of the store.
     fn put_peer_frontier(&mut self, peer: DeviceId, bytes: &[u8]) -> Result<(), Self::Fault>;
+    /// Keeps which incarnation this device writes.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn put_incarnation(&mut self, incarnation: Incarnation) -> Result<(), Self::Fault>;
+    /// A peer has entries of the own log that are not here, so what is here is an older state: the next own entry begins
+    /// a new incarnation, and the folder takes over what the log knows when what the peer has is here.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn begin_anew(&mut self, peer: DeviceId) -> Result<(), Self::Fault>;
 }
 
 /// A shelf in memory.
@@ -153,6 +174,8 @@ pub struct MemoryState {
     pub unsettled: BTreeSet<FileId>,
     /// Signed frontiers of peers.
     pub frontiers: BTreeMap<DeviceId, Vec<u8>>,
+    /// Which incarnation is written.
+    pub incarnation: Option<Incarnation>,
 }
 
 impl MemoryShelf {
@@ -166,7 +189,13 @@ impl MemoryShelf {
             records: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             frontiers: BTreeMap::new(),
+            incarnation: None,
         };
+        Self { state: RefCell::new(state) }
+    }
+
+    /// A shelf that holds this.
+    pub fn of(state: MemoryState) -> Self {
         Self { state: RefCell::new(state) }
     }
 
@@ -207,11 +236,21 @@ impl ShelfRead for MemoryState {
     fn peer_frontier(&self, peer: DeviceId) -> Result<Option<Vec<u8>>, Infallible> {
         Ok(self.frontiers.get(&peer).cloned())
     }
+
+    fn incarnation(&self) -> Result<Option<Incarnation>, Infallible> {
+        Ok(self.incarnation)
+    }
 }
 
 impl ShelfWrite for MemoryState {
     fn put_entry(&mut self, entry: &Entry, checked: &Checked) -> Result<(), Infallible> {
         self.log.apply(entry.clone(), checked);
+        Ok(())
+    }
+
+    fn clear_log(&mut self, branches: Branches) -> Result<(), Infallible> {
+        self.log = MemoryLog::with_branches(branches);
+        self.index = MemoryIndex::new(self.index.space());
         Ok(())
     }
 
@@ -245,6 +284,16 @@ impl ShelfWrite for MemoryState {
         self.frontiers.insert(peer, bytes.to_vec());
         Ok(())
     }
+
+    fn put_incarnation(&mut self, incarnation: Incarnation) -> Result<(), Infallible> {
+        self.incarnation = Some(incarnation);
+        Ok(())
+    }
+
+    fn begin_anew(&mut self, _: DeviceId) -> Result<(), Infallible> {
+        self.incarnation = None;
+        Ok(())
+    }
 }
 
 impl LogRead for MemoryState {
@@ -260,6 +309,10 @@ impl LogRead for MemoryState {
 
     fn is_on(&self, maker: EntryPoint, id: OpId, key: Key) -> Result<bool, Infallible> {
         self.log.is_on(maker, id, key)
+    }
+
+    fn branches(&self) -> Result<Branches, Infallible> {
+        self.log.branches()
     }
 
     fn frontier(&self) -> Result<Frontier, Infallible> {

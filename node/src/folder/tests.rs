@@ -31,7 +31,7 @@ use crate::link::memory::MemoryNet;
 use crate::link::{Admission, Link, Protocol};
 use crate::session::{self, Presence, Spaces};
 use crate::space::SpaceHandle;
-use crate::store::{PeerRow, SpaceStore, StoreError, values};
+use crate::store::{Awaited, PeerRow, SpaceStore, StoreError, values};
 use crate::tree::marker::Marker;
 use crate::tree::versions::Retention;
 use crate::tree::{Keyring, TempNames};
@@ -68,7 +68,7 @@ impl Device {
             store
                 .write::<_, StoreError>(|write| {
                     write.put_peer(member, &PeerRow { frontier, ..PeerRow::default() })?;
-                    write.set(values::AWAITS_INDEX, &Some(member))
+                    write.set(values::AWAITS_INDEX, &Awaited::Member(member))
                 })
                 .unwrap();
         }

@@ -252,6 +252,7 @@ impl<P: Pool> Folder<P> {
         if self.is_paused && !is_paused {
             self.dirty.insert(Box::default(), Depth::Subtree);
         }
+        self.look_for_awaited();
         self.is_paused = is_paused;
     }
 
@@ -268,6 +269,7 @@ impl<P: Pool> Folder<P> {
                 // Something has happened to the members; they may have more.
                 self.starved_delay = Duration::ZERO;
                 self.ready.extend(items);
+                self.look_for_awaited();
             }
             Message::Staged { job, staged } => self.handle_staged(job, staged),
             Message::Page { job, id, plaintext } => self.handle_page(job, id, &plaintext),
@@ -362,7 +364,8 @@ impl<P: Pool> Folder<P> {
 
     /// When [`step`](Self::step) has something to do without being told anything; `None` if never.
     pub fn timeout(&self) -> Option<Moment> {
-        if self.is_paused {
+        // Whoever makes an awaited index come tells the folder so.
+        if self.is_paused || self.awaits_index {
             return None;
         }
         let at_once = (!self.dirty.is_empty() || self.merging.is_due()).then(|| self.now());

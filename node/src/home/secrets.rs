@@ -132,6 +132,11 @@ impl Secrets {
         self.spaces.get(&space)?.get(&epoch)
     }
 
+    /// The spaces of which secrets are here.
+    pub fn spaces(&self) -> impl Iterator<Item = SpaceId> {
+        self.spaces.keys().copied()
+    }
+
     /// All epochs of one space whose secrets are here.
     pub fn epochs(&self, space: SpaceId) -> impl Iterator<Item = (EpochId, &Secret)> {
         self.spaces.get(&space).into_iter().flatten().map(|(epoch, secret)| (*epoch, secret))

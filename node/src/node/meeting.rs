@@ -263,7 +263,8 @@ impl Shared {
             None => default_dir(&ticket)?,
         };
         let shared = self.clone();
-        let dir = on_disk(move || shared.make_folder(&wanted)).await?;
+        let joined = Some(ticket.space);
+        let dir = on_disk(move || shared.make_folder(&wanted, joined)).await?;
         progress.report(Step::Waiting { what: "reaching the other device".into() });
         let mut rng = system_rng().map_err(failed)?;
         let words = progress.clone();

@@ -25,7 +25,7 @@ use crate::folder::{FolderHandle, Mailbox, Message};
 use crate::home::{Home, Secrets};
 use crate::random::system_rng;
 use crate::space::SpaceHandle;
-use crate::store::{Snapshot, SpaceStore, StoreError, values};
+use crate::store::{Notice, Snapshot, SpaceStore, StoreError, values};
 use crate::tree::versions::Retention;
 use crate::tree::{Keyring, TempNames};
 
@@ -238,6 +238,12 @@ fn identity(
     let label = &surroundings.label;
     let (log, start) = store.write::<_, StoreError>(|write| {
         let is_same_home = write.value(values::HOME)?.is_none_or(|noted| noted == fingerprint);
+        write.unset(values::NOTICES)?;
+        if !is_same_home {
+            write.put_notice(Notice::HomeMoved)?;
+            // Its folders may have gone with it to another disk. They are known by their markers.
+            write.unset(values::FILESYSTEM)?;
+        }
         let noted = write.value(values::INCARNATION)?.filter(|_| is_same_home);
         let incarnation = noted.unwrap_or(fresh);
         let log = LogId { author, incarnation };

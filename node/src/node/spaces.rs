@@ -19,7 +19,7 @@ use crate::daemon::Mode;
 use crate::folder::Message;
 use crate::home::{Recovery, Secrets};
 use crate::random::system_rng;
-use crate::store::{PeerRow, SpaceStore, StoreError, values};
+use crate::store::{Awaited, PeerRow, SpaceStore, StoreError, values};
 use crate::tree::marker::{Marker, MarkerError};
 use crate::volume::LinuxVolume;
 
@@ -36,7 +36,7 @@ pub(super) struct NewSpace {
 impl Shared {
     /// Makes a directory a new space.
     pub(super) fn add_space(self: &Arc<Self>, request: &AddSpace) -> Result<Space, ApiError> {
-        let dir = self.make_folder(request.dir.as_ref())?;
+        let dir = self.make_folder(request.dir.as_ref(), None)?;
         let name = match &request.name {
             Some(name) => name.clone().into_bytes(),
             None => dir.file_name().map(|name| BytePath::from(name).as_bytes().to_vec()).unwrap_or_default(),
@@ -95,16 +95,17 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes the directory of a space if there is none, and checks that it can be one.
-    pub(super) fn make_folder(&self, dir: &Path) -> Result<PathBuf, ApiError> {
+    /// Makes the directory of a space if there is none, and checks that it can be one. `joined` is the space, if others
+    /// have it already: a folder of it that this home had is taken again.
+    pub(super) fn make_folder(&self, dir: &Path, joined: Option<SpaceId>) -> Result<PathBuf, ApiError> {
         let shown = BytePath::from(dir);
         std::fs::create_dir_all(dir)
             .and_then(|()| dir.canonicalize())
             .map_err(|error| ApiError::new(ErrorKind::Invalid, format!("{shown} can't be a space's folder: {error}")))
-            .and_then(|dir| self.check_folder(&dir).map(|()| dir))
+            .and_then(|dir| self.check_folder(&dir, joined).map(|()| dir))
     }
 
-    fn check_folder(&self, dir: &Path) -> Result<(), ApiError> {
+    fn check_folder(&self, dir: &Path, joined: Option<SpaceId>) -> Result<(), ApiError> {
         let shown = BytePath::from(dir);
         let conflict = |reason: String| Err(ApiError::new(ErrorKind::Conflict, reason));
         let home = self.surroundings.home.dir();
@@ -123,6 +124,8 @@ impl Shared {
         let volume = LinuxVolume::open(dir).map_err(failed)?;
         match Marker::read(&volume) {
             Err(MarkerError::Missing) => Ok(()),
+            // The secrets say that this home was in the space; its store is lost.
+            Ok(marker) if joined == Some(marker.space) && self.is_lost(marker.space) => Ok(()),
             Ok(marker) => Err(ApiError::new(
                 ErrorKind::Conflict,
                 format!("{shown} is a folder of the space {} already, by another home", marker.space),
@@ -130,6 +133,17 @@ impl Shared {
             .hint("if that home is gone, remove `.zerocloud/marker` in the folder and try again")),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Whether this home has the secrets of a space and not its store.
+    fn is_lost(&self, space: SpaceId) -> bool {
+        lock(&self.secrets).epochs(space).next().is_some() && !self.surroundings.home.store_path(space).exists()
+    }
+
+    /// The spaces of which this home has the secrets and not the store.
+    pub(super) fn lost_spaces(&self) -> Vec<SpaceId> {
+        let spaces: Vec<SpaceId> = lock(&self.secrets).spaces().collect();
+        spaces.into_iter().filter(|space| self.is_lost(*space)).collect()
     }
 
     /// Stores a space for the first time and begins to work on it. Whatever is left of a try that was cut is replaced.
@@ -156,7 +170,7 @@ impl Shared {
             if let Some((device, row)) = inviter {
                 write.put_peer(device, &row)?;
                 if has_files {
-                    write.set(values::AWAITS_INDEX, &Some(device))?;
+                    write.set(values::AWAITS_INDEX, &Awaited::Member(device))?;
                 }
             }
             write.set(values::NAME, &new.name)?;
@@ -192,7 +206,14 @@ impl Shared {
     /// Pauses or resumes a space, across restarts.
     pub(super) fn pause(&self, target: &Target, is_paused: bool) -> Result<Space, ApiError> {
         let (space, _) = self.resolve(target)?;
-        space.store.write::<_, StoreError>(|write| write.set(values::PAUSED, &is_paused))?;
+        let was_paused = space.is_paused()?;
+        space.store.write::<_, StoreError>(|write| {
+            // Who resumes what is not paused goes on with what is here, whatever the members know.
+            if !is_paused && !was_paused && write.value(values::AWAITS_INDEX)?.is_some() {
+                write.set(values::AWAITS_INDEX, &Awaited::Nobody)?;
+            }
+            write.set(values::PAUSED, &is_paused)
+        })?;
         if let Ok(running) = &space.running {
             running.folder.tell(Message::Pause(is_paused));
         }

@@ -46,6 +46,17 @@ impl Shared {
                 warnings.extend(running.folder.state().warnings.iter().map(|warning| format!("{name}: {warning}")));
             }
         }
+        for space in self.all() {
+            let name = show(&space.name);
+            let told = answers::homes::warnings(&space.store.snapshot()?)?;
+            warnings.extend(told.into_iter().map(|warning| format!("{name}: {warning}")));
+        }
+        warnings.extend(self.lost_spaces().iter().map(|id| {
+            format!(
+                "the store of the space {id} is gone from this device's home: join the space again, into the same \
+                 folder, with a ticket from another member (`zerocloud invite SPACE --me` there)"
+            )
+        }));
         let broken = lock(&self.broken).clone();
         warnings.extend(broken.iter().map(|(id, reason)| format!("the space {id} can't be opened: {reason}")));
         Ok(Status {

@@ -7,12 +7,14 @@ use zerocloud_crdt::change::{Key, Register};
 use zerocloud_crdt::id::{ActorId, FileId, LogId, OpId, RecordHash};
 use zerocloud_crdt::index::name_key;
 use zerocloud_crdt::log::check::EntryMeta;
-use zerocloud_crdt::log::{Body, Checked, Entry, EntryPoint, Frontier, Lacking, LogRead, Position, Start, Verdict};
+use zerocloud_crdt::log::{
+    Body, Branches, Checked, Entry, EntryPoint, Frontier, Lacking, LogRead, Position, Start, Verdict,
+};
 use zerocloud_crdt::register::{Op, Write as OpWrite};
 
 use super::cache::take_log;
 use super::tables::{self, Table, Tables};
-use super::{StoreError, Transaction, Write};
+use super::{StoreError, Transaction, Write, values};
 
 /// An operation of [`Table::Operations`] that puts a value, and one that deletes.
 const PUT: [u8; 1] = [1];
@@ -51,6 +53,10 @@ impl<T: Tables> LogRead for Transaction<T> {
         // The row says so for all entries that count, what a removal excludes included, whatever the registers hold.
         let is_there = self.tables.read(Table::Operations, &operation_key(key, id), |_| ())?.is_some();
         Ok(is_there && self.maker(id)? == Some(maker))
+    }
+
+    fn branches(&self) -> Result<Branches, StoreError> {
+        Ok(self.value(values::BRANCHES)?.unwrap_or_default())
     }
 
     fn frontier(&self) -> Result<Frontier, StoreError> {
@@ -155,8 +161,16 @@ impl Write<'_> {
     /// # Errors
     /// [`StoreError::OutOfTurn`] unless its number is the next of its log, and those of the disk.
     pub fn put_entry(&mut self, entry: &Entry, checked: &Checked) -> Result<(), StoreError> {
-        let point = entry.point();
-        if self.cache.frontier.number(point.log).checked_add(1) != Some(point.number) {
+        let point = checked.point;
+        let mut branches = self.branches()?;
+        let last = self.cache.frontier.number(point.log);
+        if let Some(of) = checked.fork_of
+            && branches.add(of, checked.meta.hash)
+        {
+            self.set(values::BRANCHES, &branches)?;
+        }
+        let next = if last == 0 { Some(branches.first_number(point.log)) } else { last.checked_add(1) };
+        if next != Some(point.number) {
             return Err(StoreError::OutOfTurn);
         }
         let key = tables::point_key(point);
@@ -176,6 +190,31 @@ impl Write<'_> {
         self.tables.store(Table::Logs, &tables::log_key(point.log), &position)?;
         Arc::make_mut(&mut self.cache.frontier).advance(point.log, position);
         Ok(())
+    }
+
+    /// Takes all entries away, and all that was made of them, and notes the branches of those that are put next. Base,
+    /// records and versions stay.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn clear_log(&mut self, branches: &Branches) -> Result<(), StoreError> {
+        const OF_ENTRIES: [Table; 8] = [
+            Table::Entries,
+            Table::Metas,
+            Table::Logs,
+            Table::Makers,
+            Table::Starts,
+            Table::Operations,
+            Table::OncePlaced,
+            Table::Labels,
+        ];
+        for table in OF_ENTRIES {
+            self.tables.clear(table, &[])?;
+        }
+        self.cache.frontier = Arc::default();
+        self.cache.labels = Arc::default();
+        self.set(values::BRANCHES, branches)?;
+        self.clear_index()
     }
 
     fn put_operations(&mut self, ops: &[Op]) -> Result<(), StoreError> {

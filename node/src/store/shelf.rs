@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use zerocloud_crdt::base::BaseChanges;
-use zerocloud_crdt::id::{ContentHash, DeviceId, FileId, RecordHash};
+use zerocloud_crdt::id::{ContentHash, DeviceId, FileId, Incarnation, RecordHash};
 use zerocloud_crdt::index::IndexChanges;
-use zerocloud_crdt::log::{Checked, Entry, EntryPoint};
+use zerocloud_crdt::log::{Branches, Checked, Entry, EntryPoint};
 use zerocloud_crdt::manifest::{BuiltPage, Chunk};
 
+use super::homes::{Awaited, Notice};
 use super::tables::Tables;
-use super::{Snapshot, SpaceStore, StoreError, Transaction, Write};
+use super::{Snapshot, SpaceStore, StoreError, Transaction, Write, values};
 use crate::engine::shelf::{Shelf, ShelfRead, ShelfWrite};
 
 /// An error of the store's own, or of what was done in its transaction.
@@ -55,11 +56,19 @@ impl<T: Tables> ShelfRead for Transaction<T> {
     fn peer_frontier(&self, peer: DeviceId) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.peer(peer)?.map(|row| row.frontier).filter(|frontier| !frontier.is_empty()))
     }
+
+    fn incarnation(&self) -> Result<Option<Incarnation>, StoreError> {
+        self.value(values::INCARNATION)
+    }
 }
 
 impl ShelfWrite for Write<'_> {
     fn put_entry(&mut self, entry: &Entry, checked: &Checked) -> Result<(), StoreError> {
         Self::put_entry(self, entry, checked)
+    }
+
+    fn clear_log(&mut self, branches: Branches) -> Result<(), StoreError> {
+        Self::clear_log(self, &branches)
     }
 
     fn put_index(&mut self, changes: IndexChanges) -> Result<(), StoreError> {
@@ -89,6 +98,19 @@ impl ShelfWrite for Write<'_> {
     fn put_peer_frontier(&mut self, peer: DeviceId, bytes: &[u8]) -> Result<(), StoreError> {
         let mut row = self.peer(peer)?.unwrap_or_default();
         row.frontier = bytes.to_vec();
-        self.put_peer(peer, &row)
+        self.put_peer(peer, &row)?;
+        // From here on it is known how far to read.
+        match self.value(values::AWAITS_INDEX)? {
+            Some(Awaited::AnyMember) => self.set(values::AWAITS_INDEX, &Awaited::Member(peer)),
+            _ => Ok(()),
+        }
+    }
+
+    fn put_incarnation(&mut self, incarnation: Incarnation) -> Result<(), StoreError> {
+        self.set(values::INCARNATION, &incarnation)
+    }
+
+    fn begin_anew(&mut self, peer: DeviceId) -> Result<(), StoreError> {
+        Self::begin_anew(self, Notice::PeerKnewMore, Awaited::Member(peer))
     }
 }

@@ -5,10 +5,11 @@ use std::marker::PhantomData;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use zerocloud_crdt::id::{DeviceId, Incarnation, SpaceId};
-use zerocloud_crdt::log::Frontier;
+use zerocloud_crdt::id::{Incarnation, SpaceId};
+use zerocloud_crdt::log::{Branches, Frontier};
 use zerocloud_crdt::name::Name;
 
+use super::homes::{Awaited, Notice};
 use super::tables::{Table, Tables};
 use super::{BaseCounts, StoreError, Transaction, VersionCounts, Write};
 use crate::clock::WallTime;
@@ -71,8 +72,8 @@ pub const LAST_SYNC: Value<WallTime> = Value::new(25);
 pub const CLEAN_STOP: Value<bool> = Value::new(26);
 /// When a walk over the whole tree last ended.
 pub const LAST_WALK: Value<WallTime> = Value::new(27);
-/// Whether nothing is scanned or materialised before a member's index was read: the member whose it is, if known.
-pub const AWAITS_INDEX: Value<Option<DeviceId>> = Value::new(28);
+/// Whose index is read before anything is scanned or materialised, while it was not.
+pub const AWAITS_INDEX: Value<Awaited> = Value::new(28);
 /// What this device last published of its own frontier.
 pub const PUBLISHED: Value<Frontier> = Value::new(29);
 
@@ -86,9 +87,13 @@ pub const PAUSED: Value<bool> = Value::new(32);
 pub const IGNORE_RULES: Value<Vec<(zerocloud_crdt::id::FileId, Vec<u8>)>> = Value::new(33);
 /// Files that lost their bytes to a power loss and wait for the user, by the ids of their rows.
 pub const LOST: Value<std::collections::BTreeMap<zerocloud_crdt::id::FileId, crate::tree::scan::Lost>> = Value::new(34);
+/// The branches of forked logs.
+pub const BRANCHES: Value<Branches> = Value::new(41);
+/// What the user is told of home, store and folder until the node is started anew.
+pub const NOTICES: Value<std::collections::BTreeSet<Notice>> = Value::new(40);
 
 /// The lengths of the texts that are kept together, in bytes.
-pub(super) const TEXTS_LEN: Value<u64> = Value::new(40);
+pub(super) const TEXTS_LEN: Value<u64> = Value::new(42);
 
 impl<T: Tables> Transaction<T> {
     /// A single value; `None` if it was never set.

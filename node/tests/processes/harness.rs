@@ -181,6 +181,11 @@ impl Device {
         Tree::read(&self.folder)
     }
 
+    /// Takes the place of another in the network, which must be off while this one runs.
+    pub(crate) fn listen_as(&mut self, other: &Self) {
+        self.listen = other.listen;
+    }
+
     /// Starts the node and waits until it answers.
     pub(crate) fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);

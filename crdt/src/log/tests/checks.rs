@@ -334,7 +334,8 @@ fn two_entries_at_one_place_are_a_fork_and_the_same_entry_twice_is_none() {
     let (header, change) = lab.next(0, Draft::Index(vec![put(1, b"z", &[])]));
     let after_theirs = Header { previous: Some(theirs.hash()), ..header };
     let entry = lab.forge(0, after_theirs, &change.encode().unwrap().bytes);
-    assert_eq!(lab.check(0, &entry), Outcome::Fork(fork), "whoever goes on from the other branch shows it");
+    let before = Missing::Entry { point: theirs.point(), hash: theirs.hash() };
+    assert_eq!(lab.check(0, &entry), Outcome::Waits(before), "what goes on from the other branch waits for it");
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn a_header_out_of_shape_is_no_header() {
         hash: EntryHash([0; 32]),
     };
     spoil(&|header| header.heads = vec![head(2, 1), head(1, 1)]);
-    spoil(&|header| header.heads = vec![head(1, 1), head(1, 2)]);
+    spoil(&|header| header.heads = vec![head(1, 1), head(1, 1)]);
     spoil(&|header| header.heads = vec![head(1, 0)]);
     spoil(&|header| header.heads = (0..65).map(|byte| head(byte, 1)).collect());
     spoil(&|header| header.heads = vec![Head { point: header.point(), ..head(1, 1) }]);

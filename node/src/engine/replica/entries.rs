@@ -5,21 +5,23 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use ed25519_dalek::SigningKey;
 use serde_bytes::ByteBuf;
 use zerocloud_crdt::codec::DecodeError;
-use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, FileId, LogId, RecordHash};
+use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, EntryHash, FileId, Incarnation, LogId, RecordHash};
 use zerocloud_crdt::index::{IndexRead, Overlay};
 use zerocloud_crdt::keys::EpochSecret;
-use zerocloud_crdt::limits::LOG_FRAME_LEN_MAX;
-use zerocloud_crdt::log::check::{CheckError, check, current_heads};
+use zerocloud_crdt::limits::{ENTRY_HEADS_COUNT_MAX, INCARNATION_COUNT_MAX, LOG_FRAME_LEN_MAX};
+use zerocloud_crdt::log::check::{CheckError, check};
+use zerocloud_crdt::log::heads::current_heads;
 use zerocloud_crdt::log::writer::WriteError;
 use zerocloud_crdt::log::{
-    Body, Checked, Draft, DraftOp, Entry, EntryError, EntryPoint, Lacking, LogRead, LogWriter, Outcome, Position,
-    Setting, SignedFrontier, Verdict, Written,
+    Body, Checked, Draft, DraftOp, Entry, EntryError, EntryPoint, Head, Lacking, LogRead, LogWriter, Outcome, Position,
+    Setting, SignedFrontier, Start, Verdict, Written,
 };
 use zerocloud_crdt::membership::Records;
 use zerocloud_crdt::register::Op;
 use zerocloud_crdt::scan::ScanOutcome;
 use zerocloud_crdt::wire;
 
+use super::forks::{forget_former_names, replay};
 use super::{Action, FRAME_RESERVE_LEN, Identity, Peer, Replica, ReplicaError, SENDING_LEN_MAX, Stop, Violation};
 use crate::engine::found::Found;
 use crate::engine::shelf::{Contents, Shelf, ShelfRead, ShelfWrite};
@@ -53,25 +55,26 @@ impl<S: Shelf> Replica<S> {
             return Err(Violation::ForeignFrontier.into());
         }
         let log = self.identity.log;
-        let (fork, own) = self.shelf.write(ReplicaError::Store, |write| {
-            let fork = signed.frontier.find_fork_with(write).map_err(ReplicaError::Store)?;
-            let own = LogRead::frontier(write).map_err(ReplicaError::Store)?.number(log);
+        let theirs = self.shelf.write(ReplicaError::Store, |write| {
+            let told = signed.frontier.position(log);
             write.put_peer_frontier(peer, bytes).map_err(ReplicaError::Store)?;
-            Ok((fork, own))
+            let branches = LogRead::branches(write).map_err(ReplicaError::Store)?;
+            if let Some(Position { number, hash }) = told
+                && branches.locate(write, EntryPoint { log, number }, hash).map_err(ReplicaError::Store)?.is_none()
+            {
+                write.begin_anew(peer).map_err(ReplicaError::Store)?;
+            }
+            branches.translate(write, &signed.frontier).map_err(ReplicaError::Store)
         })?;
-        if let Err(fork) = fork {
-            self.stop_for(Stop::Fork(fork));
-            return Ok(());
-        }
-        if signed.frontier.number(self.identity.log) > own {
-            self.stop_for(Stop::OlderStore);
-            return Ok(());
+        if self.peers.get(&peer).is_some_and(|peer| peer.frontier.is_none()) {
+            // A folder that waits for a member's index looks how far this one's goes.
+            self.actions.push_back(Action::Plan(BTreeSet::new()));
         }
         if let Some(peer) = self.peers.get_mut(&peer) {
             match &mut peer.frontier {
                 // What was sent since it spoke is on its way.
-                Some(known) => known.merge(&signed.frontier).map_err(Stop::Fork).map_err(ReplicaError::Stopped)?,
-                None => peer.frontier = Some(signed.frontier),
+                Some(known) => theirs.iter().for_each(|(log, position)| known.advance(log, position)),
+                None => peer.frontier = Some(theirs),
             }
         }
         self.send_lacking(peer)
@@ -139,13 +142,17 @@ impl<S: Shelf> Replica<S> {
         if entries.is_empty() {
             return Ok(());
         }
-        let Received { applied, touched, stop } = self.check_and_apply(from, entries.into())?;
+        let Received { applied, touched, is_replayed, stop } = self.check_and_apply(from, entries.into())?;
         if let Some(stop) = stop {
             self.stop_for(stop);
             return Ok(());
         }
         if applied.is_empty() {
             return Ok(());
+        }
+        let applied = self.places_of(applied)?;
+        if is_replayed {
+            self.translate_frontiers()?;
         }
         if let Some(Peer { frontier: Some(theirs), .. }) = self.peers.get_mut(&from) {
             for (point, position) in &applied {
@@ -169,7 +176,7 @@ impl<S: Shelf> Replica<S> {
     ) -> Result<Received, ReplicaError<S::Error>> {
         let Self { shelf, records, identity, peers, .. } = self;
         shelf.write(ReplicaError::Store, |write| {
-            let mut received = Received { applied: Vec::new(), touched: BTreeSet::new(), stop: None };
+            let mut received = Received::default();
             while let Some(entry) = queue.pop_front() {
                 let (point, hash) = (entry.point(), entry.hash());
                 let outcome = match check(&entry, write, records, |epoch| identity.secrets.get(&epoch)) {
@@ -181,10 +188,14 @@ impl<S: Shelf> Replica<S> {
                     }
                 };
                 match outcome {
-                    Outcome::Known => received.applied.push((point, Position { number: point.number, hash })),
-                    Outcome::Fork(fork) => {
-                        received.stop = Some(Stop::Fork(fork));
-                        break;
+                    Outcome::Known => received.applied.push((point, hash)),
+                    Outcome::Fork(_) => {
+                        received.touched.extend(replay(write, records, &identity.secrets, &entry)?);
+                        received.is_replayed = true;
+                        if point.log == identity.log {
+                            write.begin_anew(from).map_err(ReplicaError::Store)?;
+                        }
+                        queue.push_front(entry);
                     }
                     Outcome::Waits(missing) => {
                         if let Some(peer) = peers.get_mut(&from) {
@@ -192,8 +203,11 @@ impl<S: Shelf> Replica<S> {
                         }
                     }
                     Outcome::Checked(checked) => {
+                        if point.log == identity.log {
+                            write.begin_anew(from).map_err(ReplicaError::Store)?;
+                        }
                         received.touched.extend(apply(write, &entry, &checked).map_err(ReplicaError::Store)?);
-                        received.applied.push((point, Position { number: point.number, hash }));
+                        received.applied.push((point, hash));
                         for peer in peers.values_mut() {
                             queue.extend(peer.waiting.take_after_entry(hash));
                         }
@@ -204,15 +218,30 @@ impl<S: Shelf> Replica<S> {
         })
     }
 
+    /// Where entries stand that are here, by the places in their headers.
+    fn places_of(
+        &self,
+        entries: Vec<(EntryPoint, EntryHash)>,
+    ) -> Result<Vec<(EntryPoint, Position)>, ReplicaError<S::Error>> {
+        let snapshot = self.shelf.snapshot().map_err(ReplicaError::Store)?;
+        let branches = LogRead::branches(&snapshot).map_err(ReplicaError::Store)?;
+        let mut places = Vec::with_capacity(entries.len());
+        for (point, hash) in entries {
+            let place = if branches.is_empty() {
+                Some(point)
+            } else {
+                branches.locate(&snapshot, point, hash).map_err(ReplicaError::Store)?.map(|(point, _)| point)
+            };
+            places.extend(place.map(|place| (place, Position { number: place.number, hash })));
+        }
+        Ok(places)
+    }
+
     /// Writes the beginning of the own log.
     pub(super) fn write_start(&mut self, rng: &mut impl rand_core::CryptoRng) -> Result<(), ReplicaError<S::Error>> {
         let Self { shelf, records, identity, .. } = self;
         let pen = Pen::of(records, identity)?;
-        shelf.write(ReplicaError::Store, |write| {
-            let written = pen.write(write, Draft::Start(identity.start.clone()), rng)?;
-            apply(write, &written.entry, &written.checked).map_err(ReplicaError::Store)
-        })?;
-        Ok(())
+        shelf.write(ReplicaError::Store, |write| pen.begin(write, identity.start.clone(), rng))
     }
 
     /// Writes the next entry of the own log, with the rows of base and the contents that belong to it, in one
@@ -224,12 +253,25 @@ impl<S: Shelf> Replica<S> {
         rng: &mut impl rand_core::CryptoRng,
     ) -> Result<Vec<FileId>, ReplicaError<S::Error>> {
         let Self { shelf, records, identity, .. } = self;
-        let pen = Pen::of(records, identity)?;
-        let actor = ActorId::of_log(records.space(), identity.log);
-        let (is_entry, ids, touched) = shelf.write(ReplicaError::Store, |write| {
-            let ScanOutcome { ops, base, ids, unsettled } = found.decide(write, actor).map_err(ReplicaError::Store)?;
+        let mut pen = Pen::of(records, identity)?;
+        let mut fresh = Incarnation([0; 8]);
+        rng.fill_bytes(&mut fresh.0);
+        let (is_entry, ids, touched, begun) = shelf.write(ReplicaError::Store, |write| {
+            let noted = write.incarnation().map_err(ReplicaError::Store)?;
+            let begun = (noted != Some(identity.log.incarnation)).then_some(fresh);
+            if let Some(incarnation) = begun {
+                pen.log.incarnation = incarnation;
+            }
+            let actor = ActorId::of_log(records.space(), pen.log);
+            let decided = found.decide(write, actor).map_err(ReplicaError::Store)?;
+            let ScanOutcome { mut ops, base, ids, unsettled } = decided;
+            forget_former_names(write, &mut ops).map_err(ReplicaError::Store)?;
             let mut touched = unsettled;
             if !ops.is_empty() {
+                if begun.is_some() {
+                    let earlier = earlier_of(write, identity.log).map_err(ReplicaError::Store)?;
+                    pen.begin(write, Start { label: identity.start.label.clone(), earlier }, rng)?;
+                }
                 let draft = |op: &Op| DraftOp { item: op.item, write: op.write.clone(), pred: op.pred.clone() };
                 let written = pen.write(write, Draft::Index(ops.iter().map(draft).collect()), rng)?;
                 let is_as_found =
@@ -244,9 +286,10 @@ impl<S: Shelf> Replica<S> {
             }
             write.put_base(base).map_err(ReplicaError::Store)?;
             write.put_unsettled(touched.clone()).map_err(ReplicaError::Store)?;
-            Ok((!ops.is_empty(), ids, touched))
+            Ok((!ops.is_empty(), ids, touched, begun))
         })?;
         if is_entry {
+            self.identity.log.incarnation = begun.unwrap_or(self.identity.log.incarnation);
             self.materialised = None;
         }
         self.actions.push_back(Action::Plan(touched));
@@ -273,14 +316,44 @@ impl<'a> Pen<'a> {
         Ok(Self { records, log: identity.log, key, membership: records.heads(), secret })
     }
 
+    /// Writes the beginning of the log, from which on it is the one that this device writes.
+    fn begin<W: ShelfWrite>(
+        &self,
+        write: &mut W,
+        start: Start,
+        rng: &mut impl rand_core::CryptoRng,
+    ) -> Result<(), ReplicaError<W::Fault>> {
+        let written = self.write(write, Draft::Start(start), rng)?;
+        apply(write, &written.entry, &written.checked).map_err(ReplicaError::Store)?;
+        write.put_incarnation(self.log.incarnation).map_err(ReplicaError::Store)
+    }
+
+    /// Writes the next entry, and before it those that name what it has no room to name. A start leaves them to its next.
     fn write<W: ShelfWrite>(
         &self,
-        write: &W,
+        write: &mut W,
         draft: Draft,
         rng: &mut impl rand_core::CryptoRng,
     ) -> Result<Written, ReplicaError<W::Fault>> {
-        let heads = current_heads(write, self.log).map_err(ReplicaError::Store)?;
-        let setting = Setting { heads: &heads, membership: &self.membership, secret: self.secret };
+        let mut heads = current_heads(write, self.log).map_err(ReplicaError::Store)?;
+        while heads.len() > ENTRY_HEADS_COUNT_MAX && !matches!(draft, Draft::Start(_)) {
+            heads.truncate(ENTRY_HEADS_COUNT_MAX);
+            let seen = self.compose(write, &heads, Draft::Seen, rng)?;
+            apply(write, &seen.entry, &seen.checked).map_err(ReplicaError::Store)?;
+            heads = current_heads(write, self.log).map_err(ReplicaError::Store)?;
+        }
+        heads.truncate(ENTRY_HEADS_COUNT_MAX);
+        self.compose(write, &heads, draft, rng)
+    }
+
+    fn compose<W: ShelfWrite>(
+        &self,
+        write: &W,
+        heads: &[Head],
+        draft: Draft,
+        rng: &mut impl rand_core::CryptoRng,
+    ) -> Result<Written, ReplicaError<W::Fault>> {
+        let setting = Setting { heads, membership: &self.membership, secret: self.secret };
         let writer = LogWriter::new(&self.key, self.records.space(), self.log.incarnation);
         match writer.write(write, self.records, &setting, draft, rng) {
             Ok(written) => Ok(written),
@@ -290,17 +363,37 @@ impl<'a> Pen<'a> {
     }
 }
 
+/// The incarnations of the device that writes `log`, which is one of them, ascending.
+fn earlier_of<R: LogRead>(log: &R, current: LogId) -> Result<Vec<Incarnation>, R::Error> {
+    let frontier = log.frontier()?;
+    let own = frontier.iter().map(|(log, _)| log).filter(|log| log.author == current.author);
+    let mut earlier: BTreeSet<Incarnation> = own.map(|log| log.incarnation).collect();
+    earlier.insert(current.incarnation);
+    Ok(earlier.into_iter().take(INCARNATION_COUNT_MAX).collect())
+}
+
 /// Keeps a checked entry, and what it does to the index; gives the items whose view that may change.
-fn apply<W: ShelfWrite>(write: &mut W, entry: &Entry, checked: &Checked) -> Result<BTreeSet<FileId>, W::Fault> {
+pub(super) fn apply<W: ShelfWrite>(
+    write: &mut W,
+    entry: &Entry,
+    checked: &Checked,
+) -> Result<BTreeSet<FileId>, W::Fault> {
     write.put_entry(entry, checked)?;
     let mut overlay = Overlay::new(write);
+    let space = IndexRead::space(overlay.below());
+    let actor = ActorId::of_log(space, checked.point.log);
+    if let Some(of) = checked.fork_of
+        && let Some(label) = overlay.below().label(ActorId::of_log(space, of))?
+    {
+        overlay.put_label(actor, label);
+    }
     match &checked.verdict {
         Verdict::Applies(Body::Index(change, _)) => drop(overlay.apply(&change.ops)?),
         Verdict::Applies(Body::Start(start)) => {
-            let actor = ActorId::of_log(IndexRead::space(overlay.below()), entry.point().log);
             overlay.put_label(actor, start.label.clone());
         }
-        Verdict::Applies(Body::Seen) | Verdict::Void(_) => return Ok(BTreeSet::new()),
+        Verdict::Applies(Body::Seen) | Verdict::Void(_) if checked.fork_of.is_none() => return Ok(BTreeSet::new()),
+        Verdict::Applies(Body::Seen) | Verdict::Void(_) => {}
     }
     let changes = overlay.into_changes();
     let touched = changes.touched.clone();
@@ -309,11 +402,14 @@ fn apply<W: ShelfWrite>(write: &mut W, entry: &Entry, checked: &Checked) -> Resu
 }
 
 /// What became of some entries.
+#[derive(Default)]
 struct Received {
-    /// Which are here now, new or known before.
-    applied: Vec<(EntryPoint, Position)>,
+    /// Which are here now, new or known before, by the places in their headers.
+    applied: Vec<(EntryPoint, EntryHash)>,
     /// Items whose view may have changed.
     touched: BTreeSet<FileId>,
+    /// Whether all was applied anew.
+    is_replayed: bool,
     /// Why the space stops.
     stop: Option<Stop>,
 }

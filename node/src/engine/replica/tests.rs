@@ -6,7 +6,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use serde_bytes::ByteBuf;
 use zerocloud_crdt::grant;
-use zerocloud_crdt::id::{DeviceId, FileId};
+use zerocloud_crdt::id::{DeviceId, FileId, LogId};
 use zerocloud_crdt::index::MemoryIndex;
 use zerocloud_crdt::keys::{DeviceKeys, Secret};
 use zerocloud_crdt::log::{Frontier, LogRead, SignedFrontier};
@@ -14,11 +14,13 @@ use zerocloud_crdt::membership::{AddRefusal, InsertError, Inserted, Introduction
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::wire::{self, Message};
 
-use super::{Action, AdmitError, Replica, ReplicaError, Stop, Violation};
+use super::{Action, AdmitError, Identity, Replica, ReplicaError, Violation};
 use crate::engine::found::Found;
 use crate::engine::founding::{Founding, creation, founding};
-use crate::engine::shelf::{MemoryShelf, ShelfRead};
+use crate::engine::shelf::{MemoryShelf, MemoryState, ShelfRead};
 use crate::store::SpaceStore;
+
+mod forks;
 
 type Sim = Replica<MemoryShelf>;
 
@@ -308,26 +310,6 @@ fn threat_44_entries_without_their_past_wait_within_bounds_and_are_applied_when_
     let backwards: Vec<ByteBuf> = (1..=6).rev().map(entry).collect();
     net.devices[0].handle_message(net.ids[1], wire::Log::Entries(backwards)).unwrap();
     assert_eq!(net.frontier(0).number(log), 6);
-}
-
-#[test]
-fn a_peer_that_knows_more_of_ones_own_log_stops_the_space() {
-    let mut net = Net::new(2, 8);
-    net.link(0, 1);
-    net.make(0, "a");
-    net.settle();
-    // The store of device 0 is put back to before it made anything.
-    let records = net.founding.records.clone();
-    net.cut(0, 1);
-    net.devices[0] = net.founding.device(0, records);
-    net.link(0, 1);
-    net.settle();
-    let stop = net.devices[0].stop().cloned();
-    assert!(matches!(stop, Some(Stop::OlderStore | Stop::Fork(_))), "{stop:?}");
-    let outcome = creation(&net.devices[0].shelf().state(), net.devices[0].log(), "x");
-    let answer = net.devices[0].append(Found::Decided(outcome), &BTreeMap::new(), &mut net.founding.rng);
-    assert!(matches!(answer, Err(ReplicaError::Stopped(_))));
-    assert!(names(&net.index(1)).len() == 1, "what the other has stays as it is");
 }
 
 #[test]

@@ -1,27 +1,32 @@
-//! Joining with a folder that is not empty: what the log knows of its files is no edit.
+//! What the log knows: joining with a folder that is not empty, a home that is older than its folder, and what was begun
+//! and can't be judged.
 //!
 //! A member's index is read first. Then base takes, without an operation, what stands on disk as some version of what
-//! stands or stood at that path: the version that is shown, or one that was superseded or deleted since. The plan does
-//! the rest, and only other bytes are edits. So an old copy of a folder that joins brings nothing back and makes no
-//! conflict copies.
+//! stands or stood at that path: the version that is shown, a later one of what base had there, or one that was
+//! superseded or deleted since; and a thing that was moved to where its item once was moved. The plan does the rest, and
+//! only other bytes are edits. So an old copy of a folder that joins, or a home from a backup, brings nothing back and
+//! makes no conflict copies.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
-use zerocloud_crdt::base::{BaseChanges, BaseRow, RowKey};
-use zerocloud_crdt::id::{ContentHash, FileId};
-use zerocloud_crdt::log::frontier::Relation;
-use zerocloud_crdt::log::{LogRead, SignedFrontier};
+use zerocloud_crdt::base::{BaseChanges, BaseOverlay, BaseRead, BaseRow, PARKED, RowKey};
+use zerocloud_crdt::id::{ContentHash, FileId, OpId};
+use zerocloud_crdt::index::IndexRead;
+use zerocloud_crdt::log::{EntryPoint, LogRead, Position, SignedFrontier};
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::{Content, Kind};
 use zerocloud_crdt::scan::{Findings, Parent, Seen, Sighting};
-use zerocloud_crdt::view::{View, ViewEntry};
+use zerocloud_crdt::view::{View, ViewEntry, virtual_id};
 
 use super::{Folder, FolderError};
-use crate::answers::history::versions_of;
+use crate::answers::history::{PastVersion, versions_of};
+use crate::answers::members::has_others;
 use crate::answers::paths::ever_named;
-use crate::store::{Snapshot, StoreError, values};
-use crate::tree::scan::{Extent, read_findings, scan};
+use crate::store::{Awaited, Snapshot, StoreError, values};
+use crate::tree::scan::{Extent, read_findings, scan_under};
 use crate::tree::{Pool, racy};
+use crate::watch::debounce::Depth;
 
 /// Rows that are written in one transaction.
 const ROW_COUNT: usize = 10_000;
@@ -33,99 +38,267 @@ impl<P: Pool> Folder<P> {
             return Ok(false);
         }
         let snapshot = self.parts.store.snapshot()?;
-        let member = snapshot.value(values::AWAITS_INDEX)?.flatten();
-        let told = match member {
-            Some(member) => snapshot.peer(member)?.map(|row| row.frontier).unwrap_or_default(),
-            None => Vec::new(),
-        };
-        if let Ok(told) = SignedFrontier::decode(self.space(), &told) {
-            let ours = LogRead::frontier(&snapshot)?;
-            // A fork is the engine's to find; nothing is done to files before that.
-            let has_all = matches!(ours.compare(&told.frontier), Ok(Relation::Equal | Relation::Ahead));
-            if !has_all {
+        let awaited = snapshot.value(values::AWAITS_INDEX)?;
+        if let Some(awaited) = awaited {
+            if !is_read(&snapshot, awaited)? {
                 return Ok(true);
             }
+            self.adopt(&snapshot)?;
+            self.parts.store.write::<_, StoreError>(|write| write.unset(values::AWAITS_INDEX))?;
+            // Whatever was not taken over is an edit.
+            self.dirty.insert(Box::default(), Depth::Subtree);
         }
-        self.adopt(&snapshot)?;
-        self.parts.store.write::<_, StoreError>(|write| write.unset(values::AWAITS_INDEX))?;
         self.awaits_index = false;
         Ok(false)
     }
 
+    /// Looks whether a member's index is to be read by now: whoever notes that has the folder told something.
+    pub(super) fn look_for_awaited(&mut self) {
+        let awaited = self.parts.store.snapshot().and_then(|snapshot| snapshot.value(values::AWAITS_INDEX));
+        // A store that fails is told by the next step, which asks again.
+        self.awaits_index |= !matches!(awaited, Ok(None));
+    }
+
     fn adopt(&mut self, snapshot: &Snapshot) -> Result<(), FolderError> {
-        let Findings { sightings, .. } = scan(&*self.volume, snapshot, self.space(), &Extent::Full)?.findings;
+        let (rules, doubt) = (&self.ignoring.rules, &self.rebooting.doubt);
+        let scanned = scan_under(&*self.volume, snapshot, self.space(), &Extent::Full, rules, doubt)?;
+        let Findings { sightings, gone } = scanned.findings;
         let findings = Findings { sightings, ..Findings::default() };
         let begun = self.parts.clock.wall_time();
         let mut read = read_findings(&*self.volume, snapshot, findings, &self.parts.keyring, |_| None, &self.pool)?;
         // A walk comes next, which has them looked at when they have settled.
         racy::unsettle(&mut read.findings.sightings, begun, self.parts.clock.wall_time());
-        let view = View::new(snapshot);
-        let mut shown: BTreeMap<FileId, BTreeMap<Name, ViewEntry>> = BTreeMap::new();
+        let mut adoption = Adoption {
+            snapshot,
+            view: View::new(snapshot),
+            versions: |item| versions_of(snapshot, &self.parts.secrets, item).unwrap_or_default(),
+            base: BaseOverlay::new(snapshot),
+            gone,
+            shown: BTreeMap::new(),
+            sources: BTreeSet::new(),
+        };
         // The ids of directories that were taken over, by their sighting.
         let mut directories: BTreeMap<usize, FileId> = BTreeMap::new();
-        let mut base = BaseChanges::new();
-        let mut taken = std::collections::BTreeSet::new();
         for (at, sighting) in read.findings.sightings.iter().enumerate() {
             let parent = match sighting.parent {
+                Parent::Known(PARKED) => continue,
                 Parent::Known(parent) => parent,
                 Parent::New(of) => match directories.get(&of) {
                     Some(parent) => *parent,
                     None => continue,
                 },
             };
-            if let std::collections::btree_map::Entry::Vacant(vacant) = shown.entry(parent) {
-                let entries = view.directory(parent)?;
-                vacant.insert(entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect());
-            }
-            let entry = shown.get(&parent).and_then(|entries| entries.get(&sighting.local));
-            let row = match entry.and_then(|entry| as_shown(entry, sighting)) {
-                Some(row) => Some(row),
-                None => self.as_once(snapshot, parent, sighting)?,
-            };
-            let Some(row) = row.filter(|row| taken.insert(row.id)) else { continue };
-            if row.kind == Kind::Directory {
-                directories.insert(at, row.id);
-            }
-            base.insert(RowKey { parent, local: sighting.local.clone() }, Some(row));
-            if base.len() >= ROW_COUNT {
-                self.take_rows(std::mem::take(&mut base))?;
+            let key = RowKey { parent, local: sighting.local.clone() };
+            if let Some(directory) = adoption.take(key, sighting)? {
+                directories.insert(at, directory);
             }
         }
-        self.take_rows(base)
+        adoption.forget_gone()?;
+        let Adoption { base, sources, .. } = adoption;
+        self.take_rows(base.into_changes(), &sources)
     }
 
-    fn take_rows(&mut self, base: BaseChanges) -> Result<(), FolderError> {
-        let sources: std::collections::BTreeSet<FileId> = base.values().flatten().map(|row| row.source).collect();
-        self.parts.store.write::<_, StoreError>(|write| {
-            write.apply_base(&base)?;
-            write.put_pending(&sources)
-        })?;
+    /// A crash between two of the transactions leaves rows that are taken over again.
+    fn take_rows(&mut self, base: BaseChanges, sources: &BTreeSet<FileId>) -> Result<(), FolderError> {
+        self.parts.store.write::<_, StoreError>(|write| write.put_pending(sources))?;
+        let mut rows = base.into_iter().peekable();
+        while rows.peek().is_some() {
+            let some: BaseChanges = rows.by_ref().take(ROW_COUNT).collect();
+            self.parts.store.write::<_, StoreError>(|write| write.apply_base(&some))?;
+        }
         self.ready.extend(sources);
         Ok(self.ledger.refresh()?)
     }
+}
 
-    /// The row of a thing that some item which stands or stood at its path once was.
-    fn as_once(
-        &self,
-        snapshot: &Snapshot,
-        parent: FileId,
-        sighting: &Sighting,
-    ) -> Result<Option<BaseRow>, FolderError> {
-        for item in ever_named(snapshot, parent, &sighting.local)? {
-            for version in versions_of(snapshot, &self.parts.secrets, item).unwrap_or_default() {
-                let Some(content) = version.content else { continue };
-                if content.kind() != sighting.kind || hash_of(sighting) != Some(content.hash()) {
+/// Whether the index that is awaited is here.
+fn is_read(snapshot: &Snapshot, awaited: Awaited) -> Result<bool, StoreError> {
+    let member = match awaited {
+        Awaited::Nobody => return Ok(true),
+        // Where there is none, what is here is all that there is.
+        Awaited::AnyMember => return has_others(snapshot).map(|has_others| !has_others),
+        Awaited::Member(member) => member,
+    };
+    let told = snapshot.peer(member)?.map(|row| row.frontier).unwrap_or_default();
+    let Ok(told) = SignedFrontier::decode(IndexRead::space(snapshot), &told) else { return Ok(true) };
+    let branches = LogRead::branches(snapshot)?;
+    for (log, Position { number, hash }) in told.frontier.iter() {
+        if branches.locate(snapshot, EntryPoint { log, number }, hash)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What stands on disk, as base takes it over.
+struct Adoption<'a, V> {
+    snapshot: &'a Snapshot,
+    view: View<'a, Snapshot>,
+    /// The versions of an item, newest first.
+    versions: V,
+    base: BaseOverlay<'a, Snapshot>,
+    /// Rows with nothing at their path.
+    gone: BTreeSet<RowKey>,
+    /// What the view shows in the directories that were looked at.
+    shown: BTreeMap<FileId, BTreeMap<Name, ViewEntry>>,
+    /// Items whose rows changed.
+    sources: BTreeSet<FileId>,
+}
+
+impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
+    /// Takes over what stands at `key` if the log knows it; gives the id of a directory that has a row from then on.
+    fn take(&mut self, key: RowKey, sighting: &Sighting) -> Result<Option<FileId>, StoreError> {
+        let here = self.base.row(&key)?;
+        if sighting.from.as_ref().is_some_and(|from| *from != key) {
+            return self.take_moved(key, sighting);
+        }
+        if let Some(row) = here.as_ref().filter(|row| row.kind == sighting.kind)
+            && (row.kind == Kind::Directory || hash_of(sighting).is_none_or(|hash| hash == row.hash))
+        {
+            // As base has it, but for what a scan notes without an operation.
+            return Ok((row.kind == Kind::Directory).then_some(row.id));
+        }
+        if let Some(row) = self.as_shown(&key, sighting)? {
+            return Ok(self.put(key, row));
+        }
+        let row = match here {
+            Some(row) if row.kind == sighting.kind => self.as_later(row, sighting),
+            _ => match self.as_once(&key, sighting)? {
+                Some(row) => Some(row),
+                None => self.as_conflict_copy(&key, sighting)?,
+            },
+        };
+        Ok(row.and_then(|row| self.put(key, row)))
+    }
+
+    fn put(&mut self, key: RowKey, row: BaseRow) -> Option<FileId> {
+        let directory = (row.kind == Kind::Directory).then_some(row.id);
+        self.sources.insert(row.source);
+        self.base.put(key, row);
+        directory
+    }
+
+    /// Where a row of this id stands, and is not known to be gone from.
+    fn place_of(&self, id: FileId, source: FileId) -> Result<Option<RowKey>, StoreError> {
+        Ok(self.base.find(id, source)?.filter(|key| !self.gone.contains(key)))
+    }
+
+    /// What the view shows at this path, if it is just that.
+    fn as_shown(&mut self, key: &RowKey, sighting: &Sighting) -> Result<Option<BaseRow>, StoreError> {
+        if let Entry::Vacant(vacant) = self.shown.entry(key.parent) {
+            let entries = self.view.directory(key.parent)?;
+            vacant.insert(entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect());
+        }
+        let entry = self.shown.get(&key.parent).and_then(|entries| entries.get(&key.local));
+        let Some(row) = entry.and_then(|entry| as_shown(entry, sighting)) else { return Ok(None) };
+        match self.base.find(row.id, row.source)? {
+            Some(other) if other != *key && !self.gone.contains(&other) => return Ok(None),
+            // Its inode is another, or the move would have been seen.
+            Some(other) if other != *key => {
+                self.gone.remove(&other);
+                self.base.remove(other);
+            }
+            _ => {}
+        }
+        Ok(Some(row))
+    }
+
+    /// A later value of what base has at this path.
+    fn as_later(&self, row: BaseRow, sighting: &Sighting) -> Option<BaseRow> {
+        let hash = hash_of(sighting)?;
+        let newest = row.content_ops.last().copied().unwrap_or(OpId::ZERO);
+        let versions = (self.versions)(row.source);
+        let ops = versions.iter().filter(|version| version.op > newest && is_of(version, sighting.kind, hash));
+        let content_ops: BTreeSet<OpId> = ops.map(|version| version.op).collect();
+        let len = versions.iter().find(|version| content_ops.contains(&version.op))?.content.as_ref()?.byte_len();
+        let now = row_of(row.id, row.view_parent, sighting);
+        let BaseRow { source, view_name, .. } = row;
+        Some(BaseRow { source, view_name, content_ops, hash, len, ..now })
+    }
+
+    /// What some item which stands or stood at this path once was, and that has no row.
+    fn as_once(&self, key: &RowKey, sighting: &Sighting) -> Result<Option<BaseRow>, StoreError> {
+        let Some(hash) = hash_of(sighting) else { return Ok(None) };
+        for item in ever_named(self.snapshot, key.parent, &key.local)? {
+            if self.base.find(item, item)?.is_some() {
+                continue;
+            }
+            for version in (self.versions)(item) {
+                let Some(content) = version.content.as_ref().filter(|_| is_of(&version, sighting.kind, hash)) else {
                     continue;
-                }
-                let mut row = row_of(item, parent, sighting);
-                row.content_ops.insert(version.op);
-                row.hash = content.hash();
-                row.len = content.byte_len();
-                return Ok(Some(row));
+                };
+                let content_ops = BTreeSet::from([version.op]);
+                let len = content.byte_len();
+                return Ok(Some(BaseRow { content_ops, hash, len, ..row_of(item, key.parent, sighting) }));
             }
         }
         Ok(None)
     }
+
+    /// A conflict copy, under the name that it had, of bytes that its item once had.
+    fn as_conflict_copy(&self, key: &RowKey, sighting: &Sighting) -> Result<Option<BaseRow>, StoreError> {
+        let (Some(natural), Some(hash)) = (natural_of(&key.local), hash_of(sighting)) else { return Ok(None) };
+        for item in ever_named(self.snapshot, key.parent, &natural)? {
+            let versions = (self.versions)(item);
+            let ops = versions.iter().filter(|version| is_of(version, sighting.kind, hash));
+            let content_ops: BTreeSet<OpId> = ops.map(|version| version.op).collect();
+            let Some(lowest) = content_ops.first() else { continue };
+            let id = virtual_id(IndexRead::space(self.snapshot), item, *lowest, hash);
+            if self.place_of(id, item)?.is_some() {
+                continue;
+            }
+            let len = sighting.print.len;
+            let row = row_of(id, key.parent, sighting);
+            return Ok(Some(BaseRow { source: item, content_ops, hash, len, ..row }));
+        }
+        Ok(None)
+    }
+
+    /// A thing that was moved to where its item once was moved.
+    fn take_moved(&mut self, key: RowKey, sighting: &Sighting) -> Result<Option<FileId>, StoreError> {
+        let Some(from) = &sighting.from else { return Ok(None) };
+        let Some(row) = self.base.row(from)? else { return Ok(None) };
+        let is_unchanged = row.kind == Kind::Directory || hash_of(sighting).is_none_or(|hash| hash == row.hash);
+        let is_free = self.base.row(&key)?.is_none();
+        if row.kind != sighting.kind || row.is_virtual() || !is_unchanged || !is_free {
+            return Ok(None);
+        }
+        if !ever_named(self.snapshot, key.parent, &key.local)?.contains(&row.id) {
+            return Ok(None);
+        }
+        self.base.remove(from.clone());
+        let (view_parent, view_name) = (key.parent, key.local.clone());
+        Ok(self.put(key, BaseRow { view_parent, view_name, print: sighting.print, ..row }))
+    }
+
+    /// Takes rows out of base whose file is gone and of which nothing is left in the index: whoever took them away did
+    /// not do it here.
+    fn forget_gone(&mut self) -> Result<(), StoreError> {
+        for key in std::mem::take(&mut self.gone) {
+            let Some(row) = self.base.row(&key)?.filter(|row| row.kind != Kind::Directory) else { continue };
+            let item = self.snapshot.item(row.source)?.unwrap_or_default();
+            if !row.content_ops.is_empty() && row.content_ops.iter().all(|op| !item.content.contains_key(op)) {
+                self.sources.insert(row.source);
+                self.base.remove(key);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a version has these bytes.
+fn is_of(version: &PastVersion, kind: Kind, hash: ContentHash) -> bool {
+    version.content.as_ref().is_some_and(|content| content.kind() == kind && content.hash() == hash)
+}
+
+/// The name of the item of which this would be a conflict copy.
+fn natural_of(name: &Name) -> Option<Name> {
+    const MARK: &[u8] = b" (conflict ";
+    let bytes = name.as_bytes();
+    let at = bytes.windows(MARK.len()).rposition(|window| window == MARK)?;
+    let (stem, rest) = bytes.split_at_checked(at)?;
+    let after = rest.iter().position(|byte| *byte == b')')?;
+    Name::parse(&[stem, rest.get(after + 1..)?].concat()).ok()
 }
 
 /// The row of a thing that is just what the view shows at its path.

@@ -15,13 +15,13 @@ use crate::folder::work::jobs::Jobs;
 use crate::folder::work::merging::Merging;
 use crate::folder::work::rebooting::Rebooting;
 use crate::folder::work::texts::Texts;
-use crate::store::{StoreError, StoreLedger, values};
+use crate::store::{Awaited, Notice, StoreError, StoreLedger, values};
 use crate::tree::marker::{Marker, MarkerError};
 use crate::tree::materialise::{Materialiser, Trust};
 use crate::tree::scan::{ReadError, read_stored};
 use crate::tree::stage::Staging;
 use crate::tree::versions::SecondLooks;
-use crate::tree::{Displaced, Pool};
+use crate::tree::{Displaced, Ledger, Pool};
 use crate::volume::Volume;
 use crate::watch::debounce::{Debounce, Depth};
 
@@ -38,7 +38,8 @@ impl<P: Pool> Folder<P> {
         pool: P,
     ) -> Result<Self, FolderError> {
         let parts = parts.clone();
-        let trust = check_marker(&parts, &*volume)?;
+        let (trust, found) = check_marker(&parts, &*volume)?;
+        note_unjudged(&parts, &*volume, trust)?;
         let names = parts.names.clone();
         let now = parts.clock.now();
         let mut folder = Self {
@@ -84,7 +85,7 @@ impl<P: Pool> Folder<P> {
             parts,
         };
         folder.recover(trust)?;
-        let opening = raise_marker(&folder.parts, &*folder.volume)?;
+        let opening = raise_marker(&folder.parts, &*folder.volume, found)?;
         folder.jobs = Jobs::new(opening << 32);
         folder.ready = pending_of(folder.ledger.snapshot())?;
         // What could not be merged before may be now: a plan that finds nothing to be done looks at it.
@@ -102,7 +103,7 @@ impl<P: Pool> Folder<P> {
     pub fn close(&mut self) -> Result<(), FolderError> {
         self.keep_last_texts();
         self.note_stop()?;
-        raise_marker(&self.parts, &*self.volume).map(drop)
+        raise_marker(&self.parts, &*self.volume, 0).map(drop)
     }
 
     /// Judges what was begun and not finished, and publishes local edits that it had displaced.
@@ -167,47 +168,73 @@ impl<P> Drop for Folder<P> {
     }
 }
 
-/// Checks that the folder is the space's and the one that was noted.
-fn check_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<Trust, FolderError> {
+/// Checks that the folder is the space's and the one that was noted; gives its marker's counter, 0 without one.
+fn check_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<(Trust, u64), FolderError> {
     volume.check_root()?;
     let snapshot = parts.store.snapshot()?;
-    let found = volume.filesystem_id()?;
-    if snapshot.value(values::FILESYSTEM)?.is_some_and(|noted| !noted.is_same(&found)) {
+    let filesystem = volume.filesystem_id()?;
+    if snapshot.value(values::FILESYSTEM)?.is_some_and(|noted| !noted.is_same(&filesystem)) {
         return Err(FolderError::OtherFilesystem);
     }
     let counter = snapshot.value(values::MARKER_COUNTER)?;
-    // The first marker comes before the store's counter: where that is missing, a crash came between.
-    let noted = Marker { space: parts.store.space(), counter: counter.unwrap_or(FIRST_COUNTER) };
-    let marker = match Marker::read(volume) {
+    let found = match Marker::read(volume) {
         // It was checked that the folder is nobody's when the space was stored; it gets its marker now. What can't be read
         // is a first one that a crash left half written.
-        Err(MarkerError::Missing | MarkerError::Damaged(_)) if counter.is_none() => return Ok(Trust::Same),
+        Err(MarkerError::Missing | MarkerError::Damaged(_)) if counter.is_none() => return Ok((Trust::Same, 0)),
         marker => marker?,
     };
-    match marker.check(&noted) {
-        Ok(()) => Ok(Trust::Same),
+    // The first marker comes before the store's counter: where that is missing, a crash came between, or the store was
+    // lost and the space joined again.
+    let noted = Marker { space: parts.store.space(), counter: counter.unwrap_or(FIRST_COUNTER) };
+    let trust = match found.check(&noted) {
+        Ok(()) => Trust::Same,
         // The folder was restored from a copy, which is an act of the user: what is there now counts.
         Err(MarkerError::Lower { marker, store }) => {
             tracing::warn!(space = %parts.store.space(), marker, store, "the folder is older than the store");
-            Ok(Trust::Other)
+            // Behind by one is what a crash between the two leaves as well.
+            if store - marker > 1 {
+                parts.store.write(|write| write.put_notice(Notice::FolderOlder))?;
+            }
+            Trust::Other
         }
-        Err(error) => Err(error.into()),
+        Err(MarkerError::Higher { .. }) if counter.is_none() => Trust::Other,
+        Err(MarkerError::Higher { marker, store }) => {
+            tracing::warn!(space = %parts.store.space(), marker, store, "the store is older than the folder");
+            parts.store.write(|write| write.begin_anew(Notice::StoreOlder, Awaited::AnyMember))?;
+            Trust::Other
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok((trust, found.counter))
+}
+
+/// Notes, before they leave base, that the log knows what was begun in the folder and can't be judged.
+fn note_unjudged(parts: &FolderParts, volume: &dyn Volume, trust: Trust) -> Result<(), FolderError> {
+    let Some(intents) = StoreLedger::new(parts.store.clone())?.intents()? else { return Ok(()) };
+    if trust == Trust::Other || volume.control()?.tmp.stat_self()?.ino != intents.tmp_inode {
+        parts.store.write::<_, StoreError>(|write| {
+            write.await_index(Awaited::Nobody)?;
+            write.put_notice(Notice::Unjudged)
+        })?;
     }
+    Ok(())
 }
 
 /// The counter of a folder that was never opened before.
 const FIRST_COUNTER: u64 = 1;
 
-/// Raises the counter in the store and then in the marker. A crash between the two leaves a marker that is behind by
-/// one, and nothing to be judged. Only the first marker comes first: a store that counts never finds none.
-fn raise_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<u64, FolderError> {
+/// Raises the counter in the store and then in the marker, above `found`, which the marker has. A crash between the two
+/// leaves a marker that is behind by one, and nothing to be judged. Only the first marker comes first: a store that
+/// counts never finds none.
+fn raise_marker(parts: &FolderParts, volume: &dyn Volume, found: u64) -> Result<u64, FolderError> {
     let filesystem = volume.filesystem_id()?;
     let space = parts.store.space();
-    if parts.store.snapshot()?.value(values::MARKER_COUNTER)?.is_none() {
+    if found == 0 && parts.store.snapshot()?.value(values::MARKER_COUNTER)?.is_none() {
         Marker { space, counter: FIRST_COUNTER }.write(volume)?;
     }
     let counter = parts.store.write::<_, StoreError>(|write| {
-        let counter = write.value(values::MARKER_COUNTER)?.map_or(FIRST_COUNTER, |counter| counter.saturating_add(1));
+        let noted = write.value(values::MARKER_COUNTER)?.unwrap_or_default();
+        let counter = noted.max(found).saturating_add(1);
         write.set(values::MARKER_COUNTER, &counter)?;
         write.set(values::FILESYSTEM, &filesystem)?;
         Ok(counter)

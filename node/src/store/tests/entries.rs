@@ -6,7 +6,8 @@ use zerocloud_crdt::change::{Key, Register};
 use zerocloud_crdt::id::{DeviceId, EpochId, Incarnation, LogId, RecordHash};
 use zerocloud_crdt::index::name_key;
 use zerocloud_crdt::keys::{DeviceKeys, EpochSecret, Secret};
-use zerocloud_crdt::log::check::{check, current_heads};
+use zerocloud_crdt::log::check::check;
+use zerocloud_crdt::log::heads::current_heads;
 use zerocloud_crdt::log::{
     Body, Draft, DraftOp, Entry, EntryPoint, Frontier, LogRead, LogWriter, Membership, MemoryLog, Outcome, Position,
     Setting, Start, Verdict,

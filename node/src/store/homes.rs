@@ -1,0 +1,97 @@
+//! What the store notes of a home that was copied, restored, rolled back or lost: that its device's history goes on
+//! under a new incarnation, that a member's index is read before anything is done to files, and what the user is told.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use zerocloud_crdt::id::DeviceId;
+
+use super::{StoreError, Write, values};
+
+/// Whose index is read before anything is scanned or materialised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Awaited {
+    /// That of the first member that tells its frontier.
+    AnyMember,
+    /// That of this one, as far as it told.
+    Member(DeviceId),
+    /// Nobody's: what is here is enough.
+    Nobody,
+}
+
+/// Something that happened to home, store or folder, and that the user is told until the node is started anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Notice {
+    /// The home lies elsewhere than it did: it was copied, moved or restored.
+    HomeMoved,
+    /// The store is older than the folder.
+    StoreOlder,
+    /// A peer knew more of this device's own log than was here.
+    PeerKnewMore,
+    /// The folder is older than the store.
+    FolderOlder,
+    /// What was begun in the folder could not be judged.
+    Unjudged,
+}
+
+impl Notice {
+    /// What to tell the user.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::HomeMoved => {
+                "this device's home was copied, moved or restored; it goes on as a new history of the same device, and \
+                 nothing is to be done. Should the other copy be in use as well: let each have a home of its own (join \
+                 with a ticket)"
+            }
+            Self::StoreOlder => {
+                "this device's home is older than this folder: it was restored from a backup; what other members know \
+                 of these files is no edit"
+            }
+            Self::PeerKnewMore => {
+                "another device had changes of this one that were not here: this machine was put back to an older \
+                 state; the changes were taken back from there"
+            }
+            Self::FolderOlder => {
+                "this folder was put back from an older copy: what stands there now counts as edits; `zerocloud \
+                 history` and `restore` have what was there before"
+            }
+            Self::Unjudged => {
+                "folder and home were not left by one node: what was being written when it ended was not gone on with, \
+                 and files of that moment are kept as versions"
+            }
+        }
+    }
+}
+
+impl Write<'_> {
+    /// Has this device's history in the space go on under a new incarnation, which begins with its next entry.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn begin_anew(&mut self, notice: Notice, awaited: Awaited) -> Result<(), StoreError> {
+        self.unset(values::INCARNATION)?;
+        self.await_index(awaited)?;
+        self.put_notice(notice)
+    }
+
+    /// Has the folder take over what the log knows before its next scan. Whoever waits for more than `awaited` already
+    /// waits on.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn await_index(&mut self, awaited: Awaited) -> Result<(), StoreError> {
+        match (self.value(values::AWAITS_INDEX)?, awaited) {
+            (Some(_), Awaited::Nobody) => Ok(()),
+            _ => self.set(values::AWAITS_INDEX, &awaited),
+        }
+    }
+
+    /// Notes something to tell the user.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn put_notice(&mut self, notice: Notice) -> Result<(), StoreError> {
+        let mut notices: BTreeSet<Notice> = self.value(values::NOTICES)?.unwrap_or_default();
+        if notices.insert(notice) { self.set(values::NOTICES, &notices) } else { Ok(()) }
+    }
+}
