@@ -31,6 +31,7 @@ pub mod padding;
 pub mod pairing;
 pub mod plan;
 pub mod register;
+pub mod rewind;
 pub mod scan;
 pub mod seal;
 pub mod sign;
