@@ -24,6 +24,7 @@ pub mod history;
 pub mod list;
 pub mod members;
 pub mod paths;
+pub mod rewind;
 #[cfg(test)]
 mod tests;
 

@@ -20,6 +20,7 @@
 //! logs           log:40                                        Position of the last entry
 //! makers         actor:16 ‖ start_op:4                         log:40 ‖ number:8
 //! starts         log:40                                        Start
+//! arrivals       log:40 ‖ came:8                               the numbers of the first and last entry that came
 //! operations     item:16 ‖ register:1 ‖ counter:4 ‖ actor:16   put:1
 //! once-placed    parent:16 ‖ name key:8 ‖ item:16              –        all but creations
 //! records        position:8                                    hash:32 ‖ the record's bytes
@@ -50,11 +51,13 @@
 //! tickets        ticket:16                                     TicketRow
 //! ```
 //!
-//! *kept* is in milliseconds since 1970, its sign bit turned over, so that times before stand before.
+//! *kept* and *came* are in milliseconds since 1970, the sign bit turned over, so that times before stand
+//! before.
 //!
 //! redb gives a value above a page a power of two of pages, which wastes up to half; pieces of 1,300 bytes stand
 //! three to a page of 4 KiB.
 
+mod arrivals;
 mod base;
 mod cache;
 mod content;
@@ -72,15 +75,17 @@ mod versions;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 use zerocloud_crdt::id::SpaceId;
 
+use arrivals::Watch;
 use cache::{Cache, Caches};
 use tables::{ReadTables, Table, WriteTables};
 
+use crate::clock::Clock;
 use crate::home::put_complete;
 
 pub use base::BaseCounts;
@@ -116,6 +121,8 @@ pub struct SpaceStore {
     is_unsure: AtomicBool,
     /// The database's file, to ask for the room on its disk; none of a storage of another kind.
     file: Option<File>,
+    /// Says when entries come; nothing does in a store that only others' tests see.
+    watch: Option<Watch>,
     space: SpaceId,
 }
 
@@ -124,6 +131,8 @@ pub struct SpaceStore {
 pub struct Transaction<T> {
     tables: T,
     cache: Cache,
+    /// When this is written, in milliseconds since 1970; `None` while reading.
+    at_ms: Option<i64>,
     space: SpaceId,
 }
 
@@ -173,9 +182,16 @@ impl SpaceStore {
         builder.set_cache_size(CACHE_LEN);
         let database = builder.create_with_backend(backend).map_err(StoreError::of_redb)?;
         let (writer, caches, is_unsure) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        let mut store = Self { database, writer, caches, is_unsure, file, space };
+        let mut store = Self { database, writer, caches, is_unsure, file, watch: None, space };
         store.begin()?;
         Ok(store)
+    }
+
+    /// Notes from now on when entries come, by `clock`.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.watch = Some(Watch(clock));
+        self
     }
 
     /// The space.
@@ -193,12 +209,12 @@ impl SpaceStore {
             let generation = cache::generation(&tables)?;
             let caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(cache) = caches.of(generation) {
-                return Ok(Transaction { tables, cache, space: self.space });
+                return Ok(Transaction { tables, cache, at_ms: None, space: self.space });
             }
         }
         let tables = self.read_tables()?;
         let cache = Cache::load(&tables)?;
-        Ok(Transaction { tables, cache, space: self.space })
+        Ok(Transaction { tables, cache, at_ms: None, space: self.space })
     }
 
     /// Whether a commit failed since the store was opened, so that its file may hold more than snapshots show.
@@ -218,8 +234,9 @@ impl SpaceStore {
         let mut transaction = self.database.begin_write().map_err(StoreError::of_redb)?;
         transaction.set_quick_repair(true);
         let cache = self.caches.lock().unwrap_or_else(PoisonError::into_inner).current();
+        let at_ms = self.watch.as_ref().map(|watch| watch.0.wall_time().as_milliseconds());
         let (value, cache) = {
-            let mut write = Transaction { tables: WriteTables::new(&transaction), cache, space: self.space };
+            let mut write = Transaction { tables: WriteTables::new(&transaction), cache, at_ms, space: self.space };
             let value = body(&mut write)?;
             if write.tables.is_changed() {
                 write.cache.generation += 1;
@@ -259,11 +276,12 @@ impl SpaceStore {
 
     /// Checks the format of what is there, or makes the tables of an empty store.
     fn begin(&mut self) -> Result<(), StoreError> {
-        let is_empty = {
+        let mut table_count = {
             let transaction = self.database.begin_read().map_err(StoreError::of_redb)?;
-            transaction.list_tables().map_err(StoreError::of_redb)?.next().is_none()
+            transaction.list_tables().map_err(StoreError::of_redb)?.count()
         };
-        if is_empty {
+        if table_count == 0 {
+            table_count = Table::ALL.len();
             let space = self.space;
             self.write(|write| {
                 for table in Table::ALL {
@@ -274,7 +292,7 @@ impl SpaceStore {
             })?;
         }
         let tables = self.read_tables()?;
-        let read = Transaction { tables, cache: Cache::default(), space: self.space };
+        let read = Transaction { tables, cache: Cache::default(), at_ms: None, space: self.space };
         match read.value(values::FORMAT)? {
             Some(STORE_FORMAT) => {}
             Some(found) if found > STORE_FORMAT => return Err(StoreError::NewerVersion { found }),
@@ -287,6 +305,11 @@ impl SpaceStore {
         }
         let caches = self.caches.get_mut().unwrap_or_else(PoisonError::into_inner);
         *caches = Caches::new(Cache::load(&read.tables)?);
+        drop(read);
+        if table_count < Table::ALL.len() {
+            // An earlier version made it, which had fewer of them.
+            self.write(|write| Table::ALL.into_iter().try_for_each(|table| write.tables.create(table)))?;
+        }
         Ok(())
     }
 }

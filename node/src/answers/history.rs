@@ -27,8 +27,8 @@ pub struct PastVersion {
     pub op: OpId,
     /// What it put; `None`: it deleted the file.
     pub content: Option<Content>,
-    /// When: the value's time of last change. A deletion or link has none; then the newest of what it superseded, or
-    /// 0.
+    /// When: the value's time of last change. A deletion or link has none, and that of an older version that came back
+    /// is older than what it took the place of: then when it came to this device, or the time of what it superseded.
     pub time_ms: i64,
     /// Whose operation it is.
     pub author: DeviceId,
@@ -132,14 +132,19 @@ pub fn versions_of(
     let operations = snapshot.operations(key)?;
     let mut ops = read_ops(snapshot, secrets, key, &operations)?;
     let mut times: BTreeMap<OpId, i64> = BTreeMap::new();
-    let (mut live, mut versions) = (BTreeSet::new(), Vec::new());
+    let (mut live, mut versions, mut deleted_ms) = (BTreeSet::new(), Vec::new(), 0);
     for Operation { id, maker, .. } in operations {
         let op = ops.remove(&id).ok_or(HistoryError::Missing)?;
         let Write::Content(content) = op.write else { return Err(HistoryError::Missing) };
         let superseded = op.pred.iter().filter_map(|pred| times.get(pred)).copied().max().unwrap_or(0);
-        let time_ms = match &content {
-            Some(Content::File(file)) => milliseconds(file.mtime),
-            Some(Content::Directory | Content::Symlink { .. }) | None => superseded,
+        let before = if op.pred.is_empty() { deleted_ms } else { superseded };
+        let noted = match &content {
+            Some(Content::File(file)) => Some(milliseconds(file.mtime)).filter(|time_ms| *time_ms >= before),
+            Some(Content::Directory | Content::Symlink { .. }) | None => None,
+        };
+        let time_ms = match noted {
+            Some(time_ms) => time_ms,
+            None => snapshot.arrived_at(maker)?.unwrap_or(before),
         };
         for pred in &op.pred {
             live.remove(pred);
@@ -150,6 +155,8 @@ pub fn versions_of(
         } else if !live.is_empty() {
             // A conflict copy was deleted, or the file was edited meanwhile: it is still there.
             continue;
+        } else {
+            deleted_ms = time_ms;
         }
         versions.push(PastVersion { op: id, content, time_ms, author: maker.log.author, log: maker.log });
     }
@@ -167,13 +174,23 @@ fn read_ops(
     let makers: BTreeSet<EntryPoint> = operations.iter().map(|operation| operation.maker).collect();
     let mut ops = BTreeMap::new();
     for maker in makers {
-        let bytes = snapshot.entry_bytes(maker)?.ok_or(HistoryError::Missing)?;
-        let entry = Entry::decode_stored(IndexRead::space(snapshot), bytes)?;
-        let epoch = entry.header().epoch;
-        let body = entry.open(secrets.get(&epoch).ok_or(HistoryError::NoSecret { epoch })?)?;
-        ops.extend(body.ops().iter().filter(|op| op.key() == key).map(|op| (op.id, op.clone())));
+        let of_key = ops_of(snapshot, secrets, maker)?.into_iter().filter(|op| op.key() == key);
+        ops.extend(of_key.map(|op| (op.id, op)));
     }
     Ok(ops)
+}
+
+/// Opens an entry and gives its operations.
+pub(super) fn ops_of(
+    snapshot: &Snapshot,
+    secrets: &BTreeMap<EpochId, EpochSecret>,
+    point: EntryPoint,
+) -> Result<Vec<Op>, HistoryError> {
+    let bytes = snapshot.entry_bytes(point)?.ok_or(HistoryError::Missing)?;
+    let entry = Entry::decode_stored(IndexRead::space(snapshot), bytes)?;
+    let epoch = entry.header().epoch;
+    let body = entry.open(secrets.get(&epoch).ok_or(HistoryError::NoSecret { epoch })?)?;
+    Ok(body.ops().to_vec())
 }
 
 /// The item in whose registers the versions of what is gone stand: a loser's in its item's, unless it got content of

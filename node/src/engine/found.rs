@@ -6,6 +6,7 @@ use zerocloud_crdt::base::{BaseOverlay, BaseRead, BaseRow, RowKey};
 use zerocloud_crdt::id::{ActorId, FileId, OpId};
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::register::{Content, Op, Place, Write};
+use zerocloud_crdt::rewind;
 use zerocloud_crdt::scan::{Findings, ScanOutcome, Sighting, diff};
 
 /// Something for the log.
@@ -22,6 +23,8 @@ pub enum Found {
     },
     /// Rows that the user keeps against what came from others.
     Kept(Vec<Keep>),
+    /// What the user wants to be as it was: up to [`rewind::REWIND_COUNT`] changes.
+    Rewound(Vec<rewind::Change>),
     /// What was decided already.
     Decided(ScanOutcome),
 }
@@ -50,6 +53,9 @@ impl Found {
             Self::Scan(findings) => diff(state, state, actor, &findings),
             Self::Decided(outcome) => Ok(outcome),
             Self::Kept(keeps) => keep(state, actor, keeps),
+            Self::Rewound(changes) => {
+                Ok(ScanOutcome { ops: rewind::decide(state, actor, &changes)?, ..ScanOutcome::default() })
+            }
             Self::Displaced { sighting, row } => {
                 let mut before = BaseOverlay::new(state);
                 // The state in which the edit was made: the item stood here, and nowhere else.

@@ -175,7 +175,7 @@ impl Write<'_> {
         let position = Position { number: point.number, hash: checked.meta.hash };
         self.tables.store(Table::Logs, &tables::log_key(point.log), &position)?;
         Arc::make_mut(&mut self.cache.frontier).advance(point.log, position);
-        Ok(())
+        self.note_arrival(point)
     }
 
     fn put_operations(&mut self, ops: &[Op]) -> Result<(), StoreError> {

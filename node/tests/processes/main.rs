@@ -13,5 +13,6 @@ mod harness;
 mod kills;
 mod names;
 mod restarts;
+mod rewinds;
 mod tickets;
 mod tour;

@@ -53,6 +53,7 @@ impl<P: Pool> Folder<P> {
             settling: BTreeMap::new(),
             looks: SecondLooks::default(),
             next_prune: now,
+            thinned: None,
             scan_problems: BTreeMap::new(),
             scan_count: 0,
             ready: BTreeSet::new(),
