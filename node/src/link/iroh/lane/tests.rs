@@ -154,7 +154,7 @@ async fn threat_46_garbage_and_silence_on_the_tcp_port_hold_up_nobody_for_long()
     for index in 0..HANDSHAKE_COUNT_MAX + 8 {
         let mut socket = TcpStream::connect(two.bound()[0]).await.unwrap();
         if index % 2 == 0 {
-            let _ = socket.write_all(&vec![index as u8; 100]).await;
+            let _ = socket.write_all(&[index as u8; 100]).await;
         }
         silent.push(socket);
     }
