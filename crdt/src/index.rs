@@ -163,6 +163,35 @@ impl<'a, I: IndexRead> Overlay<'a, I> {
                 self.changes.max_counter = Some(op.id.counter);
             }
         }
+        self.settle(update)
+    }
+
+    /// Has registers hold what they held at another time, and brings the derived tables up to date. `items` has every
+    /// item whose registers differ between then and now. Returns the items whose view may differ.
+    pub fn put_back(&mut self, items: BTreeMap<FileId, Item>) -> Result<BTreeSet<FileId>, I::Error> {
+        let mut update = Update::default();
+        for id in items.keys() {
+            self.remember(&mut update, *id)?;
+            update.pending.insert(*id);
+            if let Some(source) = self.loser_of(*id)? {
+                self.remember(&mut update, source)?;
+                update.pending.insert(source);
+            }
+        }
+        for (id, item) in items {
+            // Also one with the place that it had may stand elsewhere: its parent may be gone.
+            update.placed.insert(id);
+            if item.place.is_empty() {
+                // What is in it had no parent then.
+                update.placed.extend(self.children(id)?);
+            }
+            self.changes.items.insert(id, item);
+        }
+        self.settle(update)
+    }
+
+    /// Brings the derived tables up to date after registers changed.
+    fn settle(&mut self, mut update: Update) -> Result<BTreeSet<FileId>, I::Error> {
         update.touched.clone_from(&update.pending);
         self.settle_fallen(&mut update)?;
         self.settle_seats(&mut update)?;

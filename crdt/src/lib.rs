@@ -32,6 +32,7 @@ pub mod padding;
 pub mod pairing;
 pub mod plan;
 pub mod register;
+pub mod rewind;
 pub mod scan;
 pub mod seal;
 pub mod sign;

@@ -395,7 +395,9 @@ impl<'a, I: IndexRead> View<'a, I> {
             let source = self.index.loser_of(id)?;
             for source in std::iter::once(id).chain(source) {
                 for entry in self.entries(source)? {
-                    let is_of_child = entry.id == id || (source == id && self.index.item(entry.id)?.is_none());
+                    let has_place = |item: Item| !item.place.is_empty();
+                    let is_of_child =
+                        entry.id == id || (source == id && !self.index.item(entry.id)?.is_some_and(has_place));
                     if entry.parent == parent && is_of_child {
                         entries.push(entry);
                     }

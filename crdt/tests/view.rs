@@ -14,7 +14,8 @@ use zerocloud_crdt::id::{ActorId, ContentHash, EpochId, FileId, OpId, SpaceId};
 use zerocloud_crdt::index::{MemoryIndex, Overlay};
 use zerocloud_crdt::manifest::{Body, Class, Manifest, Profile};
 use zerocloud_crdt::name::Name;
-use zerocloud_crdt::register::{Content, FileContent, FileTime, Meta, Op, Place, Write};
+use zerocloud_crdt::register::{Content, FileContent, FileTime, Kind, Meta, Op, Place, Write};
+use zerocloud_crdt::rewind::{Extent, compare, decide};
 use zerocloud_crdt::view::{View, ViewEntry, conflict, file_id, lost_and_found, natural_place, virtual_id};
 
 const SPACE: SpaceId = SpaceId([3; 32]);
@@ -139,7 +140,11 @@ fn history(seed: u64) -> (usize, usize) {
         })
         .collect();
     let mut log: Vec<(Vec<Op>, BTreeSet<usize>)> = Vec::new();
-    for _ in 0..40 {
+    let (moment, mut then) = (below(&mut rng, 40), devices[0].index.clone());
+    for step in 0..40 {
+        if step == moment {
+            then.clone_from(&devices[0].index);
+        }
         let at = below(&mut rng, 3) as usize;
         if below(&mut rng, 2) == 0 {
             let mut ops: Vec<Op> = Vec::new();
@@ -187,7 +192,68 @@ fn history(seed: u64) -> (usize, usize) {
     }
     assert_eq!(devices[0].index, devices[1].index, "seed {seed}: the same entries, another index");
     assert_eq!(devices[0].index, devices[2].index, "seed {seed}: the same entries, another index");
+    assert_rewound(&then, &devices[0].index, seed);
     (conflicts, fallen)
+}
+
+/// The tree as a user sees it: kinds, bytes, times and bits by path.
+fn tree(index: &MemoryIndex) -> BTreeMap<Vec<Name>, (Kind, ContentHash, Option<FileTime>, bool)> {
+    let view = View::new(index);
+    let (mut tree, mut open) = (BTreeMap::new(), vec![(FileId::ROOT, Vec::new())]);
+    while let Some((directory, above)) = open.pop() {
+        let Ok(entries) = view.directory(directory);
+        for entry in entries {
+            let path: Vec<Name> = above.iter().cloned().chain([entry.name]).collect();
+            tree.insert(path.clone(), (entry.kind, entry.hash, entry.mtime, entry.executable));
+            if entry.kind == Kind::Directory {
+                open.push((entry.id, path));
+            }
+        }
+    }
+    tree
+}
+
+/// Registers that are put back show what they showed, and operations can make that the view of now.
+fn assert_rewound(then: &MemoryIndex, now: &MemoryIndex, seed: u64) {
+    let items = now.items().iter().map(|(id, item)| (*id, then.items().get(id).cloned().unwrap_or_default(), item));
+    let items = items.filter(|(_, was, is)| was != *is).map(|(id, was, _)| (id, was)).collect();
+    let mut overlay = Overlay::new(now);
+    let Ok(touched) = overlay.put_back(items);
+    let changes = overlay.into_changes();
+    let mut back = now.clone();
+    back.commit(changes);
+    assert_eq!(entries(&back), entries(then), "seed {seed}: put back, it shows something else");
+    assert_eq!(tree(&back), tree(then), "seed {seed}: put back, it lists something else");
+    for extent in [Extent::Keep, Extent::Exact] {
+        let mut rewound = now.clone();
+        // Called as the others are: what yields its name again is told by its label alone.
+        let mut overlay = Overlay::new(&rewound);
+        overlay.put_label(ActorId([9; 16]), name("laptop"));
+        let labels = overlay.into_changes();
+        rewound.commit(labels);
+        let Ok(found) = compare(&back, now, &touched, FileId::ROOT, extent);
+        // Small parts: each is decided on what the one before left.
+        for part in found.chunks(3) {
+            let Ok(ops) = decide(&rewound, ActorId([9; 16]), part);
+            rewound.apply(&ops);
+        }
+        let (was, is) = (tree(then), tree(&rewound));
+        match extent {
+            Extent::Exact => assert_eq!(is, was, "seed {seed}: {found:#?}"),
+            Extent::Keep => {
+                for (path, thing) in &was {
+                    assert_eq!(is.get(path), Some(thing), "seed {seed}: {path:?}: {found:#?}");
+                }
+                let (came, stands) = (entries(now), entries(&rewound));
+                let was = entries(then);
+                for (id, entry) in came.iter().filter(|(id, _)| !was.contains_key(id)) {
+                    let has_bytes = |other: &ViewEntry| (other.kind, other.hash) == (entry.kind, entry.hash);
+                    let is_there = stands.get(id).is_some_and(has_bytes) || stands.values().any(has_bytes);
+                    assert!(is_there, "seed {seed}: {entry:#?} came since and is gone");
+                }
+            }
+        }
+    }
 }
 
 fn deliver(device: &mut Device, entry: usize, log: &[(Vec<Op>, BTreeSet<usize>)], seed: u64) {

@@ -25,6 +25,7 @@ pub mod homes;
 pub mod list;
 pub mod members;
 pub mod paths;
+pub mod rewind;
 #[cfg(test)]
 mod tests;
 

@@ -87,6 +87,9 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Lists what the mass-change guard holds, and with a decision accepts or rejects it.
     fn held(&self, request: Held) -> impl Future<Output = Result<HeldList, ApiError>> + Send;
 
+    /// Lets the versions go that are older than asked for; on this device alone.
+    fn prune(&self, request: Prune) -> impl Future<Output = Result<Pruned, ApiError>> + Send;
+
     /// Looks for what keeps this node from doing its work, and says what to do.
     fn doctor(&self, request: Doctor) -> impl Future<Output = Result<Diagnosis, ApiError>> + Send;
 

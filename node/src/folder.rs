@@ -14,13 +14,15 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use zerocloud_crdt::id::{FileId, OpId};
 use zerocloud_crdt::name::Name;
-use zerocloud_crdt::register::Content;
+use zerocloud_crdt::register::{Content, FileTime};
+use zerocloud_crdt::rewind::Change;
 
 use self::work::{Folder, FolderError, FolderParts};
 use crate::api::path::BytePath;
 use crate::api::types::Decision;
 use crate::clock::Moment;
 use crate::engine::fetch::JobId;
+use crate::store::VersionCounts;
 use crate::tree::Threads;
 use crate::tree::stage::{StageError, Staged};
 use crate::volume::LinuxVolume;
@@ -103,6 +105,10 @@ pub enum Message {
     Held(Decision, oneshot::Sender<Result<(), String>>),
     /// Bring an older version back.
     Restore(Box<Restoring>),
+    /// Make things as they were.
+    Rewind(Box<Rewinding>),
+    /// Remove the versions that are older than so many milliseconds; told what went.
+    Prune(i64, oneshot::Sender<Result<VersionCounts, String>>),
     /// End; told when all is stored.
     Stop(oneshot::Sender<()>),
 }
@@ -118,8 +124,20 @@ pub struct Restoring {
     pub op: OpId,
     /// What it put.
     pub content: Content,
+    /// The time of last change that it gets.
+    pub mtime: FileTime,
     /// Told when it is in its place, or why it is not.
     pub done: oneshot::Sender<Result<(), String>>,
+}
+
+/// What is to be as it was, as changes of now.
+#[derive(Debug)]
+pub struct Rewinding {
+    /// What is to be done. The bytes for it are on this device.
+    pub changes: Vec<Change>,
+    /// Told when all of it is in the log, from where it comes to every disk, with the scans of the whole tree that were
+    /// finished by then ([`FolderState::scan_count`]); or why it is not.
+    pub done: oneshot::Sender<Result<u64, String>>,
 }
 
 /// Why a file is not staged.

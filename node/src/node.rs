@@ -8,6 +8,7 @@
 mod meeting;
 mod opened;
 mod restoring;
+mod rewinding;
 mod spaces;
 mod status;
 mod whereabouts;
@@ -273,6 +274,10 @@ impl Backend for Node {
 
     async fn held(&self, request: Held) -> Result<HeldList, ApiError> {
         self.shared.held(&request).await
+    }
+
+    async fn prune(&self, request: Prune) -> Result<Pruned, ApiError> {
+        self.shared.prune(&request).await
     }
 
     async fn doctor(&self, _: Doctor) -> Result<Diagnosis, ApiError> {

@@ -20,6 +20,7 @@
 //! logs           log:40                                        Position of the last entry
 //! makers         actor:16 ‖ start_op:4                         log:40 ‖ number:8
 //! starts         log:40                                        Start
+//! arrivals       log:40 ‖ came:8                               the numbers of the first and last entry that came
 //! operations     item:16 ‖ register:1 ‖ counter:4 ‖ actor:16   put:1
 //! once-placed    parent:16 ‖ name key:8 ‖ item:16              –        all but creations
 //! records        position:8                                    hash:32 ‖ the record's bytes
@@ -52,11 +53,13 @@
 //! text-numbers   content hash:32                               number:8
 //! ```
 //!
-//! *kept* is in milliseconds since 1970, its sign bit turned over, so that times before stand before.
+//! *kept* and *came* are in milliseconds since 1970, the sign bit turned over, so that times before stand
+//! before.
 //!
 //! redb gives a value above a page a power of two of pages, which wastes up to half; pieces of 1,300 bytes stand
 //! three to a page of 4 KiB.
 
+mod arrivals;
 mod base;
 mod cache;
 mod content;
@@ -76,15 +79,17 @@ mod versions;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableHandle};
 use zerocloud_crdt::id::SpaceId;
 
+use arrivals::Watch;
 use cache::{Cache, Caches};
 use tables::{ReadTables, Table, WriteTables};
 
+use crate::clock::Clock;
 use crate::home::put_complete;
 
 pub use base::BaseCounts;
@@ -103,8 +108,6 @@ pub use versions::VersionCounts;
 
 /// The version of this format. A store of a higher one is refused.
 pub const STORE_FORMAT: u32 = 1;
-/// Tables that came later: a store from before lacks them, which is no damage.
-const ADDED: [Table; 2] = [Table::Texts, Table::TextNumbers];
 /// What redb may keep of the file in memory, in bytes: at a million files, 8 MiB cost a third more CPU than 64 MiB.
 const CACHE_LEN: usize = 24 << 20;
 /// Room on the disk below which nothing is written, in bytes. redb writes no more after a write that failed until the
@@ -124,6 +127,8 @@ pub struct SpaceStore {
     is_unsure: AtomicBool,
     /// The database's file, to ask for the room on its disk; none of a storage of another kind.
     file: Option<File>,
+    /// Says when entries come; nothing does in a store that only others' tests see.
+    watch: Option<Watch>,
     space: SpaceId,
 }
 
@@ -132,6 +137,8 @@ pub struct SpaceStore {
 pub struct Transaction<T> {
     tables: T,
     cache: Cache,
+    /// When this is written, in milliseconds since 1970; `None` while reading.
+    at_ms: Option<i64>,
     space: SpaceId,
 }
 
@@ -181,9 +188,16 @@ impl SpaceStore {
         builder.set_cache_size(CACHE_LEN);
         let database = builder.create_with_backend(backend).map_err(StoreError::of_redb)?;
         let (writer, caches, is_unsure) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        let mut store = Self { database, writer, caches, is_unsure, file, space };
+        let mut store = Self { database, writer, caches, is_unsure, file, watch: None, space };
         store.begin()?;
         Ok(store)
+    }
+
+    /// Notes from now on when entries come, by `clock`.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.watch = Some(Watch(clock));
+        self
     }
 
     /// The space.
@@ -201,12 +215,12 @@ impl SpaceStore {
             let generation = cache::generation(&tables)?;
             let caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(cache) = caches.of(generation) {
-                return Ok(Transaction { tables, cache, space: self.space });
+                return Ok(Transaction { tables, cache, at_ms: None, space: self.space });
             }
         }
         let tables = self.read_tables()?;
         let cache = Cache::load(&tables)?;
-        Ok(Transaction { tables, cache, space: self.space })
+        Ok(Transaction { tables, cache, at_ms: None, space: self.space })
     }
 
     /// Whether a commit failed since the store was opened, so that its file may hold more than snapshots show.
@@ -226,8 +240,9 @@ impl SpaceStore {
         let mut transaction = self.database.begin_write().map_err(StoreError::of_redb)?;
         transaction.set_quick_repair(true);
         let cache = self.caches.lock().unwrap_or_else(PoisonError::into_inner).current();
+        let at_ms = self.watch.as_ref().map(|watch| watch.0.wall_time().as_milliseconds());
         let (value, cache) = {
-            let mut write = Transaction { tables: WriteTables::new(&transaction), cache, space: self.space };
+            let mut write = Transaction { tables: WriteTables::new(&transaction), cache, at_ms, space: self.space };
             let value = body(&mut write)?;
             if write.tables.is_changed() {
                 write.cache.generation += 1;
@@ -267,11 +282,12 @@ impl SpaceStore {
 
     /// Checks the format of what is there, or makes the tables of an empty store.
     fn begin(&mut self) -> Result<(), StoreError> {
-        let is_empty = {
+        let mut table_count = {
             let transaction = self.database.begin_read().map_err(StoreError::of_redb)?;
-            transaction.list_tables().map_err(StoreError::of_redb)?.next().is_none()
+            transaction.list_tables().map_err(StoreError::of_redb)?.count()
         };
-        if is_empty {
+        if table_count == 0 {
+            table_count = Table::ALL.len();
             let space = self.space;
             self.write(|write| {
                 for table in Table::ALL {
@@ -282,7 +298,7 @@ impl SpaceStore {
             })?;
         }
         let tables = self.read_tables()?;
-        let read = Transaction { tables, cache: Cache::default(), space: self.space };
+        let read = Transaction { tables, cache: Cache::default(), at_ms: None, space: self.space };
         match read.value(values::FORMAT)? {
             Some(STORE_FORMAT) => {}
             Some(found) if found > STORE_FORMAT => return Err(StoreError::NewerVersion { found }),
@@ -295,20 +311,12 @@ impl SpaceStore {
         }
         let caches = self.caches.get_mut().unwrap_or_else(PoisonError::into_inner);
         *caches = Caches::new(Cache::load(&read.tables)?);
-        self.add_tables()
-    }
-
-    /// Makes the tables that stores of this format did not have from the beginning.
-    fn add_tables(&self) -> Result<(), StoreError> {
-        let transaction = self.database.begin_read().map_err(StoreError::of_redb)?;
-        let names: Vec<String> =
-            transaction.list_tables().map_err(StoreError::of_redb)?.map(|table| table.name().to_owned()).collect();
-        drop(transaction);
-        let missing: Vec<Table> = ADDED.into_iter().filter(|table| !names.iter().any(|n| n == table.name())).collect();
-        if missing.is_empty() {
-            return Ok(());
+        drop(read);
+        if table_count < Table::ALL.len() {
+            // An earlier version made it, which had fewer of them.
+            self.write(|write| Table::ALL.into_iter().try_for_each(|table| write.tables.create(table)))?;
         }
-        self.write(|write| missing.into_iter().try_for_each(|table| write.tables.create(table)))
+        Ok(())
     }
 }
 

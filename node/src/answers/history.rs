@@ -27,8 +27,8 @@ pub struct PastVersion {
     pub op: OpId,
     /// What it put; `None`: it deleted the file.
     pub content: Option<Content>,
-    /// When: the value's time of last change. A deletion or link has none; then the newest of what it superseded, or
-    /// 0.
+    /// When: the value's time of last change. A deletion or link has none, and that of an older version that came back
+    /// is older than what it took the place of: then when it came to this device, or the time of what it superseded.
     pub time_ms: i64,
     /// Whose operation it is.
     pub author: DeviceId,
@@ -133,14 +133,19 @@ pub fn versions_of(
     let branches = LogRead::branches(snapshot)?;
     let mut ops = read_ops(snapshot, secrets, key, &operations)?;
     let mut times: BTreeMap<OpId, i64> = BTreeMap::new();
-    let (mut live, mut versions) = (BTreeSet::new(), Vec::new());
+    let (mut live, mut versions, mut deleted_ms) = (BTreeSet::new(), Vec::new(), 0);
     for Operation { id, maker, .. } in operations {
         let op = ops.remove(&id).ok_or(HistoryError::Missing)?;
         let Write::Content(content) = op.write else { return Err(HistoryError::Missing) };
         let superseded = op.pred.iter().filter_map(|pred| times.get(pred)).copied().max().unwrap_or(0);
-        let time_ms = match &content {
-            Some(Content::File(file)) => milliseconds(file.mtime),
-            Some(Content::Directory | Content::Symlink { .. }) | None => superseded,
+        let before = if op.pred.is_empty() { deleted_ms } else { superseded };
+        let noted = match &content {
+            Some(Content::File(file)) => Some(milliseconds(file.mtime)).filter(|time_ms| *time_ms >= before),
+            Some(Content::Directory | Content::Symlink { .. }) | None => None,
+        };
+        let time_ms = match noted {
+            Some(time_ms) => time_ms,
+            None => snapshot.arrived_at(maker)?.unwrap_or(before),
         };
         for pred in &op.pred {
             live.remove(pred);
@@ -151,6 +156,8 @@ pub fn versions_of(
         } else if !live.is_empty() {
             // A conflict copy was deleted, or the file was edited meanwhile: it is still there.
             continue;
+        } else {
+            deleted_ms = time_ms;
         }
         let log = branches.root_of(maker.log);
         versions.push(PastVersion { op: id, content, time_ms, author: log.author, log });
@@ -182,21 +189,32 @@ fn read_ops(
     operations: &[Operation],
 ) -> Result<BTreeMap<OpId, Op>, HistoryError> {
     let makers: BTreeSet<EntryPoint> = operations.iter().map(|operation| operation.maker).collect();
-    let (space, branches) = (IndexRead::space(snapshot), LogRead::branches(snapshot)?);
     let mut ops = BTreeMap::new();
     for maker in makers {
-        let bytes = snapshot.entry_bytes(maker)?.ok_or(HistoryError::Missing)?;
-        let entry = Entry::decode_stored(space, bytes)?;
-        let epoch = entry.header().epoch;
-        let body = entry.open(secrets.get(&epoch).ok_or(HistoryError::NoSecret { epoch })?)?;
-        let past = LogRead::entry(snapshot, maker)?.ok_or(HistoryError::Missing)?.clock;
-        for mut op in body.ops().iter().filter(|op| op.key() == key).cloned() {
-            // An entry names operations as its author knew them.
-            op.id.actor = ActorId::of_log(space, maker.log);
-            for id in &mut op.pred {
-                *id = branches.resolve(snapshot, space, &past, *id)?.map_or(*id, |(_, id)| id);
-            }
-            ops.insert(op.id, op);
+        let of_key = ops_of(snapshot, secrets, maker)?.into_iter().filter(|op| op.key() == key);
+        ops.extend(of_key.map(|op| (op.id, op)));
+    }
+    Ok(ops)
+}
+
+/// Opens an entry and gives its operations, under the ids that they have here.
+pub(super) fn ops_of(
+    snapshot: &Snapshot,
+    secrets: &BTreeMap<EpochId, EpochSecret>,
+    point: EntryPoint,
+) -> Result<Vec<Op>, HistoryError> {
+    let (space, branches) = (IndexRead::space(snapshot), LogRead::branches(snapshot)?);
+    let bytes = snapshot.entry_bytes(point)?.ok_or(HistoryError::Missing)?;
+    let entry = Entry::decode_stored(space, bytes)?;
+    let epoch = entry.header().epoch;
+    let body = entry.open(secrets.get(&epoch).ok_or(HistoryError::NoSecret { epoch })?)?;
+    let past = LogRead::entry(snapshot, point)?.ok_or(HistoryError::Missing)?.clock;
+    let mut ops = body.ops().to_vec();
+    for op in &mut ops {
+        // An entry names operations as its author knew them.
+        op.id.actor = ActorId::of_log(space, point.log);
+        for id in &mut op.pred {
+            *id = branches.resolve(snapshot, space, &past, *id)?.map_or(*id, |(_, id)| id);
         }
     }
     Ok(ops)

@@ -84,11 +84,11 @@ fn is_directory(entry: &ViewEntry) -> bool {
 }
 
 /// The entry that a directory of the view shows under a name, conflict names included.
-pub(super) fn entry_named(
-    view: &View<'_, Snapshot>,
+pub(super) fn entry_named<I: IndexRead>(
+    view: &View<'_, I>,
     parent: FileId,
     name: &Name,
-) -> Result<Option<ViewEntry>, StoreError> {
+) -> Result<Option<ViewEntry>, I::Error> {
     let index = view.index();
     let natural = index.keyed(parent, name_key(name))?;
     if let Some(entry) = among(view, natural, parent, name)? {
@@ -97,12 +97,12 @@ pub(super) fn entry_named(
     among(view, index.contested(parent)?, parent, name)
 }
 
-fn among(
-    view: &View<'_, Snapshot>,
+fn among<I: IndexRead>(
+    view: &View<'_, I>,
     ids: impl IntoIterator<Item = FileId>,
     parent: FileId,
     name: &Name,
-) -> Result<Option<ViewEntry>, StoreError> {
+) -> Result<Option<ViewEntry>, I::Error> {
     for id in ids {
         for source in std::iter::once(id).chain(view.index().loser_of(id)?) {
             let entries = view.entries(source)?;
@@ -158,7 +158,7 @@ fn last_written(snapshot: &Snapshot, id: FileId) -> Result<OpId, StoreError> {
 }
 
 /// The entry with this id, an item or a loser that stands on its own.
-pub(super) fn entry_of(view: &View<'_, Snapshot>, id: FileId) -> Result<Option<ViewEntry>, StoreError> {
+pub(super) fn entry_of<I: IndexRead>(view: &View<'_, I>, id: FileId) -> Result<Option<ViewEntry>, I::Error> {
     if let Some(entry) = view.entry(id, id)? {
         return Ok(Some(entry));
     }
@@ -173,7 +173,7 @@ pub(super) fn entry_of(view: &View<'_, Snapshot>, id: FileId) -> Result<Option<V
 ///
 /// # Errors
 /// Those of the store.
-pub fn path_of(view: &View<'_, Snapshot>, id: FileId, source: FileId) -> Result<Option<Vec<Name>>, StoreError> {
+pub fn path_of<I: IndexRead>(view: &View<'_, I>, id: FileId, source: FileId) -> Result<Option<Vec<Name>>, I::Error> {
     match view.entry(id, source)? {
         Some(entry) => path_of_entry(view, &entry),
         None => Ok(None),
@@ -181,14 +181,17 @@ pub fn path_of(view: &View<'_, Snapshot>, id: FileId, source: FileId) -> Result<
 }
 
 /// As [`path_of`], of an entry that is at hand.
-pub(super) fn path_of_entry(view: &View<'_, Snapshot>, entry: &ViewEntry) -> Result<Option<Vec<Name>>, StoreError> {
+pub(super) fn path_of_entry<I: IndexRead>(
+    view: &View<'_, I>,
+    entry: &ViewEntry,
+) -> Result<Option<Vec<Name>>, I::Error> {
     let Some(mut path) = path_of_directory(view, entry.parent)? else { return Ok(None) };
     path.push(entry.name.clone());
     Ok(Some(path))
 }
 
 /// Where a directory of the view stands; no names for the root.
-pub(super) fn path_of_directory(view: &View<'_, Snapshot>, id: FileId) -> Result<Option<Vec<Name>>, StoreError> {
+pub(super) fn path_of_directory<I: IndexRead>(view: &View<'_, I>, id: FileId) -> Result<Option<Vec<Name>>, I::Error> {
     let (mut path, mut at) = (Vec::new(), id);
     while at != FileId::ROOT {
         let Some(entry) = entry_of(view, at)?.filter(|_| path.len() < PATH_DEPTH_MAX) else { return Ok(None) };

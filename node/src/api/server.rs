@@ -51,6 +51,7 @@ pub fn router<B: Backend>(backend: Arc<B>, shutdown: CancellationToken) -> Route
     router = command::<B, Restore>(router);
     router = command::<B, ListConflicts>(router);
     router = command::<B, Held>(router);
+    router = command::<B, Prune>(router);
     router = command::<B, Doctor>(router);
     router = command::<B, ShowRecovery>(router);
     router = command::<B, ConfirmRecovery>(router);

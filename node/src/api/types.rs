@@ -154,13 +154,25 @@ pub struct History {
     pub target: Target,
 }
 
-/// Brings an older version back.
+/// Brings an older version of a file back, or all of a directory or space as it was.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Restore {
-    /// Of which file or directory.
+    /// Of which file, directory or space.
     pub target: Target,
-    /// As it was at this moment; the version before the last, if there is none.
+    /// As it was at this moment; the version before the last, if there is none, and for files alone.
     pub at_ms: Option<i64>,
+    /// Whether what came to a directory since goes.
+    #[serde(default)]
+    pub exact: bool,
+}
+
+/// Lets older versions go on this device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Prune {
+    /// Of which space.
+    pub space: Target,
+    /// Those that are kept for longer than this go.
+    pub older_secs: u64,
 }
 
 /// Asks for [`ConflictList`].
@@ -231,6 +243,7 @@ commands! {
     History => VersionList, "/v0/history", history, get: false, offline: true;
     ListConflicts => ConflictList, "/v0/conflicts", conflicts, get: false, offline: true;
     Held => HeldList, "/v0/held", held, get: false, offline: false;
+    Prune => Pruned, "/v0/prune", prune, get: false, offline: false;
     Doctor => Diagnosis, "/v0/doctor", doctor, get: true, offline: false;
     ShowRecovery => RecoveryWords, "/v0/recovery", recovery_words, get: true, offline: true;
     ConfirmRecovery => Done, "/v0/recovery/confirm", confirm_recovery, get: false, offline: true;

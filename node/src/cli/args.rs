@@ -127,15 +127,33 @@ pub(super) enum Command {
         /// The file, on disk or as SPACE/PATH
         path: OsString,
     },
-    /// Bring an older version of a file back
-    #[command(after_help = "Examples:\n  zerocloud restore ~/Photos/list.txt\n  \
-                            zerocloud restore ~/Photos/list.txt --at \"2026-05-01 14:30\"")]
+    /// Bring an older version of a file back, or a folder or space as it was
+    #[command(after_help = "What stood in a folder on this device at that time stands there again, on all\n\
+                            devices: deleted files come back, edits and moves are undone. What came\n\
+                            since stays, unless you say --exact. Nothing is lost: what is replaced is\n\
+                            kept as an older version, and a restore can be undone by a restore.\n\n\
+                            Examples:\n  zerocloud restore ~/Photos/list.txt\n  \
+                            zerocloud restore ~/Photos/list.txt --at \"2026-05-01 14:30\"\n  \
+                            zerocloud restore ~/Photos/2024 --at 2h\n  \
+                            zerocloud restore Photos --at 2h --exact")]
     Restore {
-        /// The file, on disk or as SPACE/PATH
+        /// The file, folder or space, on disk or as SPACE/PATH
         path: OsString,
-        /// As it was then; 2h means two hours ago [default: the version before the last]
+        /// As it was then; 2h means two hours ago [default, for a file: the version before the last]
         #[arg(long, value_name = "TIME", value_parser = super::time::parse_ms)]
         at: Option<i64>,
+        /// Delete what did not stand in the folder then
+        #[arg(long, requires = "at")]
+        exact: bool,
+    },
+    /// Let the older versions of a space go, on this device, to make room
+    #[command(after_help = "Example:\n  zerocloud prune Photos --older-than 7d")]
+    Prune {
+        /// The space: name, id or folder
+        space: OsString,
+        /// What was replaced or deleted longer ago than this can't be restored from this device then
+        #[arg(long, value_name = "AGE", value_parser = crate::duration::parse)]
+        older_than: Duration,
     },
     /// List conflict copies
     #[command(after_help = "Example:\n  zerocloud conflicts Photos")]
@@ -291,6 +309,7 @@ mod tests {
             "held Photos maybe",
             "start --listen 4433",
             "restore a --at yesterday",
+            "restore a --exact",
             "join",
         ] {
             let words = ["zerocloud"].into_iter().chain(line.split(' '));

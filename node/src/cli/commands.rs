@@ -61,9 +61,15 @@ pub(super) async fn run<B: Backend>(args: Args, terminal: &Terminal) -> Result<(
             terminal.answer(&answer, show::versions);
             Ok(())
         }
-        Command::Restore { path, at } => {
-            let answer = node.call::<B, _>(Restore { target: target(&path)?, at_ms: at }).await?;
+        Command::Restore { path, at, exact } => {
+            let answer = node.call::<B, _>(Restore { target: target(&path)?, at_ms: at, exact }).await?;
             terminal.answer(&answer, show::restored);
+            Ok(())
+        }
+        Command::Prune { space, older_than } => {
+            let request = Prune { space: target(&space)?, older_secs: older_than.as_secs() };
+            let answer = node.call::<B, _>(request).await?;
+            terminal.answer(&answer, show::pruned);
             Ok(())
         }
         Command::Conflicts { space } => {

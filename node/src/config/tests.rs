@@ -53,6 +53,9 @@ fn every_value_is_read() {
         suite: Suite::Two,
     };
     assert_eq!(config.unwrap(), expected);
+    for (text, versions) in [("staggered", Versions::Staggered), ("keep-days 7", Versions::KeepDays(7))] {
+        assert_eq!(parse(&format!("versions = '{text}'")).unwrap().versions, versions);
+    }
 }
 
 #[test]
@@ -64,7 +67,7 @@ fn what_is_wrong_is_said_with_the_key_and_the_file() {
         ("debounce_ms = 60001", "debounce_ms", "from 1 to 60000"),
         ("relays = ['relay.example']", "relays", "https://"),
         ("versions = 'keep-days 0'", "versions", "keep-days N"),
-        ("versions = 'forever'", "versions", "keep-days N"),
+        ("versions = 'forever'", "versions", "\"staggered\""),
         ("guard = 'lax'", "guard", "`normal`"),
         ("suite = 3", "suite", "1 or 2"),
         ("suite = true", "suite", "a number or a text"),

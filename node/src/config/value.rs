@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-/// What becomes of files that a peer replaced or deleted. Written `"none"` or `"keep-days N"`, N from 1 to 36,500.
+/// What becomes of files that a peer replaced or deleted. Written `"none"`, `"keep-days N"` (N from 1 to 36,500) or
+/// `"staggered"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 #[non_exhaustive]
@@ -11,6 +12,9 @@ pub enum Versions {
     None,
     /// Each version stays for so many days.
     KeepDays(u16),
+    /// Fewer stay the older they are, and the newest of each file for good: see
+    /// [`Retention::Staggered`](crate::tree::versions::Retention::Staggered).
+    Staggered,
 }
 
 impl Default for Versions {
@@ -23,12 +27,14 @@ impl TryFrom<String> for Versions {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text == "none" {
-            return Ok(Self::None);
+        match text.as_str() {
+            "none" => return Ok(Self::None),
+            "staggered" => return Ok(Self::Staggered),
+            _ => {}
         }
         match text.strip_prefix("keep-days ").and_then(|days| days.trim().parse().ok()) {
             Some(days @ 1..=36_500) => Ok(Self::KeepDays(days)),
-            _ => Err("versions must be \"none\" or \"keep-days N\" with N from 1 to 36500"),
+            _ => Err("versions must be \"none\", \"staggered\" or \"keep-days N\" with N from 1 to 36500"),
         }
     }
 }

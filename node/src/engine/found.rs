@@ -7,6 +7,7 @@ use zerocloud_crdt::id::{ActorId, FileId, OpId};
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::merge::{Rivals, rivals};
 use zerocloud_crdt::register::{Content, FileContent, Op, Place, Write};
+use zerocloud_crdt::rewind;
 use zerocloud_crdt::scan::{Findings, ScanOutcome, Sighting, diff};
 use zerocloud_crdt::view::View;
 
@@ -31,6 +32,8 @@ pub enum Found {
         /// What they become.
         content: FileContent,
     },
+    /// What the user wants to be as it was: up to [`rewind::REWIND_COUNT`] changes.
+    Rewound(Vec<rewind::Change>),
     /// What was decided already.
     Decided(ScanOutcome),
 }
@@ -68,6 +71,9 @@ impl Found {
                 let ops = if is_shown { both.merged(state.max_counter()?, actor, content) } else { Vec::new() };
                 // The plan brings the tree to what the view shows then.
                 Ok(ScanOutcome { ops, ..ScanOutcome::default() })
+            }
+            Self::Rewound(changes) => {
+                Ok(ScanOutcome { ops: rewind::decide(state, actor, &changes)?, ..ScanOutcome::default() })
             }
             Self::Displaced { sighting, row } => {
                 let mut before = BaseOverlay::new(state);

@@ -408,7 +408,8 @@ async fn a_version_comes_back_where_it_stood_and_to_every_device() {
     drop(snapshot);
     let (done, answer) = oneshot::channel();
     let path = path.iter().map(|name| Name::parse(name).unwrap()).collect();
-    let restoring = Restoring { path, source: item, op: first.op, content: first.content.unwrap(), done };
+    let mtime = FileTime { secs: 1_000_000_000, nanos: 0 };
+    let restoring = Restoring { path, source: item, op: first.op, content: first.content.unwrap(), mtime, done };
     a.folder.tell(Message::Restore(Box::new(restoring)));
     answer.await.unwrap().unwrap();
     agree(&a, &b).await;

@@ -13,6 +13,7 @@ mod merging;
 mod opening;
 mod rebooting;
 mod restoring;
+mod rewinding;
 mod scanning;
 pub mod telling;
 mod texts;
@@ -166,6 +167,8 @@ struct Stuck {
     until: Moment,
     /// What the user is told; `None` while it is only a matter of a scan.
     problem: Option<(BytePath, String)>,
+    /// Whether the disk had no room.
+    is_full: bool,
     /// Paths that were not as base has them: a scan that can look at them frees it.
     blocked_at: Vec<BytePath>,
 }
@@ -192,6 +195,8 @@ pub struct Folder<P> {
     has_watcher: bool,
     looks: SecondLooks,
     next_prune: Moment,
+    /// The last file whose versions were thinned, while that goes on.
+    thinned: Option<FileId>,
     scan_problems: BTreeMap<Box<[u8]>, Reason>,
     scan_count: u64,
 
@@ -286,6 +291,8 @@ impl<P: Pool> Folder<P> {
             }
             Message::Held(decision, done) => self.decide_held(decision, done),
             Message::Restore(restoring) => self.restore(*restoring),
+            Message::Rewind(rewinding) => self.rewind(*rewinding),
+            Message::Prune(age_ms, done) => self.prune_older(age_ms, done),
             Message::Pause(is_paused) => self.pause(is_paused),
             Message::Stop(done) => drop(done.send(())),
         }
@@ -441,7 +448,7 @@ impl<P: Pool> Folder<P> {
             waiting_files: self.jobs.count() as u64,
             waiting_bytes: self.jobs.len(),
             problems: Arc::new(problems.chain(stuck).chain(self.rebooting.problems()).collect()),
-            warnings: self.warnings.iter().chain(&self.guard.warning).cloned().collect(),
+            warnings: self.warnings.iter().chain(&self.guard.warning).cloned().chain(self.full_warning()).collect(),
             scan_count: self.scan_count,
             written: self.written,
         }

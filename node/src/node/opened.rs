@@ -121,7 +121,8 @@ impl OpenSpace {
         secrets: &Secrets,
         is_node: bool,
     ) -> Result<Self, OpenError> {
-        let store = Arc::new(SpaceStore::open(&surroundings.home.store_path(id), id)?);
+        let store = SpaceStore::open(&surroundings.home.store_path(id), id)?.with_clock(surroundings.clock.clone());
+        let store = Arc::new(store);
         let snapshot = store.snapshot()?;
         let name = snapshot.value(values::NAME)?.ok_or(OpenError::Incomplete)?;
         let dir = snapshot.value(values::FOLDER)?.ok_or(OpenError::Incomplete)?;
@@ -197,6 +198,7 @@ impl Running {
             retention: match surroundings.config.versions {
                 Versions::None => Retention::None,
                 Versions::KeepDays(days) => Retention::KeepDays(u32::from(days)),
+                Versions::Staggered => Retention::Staggered,
             },
             merges: surroundings.config.merge,
             guard: surroundings.config.guard,

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use zerocloud_crdt::id::{EpochId, OpId};
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::name::Name;
-use zerocloud_crdt::register::Kind;
+use zerocloud_crdt::register::{FileTime, Kind};
 
 use super::opened::OpenSpace;
 use super::{Shared, failed, lock, on_disk, show};
@@ -18,10 +18,11 @@ use crate::api::path::BytePath;
 use crate::api::types::*;
 use crate::api::{ApiError, ErrorKind, Progress};
 use crate::folder::{Message, Restoring};
+use crate::store::VersionCounts;
 use crate::volume::LinuxVolume;
 
 impl Shared {
-    fn epoch_secrets(&self, space: &OpenSpace) -> BTreeMap<EpochId, EpochSecret> {
+    pub(super) fn epoch_secrets(&self, space: &OpenSpace) -> BTreeMap<EpochId, EpochSecret> {
         let secrets = lock(&self.secrets);
         let of_space = secrets.epochs(space.id);
         of_space.map(|(epoch, secret)| (epoch, EpochSecret::new(space.id, epoch, secret.clone()))).collect()
@@ -43,6 +44,11 @@ impl Shared {
         let (space, path) = self.resolve(&request.target)?;
         let secrets = self.epoch_secrets(&space);
         let (found, at_ms) = (space.clone(), request.at_ms);
+        if let Some(at_ms) = at_ms
+            && !self.is_file(&space, path.clone()).await?
+        {
+            return self.rewind(&space, path, at_ms, request.exact, progress).await;
+        }
         let (version, path) = on_disk(move || {
             let snapshot = found.store.snapshot()?;
             let spot = answers::paths::find(&snapshot, &path)?;
@@ -50,8 +56,8 @@ impl Shared {
                 Spot::Here(entry) if entry.kind != Kind::Directory => entry.source,
                 Spot::Gone(item) => *item,
                 Spot::Root | Spot::Here(_) => {
-                    return Err(ApiError::new(ErrorKind::Invalid, "this version restores files one by one")
-                        .hint("name a file; `zerocloud ls` and `zerocloud history` show what there is"));
+                    return Err(ApiError::new(ErrorKind::Invalid, "a folder is restored to a moment")
+                        .hint("say which, as in `zerocloud restore FOLDER --at 2h`"));
                 }
             };
             let shown = match &spot {
@@ -71,10 +77,24 @@ impl Shared {
         let (done, answer) = oneshot::channel();
         let put: Vec<&[u8]> = path.iter().map(Name::as_bytes).collect();
         let at = BytePath::from([BytePath::from(space.dir.as_path()).as_bytes(), &put.join(&b'/')].join(&b'/'));
-        running.folder.tell(Message::Restore(Box::new(Restoring { path, source, op, content, done })));
+        // An edit of now.
+        let now = self.surroundings.clock.wall_time().0;
+        let nanos = u32::try_from(now.rem_euclid(1_000_000_000)).unwrap_or(0);
+        let mtime = FileTime { secs: now.div_euclid(1_000_000_000), nanos };
+        running.folder.tell(Message::Restore(Box::new(Restoring { path, source, op, content, mtime, done })));
         answer.await.map_err(failed)?.map_err(failed)?;
         running.folder.rescan().await.map_err(failed)?;
-        Ok(Restored { path: at, time_ms, files: 1 })
+        Ok(Restored { path: at, time_ms, files: 1, deleted: 0, failed: Vec::new() })
+    }
+
+    /// Lets older versions of a space go.
+    pub(super) async fn prune(&self, request: &Prune) -> Result<Pruned, ApiError> {
+        let (space, _) = self.resolve(&request.space)?;
+        let age_ms = i64::try_from(request.older_secs).unwrap_or(i64::MAX).saturating_mul(1_000);
+        let (done, answer) = oneshot::channel();
+        space.running()?.folder.tell(Message::Prune(age_ms, done));
+        let VersionCounts { versions, bytes } = answer.await.map_err(failed)?.map_err(failed)?;
+        Ok(Pruned { versions, bytes })
     }
 
     /// Lists what is held; with a decision, what was held until then.

@@ -252,7 +252,7 @@ const fn state_of(phase: &Phase) -> State {
 }
 
 /// How far a folder is of which so many files and bytes were written when somebody began to wait.
-const fn transfer(begun: (u64, u64), state: &FolderState) -> Step {
+pub(super) const fn transfer(begun: (u64, u64), state: &FolderState) -> Step {
     let files_done = state.written.0.saturating_sub(begun.0);
     let bytes_done = state.written.1.saturating_sub(begun.1);
     let files_total = files_done.saturating_add(state.waiting_files);

@@ -189,7 +189,7 @@ impl Write<'_> {
         let position = Position { number: point.number, hash: checked.meta.hash };
         self.tables.store(Table::Logs, &tables::log_key(point.log), &position)?;
         Arc::make_mut(&mut self.cache.frontier).advance(point.log, position);
-        Ok(())
+        self.note_arrival(point)
     }
 
     /// Takes all entries away, and all that was made of them, and notes the branches of those that are put next. Base,

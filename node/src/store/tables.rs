@@ -45,6 +45,7 @@ tables! {
     Logs = "logs",
     Makers = "makers",
     Starts = "starts",
+    Arrivals = "arrivals",
     Operations = "operations",
     OncePlaced = "once-placed",
     Records = "records",

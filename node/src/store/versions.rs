@@ -52,8 +52,13 @@ fn marks(row: &VersionRow) -> impl Iterator<Item = (Table, Vec<u8>)> {
 }
 
 /// Bytes that are ordered as the times are, negative ones included.
-fn sortable(time_ms: i64) -> [u8; 8] {
+pub(super) fn sortable(time_ms: i64) -> [u8; 8] {
     (time_ms ^ i64::MIN).to_be_bytes()
+}
+
+/// What [`sortable`] was made of.
+pub(super) fn unsortable(bytes: [u8; 8]) -> i64 {
+    i64::from_be_bytes(bytes) ^ i64::MIN
 }
 
 fn stored_name(table: Table, bytes: &[u8]) -> Result<String, StoreError> {
@@ -122,6 +127,35 @@ impl<T: Tables> Transaction<T> {
             })?;
         }
         self.named(Table::VersionEnds, &names)
+    }
+
+    /// The versions of some files, each with all of its own, oldest first: of those with an id above `after`, until they
+    /// are `limit` versions or more; none when there are no more files. Under [`FileId::ROOT`] stand those of which it
+    /// is not known whose they are.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn versions_by_file(
+        &self,
+        after: Option<FileId>,
+        limit: usize,
+    ) -> Result<Vec<(FileId, Vec<VersionRow>)>, StoreError> {
+        // Above every row of a file: a stored name has no such bytes.
+        let past = after.map(|file| tables::joined(&[file.as_bytes(), &[0xff; 9]]));
+        let from = past.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut files, mut count): (Vec<(FileId, Vec<VersionRow>)>, usize) = (Vec::new(), 0);
+        self.tables.walk(Table::Versions, (from, Bound::Unbounded), &mut |mut key, row| {
+            let file = FileId(tables::take(Table::Versions, &mut key)?);
+            let row: VersionRow = tables::decode(Table::Versions, row)?;
+            match files.last_mut().filter(|(last, _)| *last == file) {
+                Some((_, versions)) => versions.push(row),
+                None if count >= limit => return Ok(ControlFlow::Break(())),
+                None => files.push((file, vec![row])),
+            }
+            count += 1;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(files)
     }
 
     /// The versions that an index names.

@@ -1,7 +1,9 @@
 //! The version store: what was displaced, until its time has come.
 //!
-//! Rows are kept by the ledger; here are the files, when they expire, and the second look at what another program may
-//! have had open when it was displaced.
+//! Rows are kept by the ledger, and [`Retention`] says when they expire; here are the files, and the second look at what
+//! another program may have had open when it was displaced.
+
+mod retention;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,16 +16,14 @@ use super::{fingerprint, found, is_same_but_ctime};
 use crate::clock::Moment;
 use crate::volume::{At, Control, Stat, Volume, VolumeDirectory, VolumeError, VolumeErrorKind, VolumeFile};
 
+pub use retention::{KEEP_DAY_COUNT, Retention};
+
 /// How long after it was displaced an inode is looked at again: by then a program that saves has closed it.
 pub const SECOND_LOOK_DELAY: Duration = Duration::from_secs(10);
-/// How long versions are kept if the user says nothing.
-pub const KEEP_DAY_COUNT: u32 = 30;
 
 /// [`VersionRow::kept_at_ms`] of a text that was merged here, so long as it is in no place of its own: it is kept until it
 /// is, and its time has passed then.
 pub const UNTIL_IN_PLACE: i64 = i64::MIN;
-
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// One file of the version store: as base had it, or a local edit that was published since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,32 +36,6 @@ pub struct VersionRow {
     pub print: Fingerprint,
     /// When, in milliseconds since 1970.
     pub kept_at_ms: i64,
-}
-
-/// How long versions are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Retention {
-    /// Until the second look.
-    None,
-    /// So many days.
-    KeepDays(u32),
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        Self::KeepDays(KEEP_DAY_COUNT)
-    }
-}
-
-impl Retention {
-    /// Whether a version's time has passed at `now_ms`. A clock that was set back makes nothing expire.
-    pub fn is_over(&self, row: &VersionRow, now_ms: i64) -> bool {
-        let age_ms = now_ms.saturating_sub(row.kept_at_ms);
-        match self {
-            Self::None => age_ms >= i64::try_from(SECOND_LOOK_DELAY.as_millis()).unwrap_or(i64::MAX),
-            Self::KeepDays(days) => age_ms >= i64::from(*days).saturating_mul(DAY_MS),
-        }
-    }
 }
 
 /// What a look at a stored file found.

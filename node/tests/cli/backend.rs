@@ -177,8 +177,14 @@ impl Backend for SimBackend {
         self.find(&request.target).map(|_| VersionList { versions: Vec::new() })
     }
 
+    async fn prune(&self, request: Prune) -> Result<Pruned, ApiError> {
+        Ok(Pruned { versions: request.older_secs, bytes: 1 << 20 })
+    }
+
     async fn restore(&self, request: Restore, _: Progress) -> Result<Restored, ApiError> {
-        Ok(Restored { path: request.target.text, time_ms: request.at_ms.unwrap_or(0), files: 1 })
+        let time_ms = request.at_ms.unwrap_or(0);
+        let deleted = u64::from(request.exact);
+        Ok(Restored { path: request.target.text, time_ms, files: 1, deleted, failed: Vec::new() })
     }
 
     async fn conflicts(&self, _: ListConflicts) -> Result<ConflictList, ApiError> {

@@ -14,6 +14,7 @@ mod kills;
 mod merges;
 mod names;
 mod restarts;
+mod rewinds;
 mod tickets;
 mod tour;
 mod wounds;

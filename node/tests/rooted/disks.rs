@@ -86,6 +86,44 @@ fn a_full_disk_keeps_what_fits_and_takes_the_rest_when_there_is_room() {
     assert_no_temporary_files(&b);
 }
 
+/// The stored versions of a device.
+fn version_count(device: &Device) -> usize {
+    std::fs::read_dir(device.at(".zerocloud/versions")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn a_full_disk_makes_no_version_go_until_the_user_says_so() {
+    if !rights::is_root() {
+        return;
+    }
+    let lab = Lab::new(PROGRAM);
+    let _disk = Mount::disk(lab.path().join("desk"), "16m");
+    let (a, b) = pair_in(&lab);
+    for n in 0..3 {
+        a.write(&format!("photos/{n}"), noise(n, FILE_LEN));
+    }
+    agree(&[&a, &b]);
+    std::fs::remove_dir_all(a.at("photos")).unwrap();
+    agree(&[&a, &b]);
+    assert_eq!(version_count(&b), 3);
+    // With the versions there is no room for all of them, without there is.
+    for n in 0..7 {
+        a.write(&format!("new/{n}"), noise(10 + n, FILE_LEN));
+    }
+    until("the full disk is told of", || !problems(&b).is_empty());
+    let warnings = b.ask(&["status"])["warnings"].to_string();
+    assert!(warnings.contains("zerocloud prune") && warnings.contains("3 with 6 MiB"), "{warnings}");
+    assert_eq!(version_count(&b), 3, "nothing goes unasked");
+
+    let pruned = b.ask(&["prune", "Photos", "--older-than", "1h"]);
+    assert_eq!((&pruned["versions"], version_count(&b)), (&0.into(), 3), "they are younger");
+    let pruned = b.ask(&["prune", "Photos", "--older-than", "0s"]);
+    assert_eq!((&pruned["versions"], &pruned["bytes"]), (&3.into(), &(3 * FILE_LEN).into()));
+    agree(&[&a, &b]);
+    let warnings = b.ask(&["status"])["warnings"].to_string();
+    assert!(!warnings.contains("full"), "{warnings}");
+}
+
 #[test]
 fn a_disk_that_goes_away_deletes_nothing_and_is_taken_again() {
     if !rights::is_root() {

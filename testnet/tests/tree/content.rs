@@ -315,9 +315,9 @@ fn a_version_is_kept_looked_at_and_goes_when_its_time_has_passed() {
 
     let day_ms = 24 * 60 * 60 * 1000;
     let retention = Retention::default();
-    assert!(!retention.is_over(&version, version.kept_at_ms + 30 * day_ms - 1));
-    assert!(!retention.is_over(&version, version.kept_at_ms - 90 * day_ms));
-    assert!(retention.is_over(&version, version.kept_at_ms + 30 * day_ms));
+    assert!(!retention.is_over(version.kept_at_ms, None, version.kept_at_ms + 30 * day_ms - 1));
+    assert!(!retention.is_over(version.kept_at_ms, None, version.kept_at_ms - 90 * day_ms));
+    assert!(retention.is_over(version.kept_at_ms, None, version.kept_at_ms + 30 * day_ms));
 
     // A program that had the file open writes to it late.
     let path = [b".zerocloud/versions/", version.stored.as_bytes()].concat();

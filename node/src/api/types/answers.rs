@@ -250,6 +250,21 @@ pub struct Restored {
     pub time_ms: i64,
     /// How many files it was.
     pub files: u64,
+    /// How many files and folders went because they did not stand there then; 0 unless that was asked for.
+    #[serde(default)]
+    pub deleted: u64,
+    /// What could not be brought back, below the space's root, and why.
+    #[serde(default)]
+    pub failed: Vec<Problem>,
+}
+
+/// What a prune let go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// How many versions went.
+    pub versions: u64,
+    /// Their lengths together.
+    pub bytes: u64,
 }
 
 /// Conflict copies.

@@ -4,6 +4,9 @@ use super::{bytes, change_word, count, counted, escaped, short, table};
 use crate::api::types::*;
 use crate::cli::time::show_ms;
 
+/// Files that are named of those that a restore could not bring back.
+const FAILED_SHOWN_MAX: usize = 20;
+
 pub(in crate::cli) fn spaces(list: &SpaceList) -> String {
     if list.spaces.is_empty() {
         return "No spaces. `zerocloud space add DIR` makes one, `zerocloud join TICKET` joins one.".to_owned();
@@ -75,9 +78,30 @@ pub(in crate::cli) fn versions(list: &VersionList) -> String {
     table(&rows)
 }
 
+pub(in crate::cli) fn pruned(pruned: &Pruned) -> String {
+    format!("{} went, with {}.", counted(pruned.versions, "version", "versions"), bytes(pruned.bytes))
+}
+
 pub(in crate::cli) fn restored(restored: &Restored) -> String {
     let files = counted(restored.files, "file", "files");
-    format!("{} is as it was at {} ({files}).", restored.path, show_ms(restored.time_ms))
+    let deleted = match restored.deleted {
+        0 => String::new(),
+        deleted => format!(", {} went", count(deleted)),
+    };
+    let mut out = format!("{} is as it was at {} ({files}{deleted}).", restored.path, show_ms(restored.time_ms));
+    if restored.failed.is_empty() {
+        return out;
+    }
+    out.push_str(&format!("\nNot brought back: {}\n", counted(restored.failed.len() as u64, "file", "files")));
+    for problem in restored.failed.iter().take(FAILED_SHOWN_MAX) {
+        out.push_str(&format!("  {}: {}\n", problem.path, escaped(&problem.reason)));
+    }
+    let hidden = restored.failed.len().saturating_sub(FAILED_SHOWN_MAX);
+    if hidden > 0 {
+        out.push_str(&format!("  and {} more: the same with --json names them\n", count(hidden as u64)));
+    }
+    out.push_str("Switch the devices on that may have them, and run the same command again.\n");
+    out
 }
 
 pub(in crate::cli) fn conflicts(list: &ConflictList) -> String {

@@ -165,6 +165,8 @@ fn threat_38_no_text_of_a_peer_reaches_the_terminal_unescaped() {
     };
     let change =
         HeldChange { space: bad.into(), path: BytePath::from(bad), change: Change::Deleted, device_name: bad.into() };
+    let failed = vec![Problem { path: BytePath::from(bad), reason: bad.into() }];
+    let half_restored = Restored { path: BytePath::from(bad), time_ms: 0, files: 1, deleted: 1, failed };
     let mut all = vec![
         status(&node(vec![evil]), 80),
         spaces(&SpaceList { spaces: vec![plain_space.clone()] }),
@@ -176,7 +178,7 @@ fn threat_38_no_text_of_a_peer_reaches_the_terminal_unescaped() {
         versions(&VersionList { versions: vec![version] }),
         conflicts(&ConflictList { conflicts: vec![conflict] }),
         held(&HeldList { held: vec![change] }, None),
-        restored(&Restored { path: BytePath::from(bad), time_ms: 0, files: 1 }),
+        restored(&half_restored),
         sync_report(&SyncReport { spaces: vec![bad.into()], peers_in_sync: 1, problems: 1 }, true),
     ];
     all.extend(what.map(|what| event(&Event { time_ms: 0, what })));

@@ -326,7 +326,10 @@ impl<P: Pool> Folder<P> {
                     blocked_at.push(self.path_of(key));
                 }
                 let until = self.now() + BLOCKED_DELAY;
-                self.stick(&action, Stuck { source: action.source(), until, problem: None, blocked_at });
+                self.stick(
+                    &action,
+                    Stuck { source: action.source(), until, problem: None, is_full: false, blocked_at },
+                );
             }
             Outcome::Failed(kind) => self.fail(&action, *kind),
             Outcome::NotTried => self.fail(&action, VolumeErrorKind::NoSpace),
@@ -342,10 +345,11 @@ impl<P: Pool> Folder<P> {
 
     /// The file system refused.
     fn fail(&mut self, action: &Action, kind: VolumeErrorKind) {
-        let delay = if kind == VolumeErrorKind::NoSpace { FULL_DELAY } else { FAILED_DELAY };
+        let is_full = kind == VolumeErrorKind::NoSpace;
+        let delay = if is_full { FULL_DELAY } else { FAILED_DELAY };
         let problem = Some((self.path_of(key_of(action)), kind.to_string()));
         let until = self.now() + delay;
-        self.stick(action, Stuck { source: action.source(), until, problem, blocked_at: Vec::new() });
+        self.stick(action, Stuck { source: action.source(), until, problem, is_full, blocked_at: Vec::new() });
     }
 
     fn stick(&mut self, action: &Action, stuck: Stuck) {
@@ -355,14 +359,13 @@ impl<P: Pool> Folder<P> {
 
     /// A file's bytes could not be written beside the tree.
     pub(super) fn not_staged(&mut self, entry: &ViewEntry, error: &StageError) {
-        let delay = match error {
-            StageError::Volume(error) if error.kind() == VolumeErrorKind::NoSpace => FULL_DELAY,
-            _ => FAILED_DELAY,
-        };
+        let is_full = matches!(error, StageError::Volume(error) if error.kind() == VolumeErrorKind::NoSpace);
+        let delay = if is_full { FULL_DELAY } else { FAILED_DELAY };
         let key = RowKey { parent: entry.parent, local: entry.name.clone() };
         let problem = Some((self.path_of(&key), error.to_string()));
         let until = self.now() + delay;
-        self.stuck.insert(entry.id, Stuck { source: entry.source, until, problem, blocked_at: Vec::new() });
+        let stuck = Stuck { source: entry.source, until, problem, is_full, blocked_at: Vec::new() };
+        self.stuck.insert(entry.id, stuck);
     }
 
     /// After a scan: what an action met that no scan had seen was seen now, and is planned again. Where the scan could

@@ -16,8 +16,9 @@ use zerocloud_crdt::register::{Content, FileContent, Kind};
 use zerocloud_crdt::scan::Seen;
 
 use super::{Folder, FolderError};
+use crate::api::path::BytePath;
 use crate::api::types::Decision;
-use crate::clock::Moment;
+use crate::clock::{Moment, WallTime};
 use crate::config;
 use crate::engine::found::{Found, Keep};
 use crate::store::{HeldRow, Snapshot, StoreError};
@@ -33,6 +34,8 @@ const WINDOW: Duration = Duration::from_secs(600);
 const COUNT_MIN: u64 = 1_000;
 /// Of so many one may go.
 const SHARE: u64 = 4;
+/// How long before the first of many changes a user is told to go back: they came before they were done here.
+const MARGIN: Duration = Duration::from_secs(60);
 /// Rows that are kept in one entry.
 const KEEP_COUNT: usize = 500;
 
@@ -50,6 +53,8 @@ pub(super) struct Guard {
     pub(super) warning: Option<String>,
     /// What the user let go.
     accepted: BTreeSet<FileId>,
+    /// What the user does here, and is not done on this disk yet.
+    own: BTreeSet<FileId>,
 }
 
 impl Guard {
@@ -60,7 +65,15 @@ impl Guard {
             held.insert(id, snapshot.loser_of(id)?.unwrap_or(id));
         }
         let is_kept = retention != Retention::None;
-        Ok(Self { mode, is_kept, window: VecDeque::new(), held, warning: None, accepted: BTreeSet::new() })
+        Ok(Self {
+            mode,
+            is_kept,
+            window: VecDeque::new(),
+            held,
+            warning: None,
+            accepted: BTreeSet::new(),
+            own: BTreeSet::new(),
+        })
     }
 
     /// Whether an action makes something leave or change that counts.
@@ -72,9 +85,24 @@ impl Guard {
         }
     }
 
+    /// When the first of what the window has was done.
+    fn begun(&self, now: Moment) -> Moment {
+        self.window.front().map_or(now, |(at, ..)| *at)
+    }
+
     fn sums(&self) -> (u64, u64) {
         self.window.iter().fold((0, 0), |(all, counted), (_, a, c)| (all + a, counted + c))
     }
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// As `--at` takes it, whatever the time zone of the terminal is.
+fn shown_utc(time: WallTime) -> String {
+    let seconds = jiff::Timestamp::from_second(time.0.div_euclid(1_000_000_000));
+    seconds.map_or_else(|_| "TIME".to_owned(), |time| time.to_string())
 }
 
 fn is_change(action: &Action) -> bool {
@@ -91,21 +119,30 @@ impl<P: Pool> Folder<P> {
         if self.guard.window.is_empty() {
             self.guard.warning = None;
         }
-        let all = actions.iter().filter(|action| is_change(action)).count() as u64;
+        let changed: BTreeSet<FileId> = actions.iter().filter(|action| is_change(action)).map(Action::id).collect();
+        let own = &self.guard.own & &changed;
+        self.guard.own.retain(|id| !own.contains(id));
+        let all = actions.iter().filter(|action| is_change(action) && !own.contains(&action.id())).count() as u64;
         if all == 0 {
             return Ok(actions);
         }
-        let counted = actions.iter().filter(|action| self.guard.counts(action)).count() as u64;
+        let to_hold = actions.iter().filter(|action| !own.contains(&action.id()) && self.guard.counts(action));
+        let to_hold: BTreeSet<FileId> = to_hold.map(Action::id).collect();
+        let counted = to_hold.len() as u64;
         let (all_before, counted_before) = self.guard.sums();
         let counts = self.parts.store.snapshot()?.base_counts();
         // As many as there were when the window began.
         let total = counts.files + counts.symlinks + counts.directories + all_before;
         let is_much = |sum: u64| sum > COUNT_MIN && sum > total / SHARE;
         if is_much(all_before + all) {
+            let before = (self.parts.clock.wall_time().0 - nanos(now.since(self.guard.begun(now))))
+                .saturating_sub(nanos(MARGIN));
             self.guard.warning = Some(format!(
                 "{} of {total} paths of this folder left or changed within ten minutes by changes from other devices; \
-                 `zerocloud history PATH` and `zerocloud restore PATH` bring versions back",
-                all_before + all
+                 `zerocloud restore {} --at {}` brings back what was there before",
+                all_before + all,
+                BytePath::from(self.parts.path.as_path()),
+                shown_utc(WallTime(before)),
             ));
         }
         if !is_much(counted_before + counted) {
@@ -113,7 +150,7 @@ impl<P: Pool> Folder<P> {
             return Ok(actions);
         }
         let (held, free): (Vec<Action>, Vec<Action>) =
-            actions.into_iter().partition(|action| self.guard.counts(action));
+            actions.into_iter().partition(|action| is_change(action) && to_hold.contains(&action.id()));
         let since = self.parts.clock.wall_time();
         self.parts.store.write::<_, StoreError>(|write| {
             held.iter().try_for_each(|action| write.put_held(action.id(), HeldRow { since }))
@@ -124,6 +161,11 @@ impl<P: Pool> Folder<P> {
         }
         self.guard.window.push_back((now, all - counted, 0));
         Ok(free)
+    }
+
+    /// Lets pass, once, what the user of this device has just done to these.
+    pub(super) fn let_pass(&mut self, ids: impl IntoIterator<Item = FileId>) {
+        self.guard.own.extend(ids);
     }
 
     /// Lets what is held happen, or undoes it everywhere.
@@ -204,7 +246,7 @@ impl<P: Pool> Folder<P> {
         }
     }
 
-    fn scan_all(&mut self) -> Result<(), FolderError> {
+    pub(super) fn scan_all(&mut self) -> Result<(), FolderError> {
         self.dirty.insert(Box::default(), Depth::Subtree);
         self.scan_what_is_due(self.now())
     }

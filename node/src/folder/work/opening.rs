@@ -58,6 +58,7 @@ impl<P: Pool> Folder<P> {
             settling: BTreeMap::new(),
             looks: SecondLooks::default(),
             next_prune: now,
+            thinned: None,
             scan_problems: BTreeMap::new(),
             scan_count: 0,
             ready: BTreeSet::new(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseRead, RowKey};
 use zerocloud_crdt::id::FileId;
-use zerocloud_crdt::register::{Content, FileTime, Kind};
+use zerocloud_crdt::register::{Content, Kind};
 
 use super::wanting::{NotBegun, Version};
 use super::{Folder, FolderError};
@@ -65,11 +65,7 @@ impl<P: Pool> Folder<P> {
     ) -> Result<Option<Staged>, NotBegun> {
         let snapshot = self.parts.store.snapshot()?;
         let mut reader = ChunkReader::new(&*self.volume).map_err(|error| NotBegun::Folder(error.into()))?;
-        let now = self.parts.clock.wall_time().0;
-        let mtime = FileTime {
-            secs: now.div_euclid(1_000_000_000),
-            nanos: u32::try_from(now.rem_euclid(1_000_000_000)).unwrap_or(0),
-        };
+        let mtime = restoring.mtime;
         let permissions = Permissions::New { executable: content.executable };
         let spec = FileSpec { id: restoring.source, hash: content.hash, len: content.manifest.len, mtime, permissions };
         let version = Version { source: restoring.source, op: restoring.op, content, spec };

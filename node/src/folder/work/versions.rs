@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+use zerocloud_crdt::id::FileId;
 use zerocloud_crdt::index::IndexRead;
 
 use super::{Folder, FolderError};
+use crate::api::path::BytePath;
 use crate::clock::Moment;
-use crate::store::{Snapshot, StoreError};
+use crate::store::{Snapshot, StoreError, VersionCounts};
 use crate::tree::versions::{self, Look, UNTIL_IN_PLACE, VersionRow};
 use crate::tree::{Displaced, Pool};
+use crate::volume::Control;
 
 /// Time between two looks for versions whose time has passed.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -23,6 +27,16 @@ fn is_awaited(snapshot: &Snapshot, version: &VersionRow) -> Result<bool, StoreEr
     let item = snapshot.item(row.source)?.unwrap_or_default();
     let is_live = item.content.values().any(|content| content.hash() == row.hash);
     Ok(is_live && snapshot.by_hash(row.hash)?.is_empty())
+}
+
+fn without_awaited(snapshot: &Snapshot, versions: Vec<VersionRow>) -> Result<Vec<VersionRow>, StoreError> {
+    let mut others = Vec::with_capacity(versions.len());
+    for version in versions {
+        if !is_awaited(snapshot, &version)? {
+            others.push(version);
+        }
+    }
+    Ok(others)
 }
 
 impl<P: Pool> Folder<P> {
@@ -48,19 +62,41 @@ impl<P: Pool> Folder<P> {
         }
         let now_ms = self.parts.clock.wall_time().as_milliseconds();
         let control = self.volume.control()?;
-        let snapshot = self.parts.store.snapshot()?;
-        let oldest = snapshot.versions_kept_before(now_ms, PRUNE_COUNT)?;
-        let mut over: Vec<_> = oldest.into_iter().filter(|row| self.parts.retention.is_over(row, now_ms)).collect();
-        for at in (0..over.len()).rev() {
-            if is_awaited(&snapshot, &over[at])? {
-                over.remove(at);
-            }
+        let (over, is_more) = self.versions_over(now_ms)?;
+        self.next_prune = if is_more { now } else { now + PRUNE_INTERVAL };
+        self.prune(&control, over)
+    }
+
+    /// Some of the versions whose time is over, and whether more of them are waiting.
+    fn versions_over(&mut self, now_ms: i64) -> Result<(Vec<VersionRow>, bool), FolderError> {
+        let (snapshot, retention) = (self.parts.store.snapshot()?, self.parts.retention);
+        if !retention.compares() {
+            let mut over = snapshot.versions_kept_before(now_ms, PRUNE_COUNT)?;
+            over.retain(|row| retention.is_over(row.kept_at_ms, None, now_ms));
+            let over = without_awaited(&snapshot, over)?;
+            let is_more = over.len() == PRUNE_COUNT;
+            return Ok((over, is_more));
         }
-        // More of them are waiting.
-        self.next_prune = if over.len() == PRUNE_COUNT { now } else { now + PRUNE_INTERVAL };
+        let files = snapshot.versions_by_file(self.thinned, PRUNE_COUNT)?;
+        self.thinned = files.last().map(|(file, _)| *file);
+        let mut over = Vec::new();
+        for (file, versions) in files {
+            // Of which file the others are is not known: each may be the only one of its own.
+            let is_known = file != FileId::ROOT;
+            let newer: Vec<_> = versions.iter().skip(1).map(|row| Some(row.kept_at_ms)).chain([None]).collect();
+            let all = versions.into_iter().zip(newer).filter(|_| is_known);
+            over.extend(
+                all.filter(|(row, newer)| retention.is_over(row.kept_at_ms, *newer, now_ms)).map(|(row, _)| row),
+            );
+        }
+        Ok((without_awaited(&snapshot, over)?, self.thinned.is_some()))
+    }
+
+    /// Removes versions, but for those that something has written to since.
+    fn prune(&mut self, control: &Control, over: Vec<VersionRow>) -> Result<(), FolderError> {
         let mut gone = Vec::new();
         for row in over {
-            match versions::prune(&control, &row)? {
+            match versions::prune(control, &row)? {
                 Look::AsKept | Look::Missing => gone.push(row.stored),
                 Look::Changed(print) => self.publish_version(VersionRow { print, ..row })?,
             }
@@ -72,6 +108,52 @@ impl<P: Pool> Folder<P> {
             self.ledger.refresh()?;
         }
         Ok(())
+    }
+
+    /// Removes the versions that are older than `age_ms` milliseconds, at the user's word.
+    pub(super) fn prune_older(&mut self, age_ms: i64, done: oneshot::Sender<Result<VersionCounts, String>>) {
+        let pruned = self.take_older(age_ms).map_err(|error| error.to_string());
+        // Whoever asked may have gone.
+        let _ = done.send(pruned);
+    }
+
+    fn take_older(&mut self, age_ms: i64) -> Result<VersionCounts, FolderError> {
+        let until_ms = self.parts.clock.wall_time().as_milliseconds().saturating_sub(age_ms);
+        let control = self.volume.control()?;
+        let begun = self.parts.store.snapshot()?.version_counts();
+        loop {
+            let snapshot = self.parts.store.snapshot()?;
+            let before = snapshot.version_counts();
+            let older = snapshot.versions_kept_before(until_ms, PRUNE_COUNT)?;
+            self.prune(&control, without_awaited(&snapshot, older)?)?;
+            let after = self.parts.store.snapshot()?.version_counts();
+            // What is left then was written to since it was kept.
+            if after.versions >= before.versions {
+                let versions = begun.versions.saturating_sub(after.versions);
+                return Ok(VersionCounts { versions, bytes: begun.bytes.saturating_sub(after.bytes) });
+            }
+        }
+    }
+
+    /// What the user can do while files wait for room on the disk. Nothing of it is done unasked.
+    pub(super) fn full_warning(&self) -> Option<String> {
+        let count = self.stuck.values().filter(|stuck| stuck.is_full).count();
+        if count == 0 {
+            return None;
+        }
+        let kept = self.parts.store.snapshot().map(|snapshot| snapshot.version_counts()).unwrap_or_default();
+        let path = BytePath::from(self.parts.path.as_path());
+        let advice = if kept.versions == 0 {
+            "make room on it".to_owned()
+        } else {
+            format!(
+                "make room on it, or let older versions go, of which there are {} with {} MiB: `zerocloud prune {path} \
+                 --older-than 7d`",
+                kept.versions,
+                kept.bytes.div_ceil(1 << 20),
+            )
+        };
+        Some(format!("the disk is full, and {count} paths wait for room; no version goes because of that: {advice}"))
     }
 
     /// Something wrote to a version since it was displaced: that is an edit of what stood there.

@@ -18,7 +18,7 @@ use zerocloud_crdt::ticket::TicketSecret;
 
 use super::super::cache::Cache;
 use super::*;
-use crate::clock::WallTime;
+use crate::clock::{SystemClock, WallTime};
 use crate::engine::found::Found;
 use crate::engine::founding::{creation, founding};
 use crate::engine::replica::Replica;
@@ -30,7 +30,8 @@ const DEVICE: DeviceId = DeviceId([3; 32]);
 /// A store with a row or more in nearly every table, and the log that it writes.
 fn populated() -> (Arc<SpaceStore>, LogId) {
     let founding = founding(2, 5);
-    let store = Arc::new(SpaceStore::with_backend(InMemoryBackend::new(), founding.space).unwrap());
+    let store = SpaceStore::with_backend(InMemoryBackend::new(), founding.space).unwrap();
+    let store = Arc::new(store.with_clock(Arc::new(SystemClock::new())));
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let mut replica = Replica::open(store.clone(), founding.records.clone(), founding.identity(0), &mut rng).unwrap();
     let log = replica.log();
@@ -88,9 +89,11 @@ fn read_all(store: &SpaceStore, log: LogId) {
         Ok(())
     }));
     said(snapshot.start(log));
+    said(snapshot.arrived_by(7));
     for number in 0..5 {
         let point = EntryPoint { log, number };
         said(snapshot.entry_bytes(point));
+        said(snapshot.arrived_at(point));
         said(LogRead::entry(&snapshot, point));
     }
     let actor = ActorId::of_log(snapshot.space, log);
@@ -125,6 +128,7 @@ fn read_all(store: &SpaceStore, log: LogId) {
     said(snapshot.version("v"));
     said(snapshot.versions_by_hash(ContentHash([1; 32])));
     said(snapshot.versions_kept_before(9, 9));
+    said(snapshot.versions_by_file(None, 9));
     said(snapshot.displaced());
     said(snapshot.is_stored("w"));
     said(snapshot.peers());

@@ -178,6 +178,43 @@ fn an_items_history_outlives_what_supersedes_it() {
     assert_eq!(snapshot.once_placed(id(0), name_key(&name("n1"))).unwrap(), [], "creations name themselves");
 }
 
+/// A clock that a test sets.
+struct SetClock(std::sync::atomic::AtomicI64);
+
+impl Clock for SetClock {
+    fn now(&self) -> crate::clock::Moment {
+        crate::clock::Moment(0)
+    }
+
+    fn wall_time(&self) -> crate::clock::WallTime {
+        crate::clock::WallTime(self.0.load(Ordering::Relaxed) * 1_000_000)
+    }
+}
+
+#[test]
+fn what_had_come_by_a_moment_is_known_and_what_came_before_the_notes_was_always_there() {
+    let (_, entries) = history();
+    let clock = Arc::new(SetClock(0.into()));
+    let mut store = in_memory();
+    receive(&store, &entries[0]);
+    store = store.with_clock(clock.clone());
+    let noted_from_ms = 1_000;
+    for (at_ms, entry) in (noted_from_ms..).zip(&entries[1..]) {
+        clock.0.store(at_ms, Ordering::Relaxed);
+        receive(&store, entry);
+    }
+    let snapshot = store.snapshot().unwrap();
+    for (count, at_ms) in (0..entries.len()).zip(noted_from_ms - 1..) {
+        let mut expected = BTreeMap::new();
+        for entry in &entries[..=count] {
+            expected.insert(entry.point().log, entry.point().number);
+        }
+        assert_eq!(snapshot.arrived_by(at_ms).unwrap(), expected, "at {at_ms}");
+        let noted = (count > 0).then_some(at_ms);
+        assert_eq!(snapshot.arrived_at(entries[count].point()).unwrap(), noted);
+    }
+}
+
 #[test]
 fn an_entry_out_of_its_turn_is_refused() {
     let (model, entries) = history();

@@ -58,6 +58,15 @@ proptest! {
         };
         let all = sorted(model.values().cloned().collect());
         prop_assert_eq!(snapshot.all_versions().unwrap(), all.clone());
+        let (mut by_file, mut after) = (Vec::new(), None);
+        loop {
+            let some = snapshot.versions_by_file(after, 2).unwrap();
+            let Some((last, _)) = some.last() else { break };
+            after = Some(*last);
+            prop_assert!(some.iter().all(|(file, rows)| rows.iter().all(|row| item(row) == *file)));
+            by_file.extend(some.into_iter().flat_map(|(_, rows)| rows));
+        }
+        prop_assert_eq!(&by_file, &all);
         let counts = VersionCounts { versions: all.len() as u64, bytes: all.iter().map(|row| row.print.len).sum() };
         prop_assert_eq!(snapshot.version_counts(), counts);
         for byte in 0..3 {
