@@ -334,6 +334,7 @@ impl<P: Pool> Folder<P> {
         if self.awaits_index()? {
             return Ok(());
         }
+        self.mind_clock()?;
         let now = self.now();
         self.look_again(now)?;
         self.prune_versions(now)?;
