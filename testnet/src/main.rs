@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use zerocloud_testnet::sim::runner::{Report, run};
+use zerocloud_testnet::sim::runner::{Effort, Report, run};
 use zerocloud_testnet::sim::scenario::Selection;
 
 #[derive(Parser)]
@@ -20,19 +20,14 @@ enum Command {
     Sim {
         #[command(flatten)]
         selection: Selection,
-        /// Runs at a time; without it as many as there are cores.
-        #[arg(long)]
-        jobs: Option<usize>,
-        /// Failures after which no other run is begun.
-        #[arg(long, default_value_t = 1)]
-        failures: usize,
+        #[command(flatten)]
+        effort: Effort,
     },
 }
 
 fn main() -> ExitCode {
-    let Command::Sim { selection, jobs, failures } = Arguments::parse().command;
-    let jobs = jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
-    let report = run(&selection, jobs, failures);
+    let Command::Sim { selection, effort } = Arguments::parse().command;
+    let report = run(&selection, &effort);
     for failure in &report.failures {
         println!("{failure}\n");
     }

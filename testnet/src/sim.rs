@@ -6,6 +6,7 @@ pub mod clock;
 pub mod device;
 pub mod disk;
 pub mod faults;
+pub mod founding;
 pub mod oracle;
 pub mod runner;
 pub mod scenario;

@@ -4,7 +4,7 @@
 
 use clap::{Parser, ValueEnum};
 use zerocloud_testnet::sim::faults::Fault;
-use zerocloud_testnet::sim::runner::{Broken, Tally, run, run_one};
+use zerocloud_testnet::sim::runner::{Broken, Effort, Tally, run, run_one};
 use zerocloud_testnet::sim::scenario::{Scenario, Selection};
 use zerocloud_testnet::sim::story::Story;
 
@@ -21,8 +21,9 @@ fn selection(options: &str) -> Selection {
 
 /// Plays what the options of `sim` select; what happened, counted.
 fn play(options: &str) -> Tally {
-    let jobs = std::thread::available_parallelism().map_or(1, Into::into);
-    let report = run(&selection(options), jobs, 1);
+    // A run takes a second. One that takes as long as this does not end.
+    let effort = Effort { jobs: None, failures: 1, patience: 600, trials: 400 };
+    let report = run(&selection(options), &effort);
     if let Some(failure) = report.failures.first() {
         panic!("{failure}");
     }
@@ -38,6 +39,12 @@ fn devices_become_the_same_whatever_users_do_at_once() {
 #[test]
 fn one_user_at_a_time_sees_nothing_but_his_own_acts() {
     assert!(play("--seeds 30 --manner one-by-one --faults none").act_count > 300);
+}
+
+#[test]
+fn where_one_user_acts_nothing_but_his_acts_shows_whatever_breaks() {
+    let faults = "kills,full-disks,lost-disks,cuts,partitions,clocks,watchers,coarse-times,unmounted,interruptions";
+    assert!(play(&format!("--seeds 30 --manner one-writer --faults {faults} --length 250")).act_count > 1_000);
 }
 
 #[test]

@@ -275,15 +275,20 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         Ok(())
     }
 
-    /// A directory that is found again: what is in it is looked at there.
+    /// A directory that is found again: what is in it is looked at there. Not what of it was found elsewhere, where it may
+    /// have been looked at before.
     fn take_back_below(&mut self, directory: FileId) -> Result<(), B::Error> {
         let mut below = vec![directory];
         while let Some(parent) = below.pop() {
             for (local, row) in self.base.rows(parent)? {
+                let key = RowKey { parent, local };
+                if self.claimed.contains(&key) {
+                    continue;
+                }
                 if row.kind == Kind::Directory {
                     below.push(row.id);
                 }
-                self.findings.gone.remove(&RowKey { parent, local });
+                self.findings.gone.remove(&key);
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 
 mod acting;
 mod adopting;
+mod colliding;
 mod guarding;
 mod ignoring;
 mod jobs;
@@ -26,6 +27,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use zerocloud_crdt::base::RowKey;
 use zerocloud_crdt::id::{ActorId, ContentHash, EpochId, FileId, SpaceId};
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::{Frontier, LogRead};
@@ -171,6 +173,8 @@ struct Stuck {
     is_full: bool,
     /// Paths that were not as base has them: a scan that can look at them frees it.
     blocked_at: Vec<BytePath>,
+    /// The directory where its name is one with that of another, on this disk: when a name there is free it is tried again.
+    collides_in: Option<FileId>,
 }
 
 /// A folder that is open. See the module.
@@ -210,6 +214,8 @@ pub struct Folder<P> {
     waiters: BTreeMap<FileId, BTreeSet<FileId>>,
     /// By id.
     stuck: BTreeMap<FileId, Stuck>,
+    /// What is to have its own name in another spelling, and where it stands: it goes aside first.
+    aside: BTreeMap<FileId, RowKey>,
     guard: Guard,
     rebooting: Rebooting,
     /// Actions that were done since everything that waits was last planned.
@@ -353,6 +359,7 @@ impl<P: Pool> Folder<P> {
         if self.awaits_index()? {
             return Ok(());
         }
+        self.mind_clock()?;
         let now = self.now();
         self.look_again(now)?;
         self.prune_versions(now)?;
@@ -395,10 +402,16 @@ impl<P: Pool> Folder<P> {
             && self.debounce.poll_timeout().is_none()
             && self.ready.is_empty()
             && self.done_count == 0
-            && self.jobs.ids().all(|id| self.stuck.contains_key(&id))
             && self.settled.is_empty()
             && self.merging.is_idle()
             && self.stuck.values().all(|stuck| stuck.problem.is_some())
+            && self.is_nothing_coming()
+    }
+
+    /// Whether all that bytes were asked for is stuck, or waits for something: they stay at hand and nothing is under way.
+    fn is_nothing_coming(&self) -> bool {
+        let waiting: BTreeSet<FileId> = self.waiting.values().flatten().map(|(id, _)| *id).collect();
+        self.jobs.ids().all(|id| self.stuck.contains_key(&id) || waiting.contains(&id))
     }
 
     /// Takes the marks off what is settled, and says so when all is.

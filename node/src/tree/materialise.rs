@@ -71,6 +71,15 @@ pub enum Blocked {
     /// Something stands where something is to come.
     #[error("something else has its name")]
     Occupied,
+    /// Something has its name that is called otherwise: this disk takes the two names for one.
+    #[error(
+        "its name differs from that of another file here only in upper and lower case or in how its letters are encoded, \
+         which this disk takes for the same; rename one of them on a device that has both"
+    )]
+    Collides,
+    /// It has its name already, spelled otherwise: it has to go aside first.
+    #[error("this disk takes its names, old and new, for the same")]
+    Itself,
     /// A directory that is to go has something in it.
     #[error("the directory is not empty")]
     NotEmpty,

@@ -4,7 +4,7 @@
 //! folder's thread, [`Device::hear`] an event of the space's. The process can stop at any call to its disks.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a simulation ends where the world that it made is wrong")]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
@@ -14,29 +14,29 @@ use rand_core::{Rng, SeedableRng};
 use zerocloud::clock::{Clock, Moment, WallTime};
 use zerocloud::config::Guard;
 use zerocloud::engine::found::Found;
-use zerocloud::engine::replica::{Action, Identity, Replica, ReplicaError};
+use zerocloud::engine::replica::{Action, Replica, ReplicaError};
 use zerocloud::engine::shelf::Contents;
 use zerocloud::folder::serve::FolderChunks;
 use zerocloud::folder::work::{Folder, FolderError, FolderParts, Publish};
 use zerocloud::folder::{Message, Phase};
 use zerocloud::session::chunks::ChunkSource;
 use zerocloud::space::AppendError;
-use zerocloud::store::{SpaceStore, StoreError};
+use zerocloud::store::{PeerRow, SpaceStore, StoreError, values};
+use zerocloud::tree::materialise::Blocked;
 use zerocloud::tree::scan::Reason;
 use zerocloud::tree::versions::Retention;
 use zerocloud::tree::{Inline, Keyring, TempNames};
 use zerocloud::volume::Volume;
 use zerocloud::watch::WatchEvent;
-use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, FileId, Incarnation, LogId, PersonId, SpaceId};
-use zerocloud_crdt::keys::{DeviceKeys, EpochSecret, Secret};
-use zerocloud_crdt::log::{Frontier, LogRead, Start};
-use zerocloud_crdt::membership::{Genesis, Given, Identity as PublicIdentity, Introduction, Records, Role, Row};
-use zerocloud_crdt::name::Name;
+use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, FileId};
+use zerocloud_crdt::log::{Frontier, LogRead, SignedFrontier};
+use zerocloud_crdt::name::CONTROL;
 use zerocloud_crdt::seal::Suite;
 use zerocloud_crdt::wire::{Ask, Log};
 
 use super::clock::SimClock;
 use super::disk::SimDisk;
+use super::founding::Founding;
 use super::supply::SimSupply;
 use super::volume::{Crash, SimPerson, SimVolume};
 
@@ -45,38 +45,17 @@ const RESTART_DELAY: Duration = Duration::from_secs(3);
 /// Bytes of a disk that is large enough for all.
 pub const ROOMY: u64 = 1 << 30;
 
-/// A space and its devices, before any of them runs.
-pub struct Founding {
-    space: SpaceId,
-    secret: EpochSecret,
-    keys: Vec<DeviceKeys>,
-    records: Records,
-}
-
-impl Founding {
-    /// A space whose first device let `count - 1` others in.
-    pub fn new(count: u8, seed: u64) -> Self {
-        let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let keys: Vec<DeviceKeys> = (0..count).map(|n| DeviceKeys::from_seed(Secret::new([n + 1; 32]))).collect();
-        let recovery = PublicIdentity::of(&DeviceKeys::from_seed(Secret::new([0xee; 32])));
-        let secret = Secret::draw(&mut rng);
-        let genesis = Genesis::make(&keys[0], recovery, &secret, &mut rng);
-        let space = genesis.space();
-        let mut records = Records::begin(genesis);
-        for (n, keys_of) in (0..count).zip(&keys).skip(1) {
-            let given = Given { person: PersonId([n; 16]), rank: 2, role: Role::Editor };
-            let introduction = Introduction::make(keys_of, keys[0].id(), space);
-            records.add(&keys[0].signing_key(), Row { introduction, given }).unwrap();
-        }
-        Self { space, secret: EpochSecret::new(space, space.first_epoch(), secret), keys, records }
-    }
-
-    fn identity(&self, n: u8) -> Identity {
-        let keys = self.keys[usize::from(n)].clone();
-        let log = LogId { author: keys.id(), incarnation: Incarnation([n; 8]) };
-        let start = Start { label: Name::parse(format!("device{n}").as_bytes()).unwrap(), earlier: Vec::new() };
-        Identity { keys, log, start, secrets: BTreeMap::from([(self.secret.epoch, self.secret.clone())]) }
-    }
+/// What the file system of a device can and can't do.
+#[derive(Clone, Copy, Debug)]
+pub struct FileSystem {
+    /// Whether two names can be exchanged.
+    pub has_exchange: bool,
+    /// The least time that it can tell apart.
+    pub granularity: Duration,
+    /// Whether names are one that differ in case or Unicode form alone.
+    pub folds_names: bool,
+    /// The permission bits that every file shows, where it keeps none.
+    pub fixed_mode: Option<u32>,
 }
 
 /// The space's log of one process.
@@ -146,6 +125,10 @@ struct Process {
 /// One device. See the module.
 pub struct Device {
     number: u8,
+    /// Which of the keys are its own: others each time that it joins.
+    identity: u8,
+    /// What its file system can do.
+    pub file_system: FileSystem,
     /// Its files.
     pub volume: SimVolume,
     /// Whose files they are.
@@ -163,6 +146,8 @@ pub struct Device {
     pub last_failure: Option<String>,
     /// How its watcher does.
     pub watching: Watching,
+    /// Whether its watcher tells of a path once, whatever happened to it.
+    pub coalesces: bool,
 }
 
 /// How a watcher tells of changes.
@@ -181,15 +166,26 @@ pub enum Watching {
 
 impl Device {
     /// A device that is off, with empty disks.
-    pub fn new(founding: Arc<Founding>, number: u8, has_exchange: bool, granularity: Duration, seed: u64) -> Self {
+    pub fn new(founding: Arc<Founding>, number: u8, file_system: FileSystem, seed: u64) -> Self {
         // Apart, so that no two disks give one time to two edits of a file.
         let clock = SimClock::new(WallTime(1_700_000_000_000_000_000 + i64::from(number) * 1_000_000));
-        let volume = SimVolume::new(Arc::new(clock.clone()), ROOMY).with_granularity(granularity);
-        let volume = if has_exchange { volume } else { volume.without_exchange() };
+        let FileSystem { has_exchange, granularity, folds_names, fixed_mode } = file_system;
+        let mut volume = SimVolume::new(Arc::new(clock.clone()), ROOMY).with_granularity(granularity);
+        if !has_exchange {
+            volume = volume.without_exchange();
+        }
+        if folds_names {
+            volume = volume.folding_names();
+        }
+        if let Some(mode) = fixed_mode {
+            volume = volume.with_fixed_mode(mode);
+        }
         let rng = ChaCha8Rng::seed_from_u64(seed ^ (u64::from(number) << 56));
         let (person, disk) = (volume.person(), SimDisk::new(volume.clone()));
         Self {
             number,
+            identity: number,
+            file_system,
             volume,
             person,
             clock,
@@ -200,12 +196,13 @@ impl Device {
             boot_count: 0,
             last_failure: None,
             watching: Watching::Tells,
+            coalesces: false,
         }
     }
 
     /// How its peers know it.
     pub fn id(&self) -> DeviceId {
-        self.founding.keys[usize::from(self.number)].id()
+        self.founding.keys[usize::from(self.identity)].id()
     }
 
     /// Starts the process. It may stop while it starts.
@@ -230,7 +227,7 @@ impl Device {
         let open = Box::new(move || Ok(Arc::new(volume.clone()) as Arc<dyn Volume>));
         let suite = Suite::XChaCha20Poly1305;
         let chunks = FolderChunks::over(store.clone(), open, clock.clone(), keyring.clone(), suite, inbox.clone());
-        let replica = Replica::open(store.clone(), records.clone(), self.founding.identity(self.number), &mut rng)
+        let replica = Replica::open(store.clone(), records.clone(), self.founding.identity(self.identity), &mut rng)
             .map_err(|error| error.to_string())?;
         let state = Mutex::new(LogState { replica, rng, sent: VecDeque::new() });
         let log = Arc::new(SimLog { state, inbox: inbox.clone() });
@@ -249,7 +246,7 @@ impl Device {
             guard: Guard::default(),
             boot_id: self.boot_count.to_le_bytes().to_vec(),
             names: Arc::new(TempNames::new(nonce)),
-            actor: ActorId::of_log(self.founding.space, self.founding.identity(self.number).log),
+            actor: ActorId::of_log(self.founding.space, self.founding.identity(self.identity).log),
             listener: Arc::new(()),
         };
         let rest_until = Moment::default();
@@ -267,6 +264,30 @@ impl Device {
         self.boot_count += u64::from(crash == Crash::PowerLoss);
         self.volume.restart(crash);
         self.disk = self.disk.restart(crash, &mut self.rng);
+    }
+
+    /// The home is gone, and with it store and keys. The folder stays, without our own directory, and joins as another
+    /// device that `inviter` lets in, which says what it knows.
+    pub fn join_anew(&mut self, inviter: &Self) {
+        let Some(next) = self.founding.next_identity(self.identity) else { return };
+        let founding = self.founding.clone();
+        let Founding { space, keys, .. } = &*founding;
+        let member = &keys[usize::from(inviter.identity)];
+        let told = SignedFrontier::sign(&member.signing_key(), *space, inviter.frontier()).unwrap().as_bytes().to_vec();
+        self.stop(Crash::Killed);
+        self.identity = next;
+        let _ = self.person.remove_all(CONTROL.as_bytes());
+        self.volume.sync_all().unwrap();
+        let disk = SimDisk::new(self.volume.clone());
+        let store = SpaceStore::with_backend(disk.clone(), *space).unwrap();
+        store
+            .write::<_, StoreError>(|write| {
+                write.put_peer(member.id(), &PeerRow { frontier: told, ..PeerRow::default() })?;
+                write.set(values::AWAITS_INDEX, &Some(member.id()))
+            })
+            .unwrap();
+        drop(store);
+        self.disk = disk.restart(Crash::Killed, &mut self.rng);
     }
 
     /// Ends the process as a user does, with everything stored.
@@ -293,7 +314,13 @@ impl Device {
         if self.watching == Watching::Waits {
             return;
         }
-        let changes = self.volume.take_changes();
+        let mut changes = self.volume.take_changes();
+        if self.coalesces {
+            let mut paths = BTreeSet::new();
+            changes.reverse();
+            changes.retain(|change| paths.insert(change.path.clone()));
+            changes.reverse();
+        }
         let Some(process) = &self.process else { return };
         let events = match self.watching {
             Watching::LosesTrack if !changes.is_empty() => vec![WatchEvent::Rescan],
@@ -385,7 +412,14 @@ impl Device {
     /// Files that are not as the view has them, and why.
     pub fn problem_count(&self) -> usize {
         let folder = self.process.as_ref().and_then(|process| process.folder.as_ref());
-        folder.map_or(0, |folder| folder.state().problems.len())
+        folder.map_or(0, |folder| folder.state().problems.iter().filter(|(_, told)| !is_lasting(told)).count())
+    }
+
+    /// Whether something has no place here because of how its name is spelled.
+    pub fn has_collisions(&self) -> bool {
+        let folder = self.process.as_ref().and_then(|process| process.folder.as_ref());
+        let reason = Blocked::Collides.to_string();
+        folder.is_some_and(|folder| folder.state().problems.iter().any(|(_, told)| *told == reason))
     }
 
     /// Paths of files that lost their bytes to a power loss, where the folder has scanned whatever it knows of.
@@ -410,6 +444,14 @@ impl Device {
     }
 }
 
+/// Whether a problem is one of names that stays until a user does something, and not of what the device should do.
+fn is_lasting(told: &str) -> bool {
+    /// Names of one file, at most as many as users give one.
+    const LINK_COUNTS: std::ops::Range<u64> = 2..32;
+    told == Blocked::Collides.to_string()
+        || LINK_COUNTS.map(|count| Reason::HardLinked { count }).any(|r| r.to_string() == told)
+}
+
 impl Process {
     fn tell(&self, message: Message) {
         // Never closed before the process ends.
@@ -423,7 +465,7 @@ impl Process {
                 while self.messages.try_recv().is_ok() {}
                 return Ok(());
             }
-            let opened = Folder::open(&self.parts, Arc::new(volume.clone()), self.inbox.clone(), Inline)?;
+            let opened = Folder::open(&self.parts, Arc::new(volume.opened()), self.inbox.clone(), Inline)?;
             self.folder = Some(opened);
         }
         let Some(folder) = &mut self.folder else { return Ok(()) };

@@ -36,6 +36,20 @@ pub enum Fault {
     Watchers,
     /// Some file systems tell times to 4 ms, 1 s or 2 s.
     CoarseTimes,
+    /// Some file systems take names for one that differ in case or Unicode form alone.
+    FoldedNames,
+    /// Some file systems keep no permission bits.
+    NoModes,
+    /// Files can't be read and directories can't be listed for a while.
+    Unreadable,
+    /// Disks are unmounted for a while, and the empty directory under them is seen.
+    Unmounted,
+    /// Users act between any two calls of the node to the disk.
+    Interruptions,
+    /// Chunks that were asked for come late, and what they were read from may have changed since.
+    SlowChunks,
+    /// Devices lose their homes, and join anew with the folder that is there.
+    Wipes,
 }
 
 /// The classes that are switched on.

@@ -46,6 +46,17 @@ fn counts(tree: &Tree) -> BTreeMap<ContentHash, usize> {
     counts
 }
 
+/// What a user did: the tree before and after.
+#[derive(Clone, Debug)]
+pub struct Acted {
+    /// Before.
+    pub before: Tree,
+    /// After.
+    pub after: Tree,
+    /// Told.
+    pub line: String,
+}
+
 /// What is known of contents. See the module.
 #[derive(Default)]
 pub struct Oracle {
@@ -59,14 +70,28 @@ pub struct Oracle {
     taken: Hashes,
     /// What everybody had seen the end of: it must not come back.
     dead: Hashes,
+    /// What everybody had the last time that all was settled.
+    settled: Hashes,
+    /// By device: at how many paths its user put a content since then. What is moved over another file is an edit of that.
+    made: Vec<BTreeMap<ContentHash, usize>>,
+    /// By device: of which contents its user took the last file away, and made none since.
+    ended: Vec<Hashes>,
+    /// Some device forgot what it knew, or can't show all that there is.
+    is_forgetful: bool,
     /// A user touched, moved or copied what a power loss had left as zeros, which may spread by that.
     are_zeros_wanted: bool,
 }
 
 impl Oracle {
-    /// For so many devices.
-    pub fn new(device_count: usize) -> Self {
-        Self { own: vec![Hashes::new(); device_count], ..Self::default() }
+    /// For so many devices, of which some may not be able to show all that there is.
+    pub fn new(device_count: usize, is_forgetful: bool) -> Self {
+        Self {
+            own: vec![Hashes::new(); device_count],
+            made: vec![BTreeMap::new(); device_count],
+            ended: vec![Hashes::new(); device_count],
+            is_forgetful,
+            ..Self::default()
+        }
     }
 
     /// A user acted: the tree before and after.
@@ -75,6 +100,14 @@ impl Oracle {
         let (counts, left) = (counts(before), counts(after));
         let taken: Hashes =
             counts.iter().filter(|(hash, count)| left.get(*hash) < Some(*count)).map(|(hash, _)| *hash).collect();
+        for (path, entry) in after.iter().filter(|(path, entry)| before.get(*path) != Some(entry)) {
+            for content in contents(&Tree::from([(path.clone(), entry.clone())])) {
+                *self.made[device].entry(content).or_default() += 1;
+            }
+        }
+        let ended = &mut self.ended[device];
+        ended.retain(|content| !left.contains_key(content));
+        ended.extend(taken.iter().filter(|content| !left.contains_key(*content)));
         self.gone.extend(&taken);
         self.taken.extend(taken);
         let known: BTreeSet<&[u8]> = zeros(before).collect();
@@ -95,6 +128,7 @@ impl Oracle {
     /// A power loss: all files of the disk before and after. Only what the user of this device wrote may be lost by it;
     /// what he deleted may be there again.
     pub fn note_power_loss(&mut self, device: usize, before: &Tree, after: &Tree) {
+        self.is_forgetful = true;
         // What is staged was put nowhere yet.
         let mut before = before.clone();
         let staged = |path: &[u8]| [&b"put-"[..], b"get-"].iter().any(|prefix| is_temporary(path, prefix));
@@ -108,13 +142,28 @@ impl Oracle {
         self.dead.retain(|content| !after.contains(content));
     }
 
-    /// The node worked: the user's tree before, and tree and whole disk after.
-    pub fn check_turn(&self, device: usize, before: &Tree, after: &Tree, disk: &Tree) {
+    /// A device lost its home and our own directory: all files of the disk before and after. A local edit that was
+    /// displaced and not yet published goes with them.
+    pub fn note_wipe(&mut self, device: usize, before: &Tree, after: &Tree) {
+        self.is_forgetful = true;
+        let (before, after) = (hashes(before), hashes(after));
+        self.gone.extend(before.difference(&after).filter(|content| self.own[device].contains(content)));
+    }
+
+    /// The node worked: the user's tree before, what the user did meanwhile, and tree and whole disk after.
+    pub fn check_turn(&self, device: usize, before: &Tree, meanwhile: &[Acted], after: &Tree, disk: &Tree) {
         if let Some(path) = zeros(after).find(|path| self.is_emptied(before.get(*path), after)) {
             panic!("device {device}: {} became zeros by no act of a user", String::from_utf8_lossy(path));
         }
-        let (before, after, disk) = (hashes(before), hashes(after), hashes(disk));
-        if let Some(content) = before.difference(&disk).next() {
+        let (mut kept, after, disk) = (hashes(before), hashes(after), hashes(disk));
+        let mut before = kept.clone();
+        for act in meanwhile {
+            let (left, there) = (hashes(&act.before), hashes(&act.after));
+            kept.retain(|content| there.contains(content) || !left.contains(content));
+            kept.extend(there.difference(&left));
+            before.extend(there);
+        }
+        if let Some(content) = kept.difference(&disk).next() {
             panic!("device {device}: {content} left the tree and is in no version");
         }
         if let Some(content) = after.difference(&before).find(|content| !self.written.contains(content)) {
@@ -123,6 +172,22 @@ impl Oracle {
         if let Some(content) = after.difference(&before).find(|content| self.dead.contains(content)) {
             panic!("device {device}: {content} was deleted and came back");
         }
+        if let Some(content) = after.difference(&before).find(|content| self.is_over(device, content)) {
+            panic!("device {device}: {content} was deleted here, nobody made it elsewhere, and it came back");
+        }
+    }
+
+    /// Whether a device may not show a content again: its user saw it and took the last file of it away. An edit
+    /// elsewhere at the same time keeps other bytes, or none; only where they were put at a path there they come. Where the
+    /// content came from elsewhere, it was put at one to begin with.
+    fn is_over(&self, device: usize, content: &ContentHash) -> bool {
+        if self.is_forgetful || !self.ended[device].contains(content) {
+            return false;
+        }
+        let made = |of: usize| self.made[of].get(content).copied().unwrap_or_default();
+        let elsewhere: usize = (0..self.made.len()).filter(|other| *other != device).map(made).sum();
+        let is_from_elsewhere = !self.settled.contains(content) && made(device) == 0;
+        elsewhere <= usize::from(is_from_elsewhere)
     }
 
     /// Whether something that no user took away was there and is nowhere in the tree.
@@ -140,5 +205,8 @@ impl Oracle {
             panic!("{content} is lost");
         }
         self.dead = self.written.difference(&here).copied().collect();
+        self.settled = here;
+        self.made.iter_mut().for_each(BTreeMap::clear);
+        self.ended.iter_mut().for_each(Hashes::clear);
     }
 }

@@ -2,9 +2,10 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::scenario::{Scenario, Selection};
@@ -100,49 +101,141 @@ pub fn run_one(scenario: &Scenario, story: &Story) -> Result<Tally, Broken> {
     outcome.map_err(|panic| Broken { at: PANICKED_AT.take(), message: message_of(&*panic) })
 }
 
-/// Runs what is selected on so many threads. After `failure_count_max` failures no other run is begun.
-pub fn run(selection: &Selection, jobs: usize, failure_count_max: usize) -> Report {
-    let (next, is_enough) = (AtomicU64::new(0), AtomicBool::new(false));
-    let report = Mutex::new(Report::default());
+/// How many runs are made at a time, and when no more.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Effort {
+    /// Runs at a time; without it as many as there are cores.
+    #[arg(long)]
+    pub jobs: Option<usize>,
+    /// Failures after which no other run is begun.
+    #[arg(long, default_value_t = 1)]
+    pub failures: usize,
+    /// Seconds after which a run that has not ended counts as one that hangs.
+    #[arg(long, default_value_t = 300)]
+    pub patience: u64,
+    /// Runs that are made at most to find a smaller one that fails as well.
+    #[arg(long, default_value_t = 400)]
+    pub trials: usize,
+}
+
+/// Runs what is selected. One that goes on for longer than whoever waits is patient is a failure too; its thread is left
+/// to itself.
+pub fn run(selection: &Selection, effort: &Effort) -> Report {
+    let cores = || std::thread::available_parallelism().map_or(1, Into::into);
+    let (jobs, patience) = (effort.jobs.unwrap_or_else(cores), Duration::from_secs(effort.patience));
+    let runs = Arc::new(Runs {
+        selection: selection.clone(),
+        effort: *effort,
+        next: AtomicU64::new(0),
+        is_enough: AtomicBool::new(false),
+        report: Mutex::default(),
+    });
     let begin = Instant::now();
-    let work = || {
-        while !is_enough.load(Ordering::Relaxed) {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= selection.seeds {
+    let mut workers: Vec<Worker> = (0..jobs.max(1)).map(|_| Worker::start(runs.clone())).collect();
+    while !workers.is_empty() {
+        std::thread::sleep(WATCH_INTERVAL);
+        for worker in std::mem::take(&mut workers) {
+            if worker.thread.is_finished() {
+                worker.thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+                continue;
+            }
+            match hang(&worker.present, patience) {
+                Some(failure) => runs.add_failure(failure),
+                None => workers.push(worker),
+            }
+        }
+    }
+    let mut report = runs.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    report.elapsed = begin.elapsed();
+    report.failures.sort_by_key(|failure| failure.scenario.seed);
+    report
+}
+
+/// How often it is looked whether a run hangs.
+const WATCH_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What the threads of one call of [`run`] share.
+struct Runs {
+    selection: Selection,
+    effort: Effort,
+    next: AtomicU64,
+    is_enough: AtomicBool,
+    /// Held for one run's outcome.
+    report: Mutex<Report>,
+}
+
+impl Runs {
+    fn work(&self, present: &Present) {
+        while !self.is_enough.load(Ordering::Relaxed) {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.selection.seeds {
                 return;
             }
-            let scenario = Scenario::new(selection.first_seed + number, selection);
+            let scenario = Scenario::new(self.selection.first_seed + number, &self.selection);
             let begin = Instant::now();
-            let outcome = run_one(&scenario, &Story::default());
+            let outcome = run_watched(&scenario, &Story::default(), present);
             let elapsed = begin.elapsed();
-            let failure = outcome.as_ref().err().map(|broken| failure(&scenario, broken));
-            let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+            let failure = outcome.as_ref().err().map(|broken| failure(&scenario, broken, present, self.effort.trials));
+            let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
             report.seed_count += 1;
             report.slowest = report.slowest.max((elapsed, scenario.seed));
             if let Ok(tally) = outcome {
                 report.tally.add(&tally);
                 report.longest = report.longest.max((tally.act_count, scenario.seed));
             }
-            report.failures.extend(failure);
-            if report.failures.len() >= failure_count_max {
-                is_enough.store(true, Ordering::Relaxed);
-            }
+            drop(report);
+            failure.into_iter().for_each(|failure| self.add_failure(failure));
         }
-    };
-    std::thread::scope(|scope| {
-        (0..jobs.max(1)).for_each(|_| drop(scope.spawn(work)));
-    });
-    let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
-    report.elapsed = begin.elapsed();
-    report.failures.sort_by_key(|failure| failure.scenario.seed);
-    report
+    }
+
+    fn add_failure(&self, failure: Failure) {
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        report.failures.push(failure);
+        if report.failures.len() >= self.effort.failures {
+            self.is_enough.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The run that a thread is in, and since when. Held for one note or one look.
+pub(super) type Present = Mutex<Option<(Scenario, Instant)>>;
+
+struct Worker {
+    thread: JoinHandle<()>,
+    present: Arc<Present>,
+}
+
+impl Worker {
+    fn start(runs: Arc<Runs>) -> Self {
+        let present = Arc::<Present>::default();
+        let noted = present.clone();
+        Self { thread: std::thread::spawn(move || runs.work(&noted)), present }
+    }
+}
+
+/// Runs one scenario and notes when it began, for whoever watches.
+pub(super) fn run_watched(scenario: &Scenario, story: &Story, present: &Present) -> Result<Tally, Broken> {
+    let note = |run| *present.lock().unwrap_or_else(PoisonError::into_inner) = run;
+    note(Some((scenario.clone(), Instant::now())));
+    let outcome = run_one(scenario, story);
+    note(None);
+    outcome
+}
+
+/// The failure of a run that does not end, if it is one.
+fn hang(present: &Present, patience: Duration) -> Option<Failure> {
+    let present = present.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let (scenario, _) = present.filter(|(_, begin)| begin.elapsed() >= patience)?;
+    let message = format!("still runs after {} s", patience.as_secs());
+    let broken = Broken { at: "it hangs".to_owned(), message };
+    Some(Failure { smallest: scenario.clone(), scenario, broken, lines: Vec::new() })
 }
 
 /// Makes a failing scenario small and has it told.
-fn failure(scenario: &Scenario, broken: &Broken) -> Failure {
-    let smallest = shrink(scenario, broken);
+fn failure(scenario: &Scenario, broken: &Broken, present: &Present, trial_count_max: usize) -> Failure {
+    let smallest = shrink(scenario, broken, present, trial_count_max);
     let story = Story::kept();
-    let broken = match run_one(&smallest, &story) {
+    let broken = match run_watched(&smallest, &story, present) {
         Err(broken) => broken,
         Ok(_) => Broken {
             at: broken.at.clone(),
@@ -178,4 +271,31 @@ fn hear_panics() {
 fn message_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::Steps;
+    use super::*;
+
+    #[test]
+    fn a_run_that_does_not_end_is_a_failure_with_its_seed() {
+        let selection = Selection {
+            seeds: 1,
+            first_seed: 7,
+            devices: Some(2),
+            faults: None,
+            manner: None,
+            length: Some(3),
+            verbs: 1,
+            steps: Some(Steps::default()),
+        };
+        let scenario = Scenario::new(7, &selection);
+        let present = Present::new(Some((scenario.clone(), Instant::now())));
+        let failure = hang(&present, Duration::ZERO).unwrap();
+        assert_eq!(failure.smallest, scenario);
+        assert!(failure.to_string().contains("--first-seed 7 "));
+        assert!(hang(&present, Duration::MAX).is_none());
+        assert!(hang(&Present::new(None), Duration::ZERO).is_none(), "no run, no failure");
+    }
 }

@@ -23,6 +23,8 @@ pub const DEVICE_COUNT_MAX: u8 = 6;
 pub enum Manner {
     /// Everybody at once, while anything breaks.
     AtOnce,
+    /// As at once, but only one of the users acts: nothing may change his tree but he, and no conflict copy arises.
+    OneWriter,
     /// One user at a time, and everything settles before the next: nothing may show but his acts.
     OneByOne,
 }
@@ -121,14 +123,18 @@ impl Scenario {
     /// The run of a seed, with what is given in place of what it draws.
     pub fn new(seed: u64, selection: &Selection) -> Self {
         let mut rng = generator(seed, u32::MAX);
-        let manner = if below(&mut rng, 5) == 0 { Manner::OneByOne } else { Manner::AtOnce };
+        let manner = match below(&mut rng, 10) {
+            0 | 5 => Manner::OneByOne,
+            1 => Manner::OneWriter,
+            _ => Manner::AtOnce,
+        };
         let device_count = 2 + u8::from(below(&mut rng, 3) == 0) + u8::from(below(&mut rng, 6) == 0);
         let lengths = [20, 60, 120, 250, 250, 250, 400, 700];
         let length = lengths[below(&mut rng, lengths.len())];
         let faults = Faults::draw(&mut rng);
         let manner = selection.manner.unwrap_or(manner);
         let length = selection.length.unwrap_or(match manner {
-            Manner::AtOnce => length,
+            Manner::AtOnce | Manner::OneWriter => length,
             Manner::OneByOne => 4 + length / 30,
         });
         Self {

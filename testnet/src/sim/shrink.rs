@@ -2,16 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::runner::{Broken, run_one};
+use super::runner::{Broken, Present, run_watched};
 use super::scenario::{Scenario, Steps};
 use super::story::Story;
 
-/// Runs that are tried at most.
-const TRIAL_COUNT_MAX: usize = 400;
-
-/// The smallest scenario that was found and fails where this one does.
-pub fn shrink(scenario: &Scenario, broken: &Broken) -> Scenario {
-    let mut trials = Trials { smallest: scenario.clone(), broken, count: 0 };
+/// The smallest scenario that was found by so many trials at most and fails where this one does.
+pub(super) fn shrink(scenario: &Scenario, broken: &Broken, present: &Present, count_max: usize) -> Scenario {
+    let mut trials = Trials { smallest: scenario.clone(), broken, present, count: 0, count_max };
     loop {
         let before = trials.smallest.clone();
         for device_count in 2..before.device_count {
@@ -23,7 +20,7 @@ pub fn shrink(scenario: &Scenario, broken: &Broken) -> Scenario {
             trials.holds(Scenario { faults: trials.smallest.faults.without(fault), ..trials.smallest.clone() });
         }
         trials.drop_steps();
-        if trials.smallest == before || trials.count >= TRIAL_COUNT_MAX {
+        if trials.smallest == before || trials.count >= count_max {
             return trials.smallest;
         }
     }
@@ -32,17 +29,19 @@ pub fn shrink(scenario: &Scenario, broken: &Broken) -> Scenario {
 struct Trials<'a> {
     smallest: Scenario,
     broken: &'a Broken,
+    present: &'a Present,
     count: usize,
+    count_max: usize,
 }
 
 impl Trials<'_> {
     /// Takes a scenario if it fails in the same place.
     fn holds(&mut self, scenario: Scenario) -> bool {
-        if self.count >= TRIAL_COUNT_MAX {
+        if self.count >= self.count_max {
             return false;
         }
         self.count += 1;
-        let outcome = run_one(&scenario, &Story::default());
+        let outcome = run_watched(&scenario, &Story::default(), self.present);
         let is_same = outcome.is_err_and(|broken| broken.at == self.broken.at);
         if is_same {
             self.smallest = scenario;

@@ -9,7 +9,11 @@ use super::volume::{SimPerson, Tree, TreeEntry};
 /// Names that users give.
 const NAMES: [&[u8]; 6] = [b"x.t", b"y", b"a", b"b", b"c.txt", b"d"];
 /// Kinds of acts. New ones are added at the end, so that a scenario with fewer plays as it did before them.
-pub const VERB_COUNT: usize = 31;
+pub const VERB_COUNT: usize = 42;
+/// How many there were when scenarios had the first kinds of steps alone.
+pub const EARLY_VERB_COUNT: usize = 31;
+/// Two names that are one to a person, and to some file systems.
+const FORMS: [&[u8]; 2] = ["caf\u{e9}.t".as_bytes(), "cafe\u{301}.t".as_bytes()];
 /// How deep users' trees are.
 const DEPTH_MAX: usize = 3;
 
@@ -135,12 +139,127 @@ pub fn act(person: &SimPerson, rng: &mut ChaCha8Rng, number: u32, verb_count: us
         }
         (24..=26, ..) => resolve(person, &tree, rng, &bytes),
         (28..=30, Some(file), _) => edit_in_place(person, file, number),
+        (31.., ..) => {
+            let files: Vec<&[u8]> = files.iter().map(|path| &***path).collect();
+            let picked = Picked { files: &files, directories: &directories, new, bytes, number };
+            act_later(person, &tree, rng, verb, &picked)
+        }
         _ => ("waits".to_owned(), Ok(())),
     };
     match outcome {
         Ok(()) => line,
         Err(kind) => format!("{line}, but {kind}"),
     }
+}
+
+/// What an act is drawn from.
+struct Picked<'t> {
+    files: &'t [&'t [u8]],
+    directories: &'t [&'t [u8]],
+    /// A path.
+    new: Vec<u8>,
+    /// A content.
+    bytes: Vec<u8>,
+    number: u32,
+}
+
+/// The acts of which the first scenarios knew nothing.
+fn act_later(
+    person: &SimPerson,
+    tree: &Tree,
+    rng: &mut ChaCha8Rng,
+    verb: usize,
+    picked: &Picked<'_>,
+) -> (String, Result<(), VolumeErrorKind>) {
+    let Picked { files, directories, new, bytes, number } = picked;
+    let shown = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+    let (file, other) = (pick(rng, files).copied(), pick(rng, files).copied());
+    let is_free = !tree.contains_key(&**new);
+    match (verb, file) {
+        (31, Some(file)) => {
+            let mut bytes = person.read(file).unwrap_or_default();
+            // What is left of a line may be what is left of another.
+            if bytes.len() < 1_000 {
+                return ("waits".to_owned(), Ok(()));
+            }
+            bytes.truncate(bytes.len() / 2);
+            (format!("truncates {}", shown(file)), person.write(file, &bytes))
+        }
+        (32, Some(file)) => {
+            let line = format!("deletes {} and makes it again with {number}", shown(file));
+            (line, person.remove(file).and_then(|()| person.write(file, bytes)))
+        }
+        (34 | 35, _) => move_into(person, tree, rng, directories),
+        (36, _) => {
+            person.keep_backup();
+            ("makes a backup".to_owned(), Ok(()))
+        }
+        (37, _) => ("puts the backup over the folder".to_owned(), put_back(person, tree)),
+        (38, _) => {
+            let [directory, form] = [below(rng, directories.len()), below(rng, FORMS.len())];
+            let path = join(directories.get(directory).copied().unwrap_or_default(), FORMS[form]);
+            (format!("writes {} ({form}) with {number}", shown(&path)), person.write(&path, bytes))
+        }
+        (39, _) => respell(person, tree, rng),
+        (40, Some(file)) if is_free => {
+            let line = format!("edits {} with {number} and renames it to {}", shown(file), shown(new));
+            (line, person.write(file, bytes).and_then(|()| person.rename(file, new)))
+        }
+        (41, Some(file)) => {
+            let from = other.unwrap_or(file);
+            let line = format!("copies {} over {}", shown(from), shown(file));
+            (line, person.write(file, &person.read(from).unwrap_or_default()))
+        }
+        _ => ("waits".to_owned(), Ok(())),
+    }
+}
+
+/// A directory with all that is in it goes into another; elsewhere the other may go into it.
+fn move_into(
+    person: &SimPerson,
+    tree: &Tree,
+    rng: &mut ChaCha8Rng,
+    directories: &[&[u8]],
+) -> (String, Result<(), VolumeErrorKind>) {
+    let moved: Vec<&[u8]> = directories.iter().copied().filter(|path| !path.is_empty()).collect();
+    let (from, into) = (pick(rng, &moved).copied(), pick(rng, &moved).copied());
+    let (Some(from), Some(into)) = (from, into) else { return ("waits".to_owned(), Ok(())) };
+    let name = from.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let to = join(into, name);
+    if from == into || is_under(into, from) || tree.contains_key(&*to) {
+        return ("waits".to_owned(), Ok(()));
+    }
+    (format!("moves {} to {}", String::from_utf8_lossy(from), String::from_utf8_lossy(&to)), person.rename(from, &to))
+}
+
+/// A backup is put over the folder: its files replace what stands at their paths, all else stays.
+fn put_back(person: &SimPerson, tree: &Tree) -> Result<(), VolumeErrorKind> {
+    for (path, entry) in person.backup() {
+        match (entry, tree.get(&path)) {
+            (TreeEntry::Directory, None) => person.create_directory(&path)?,
+            (TreeEntry::File { content, .. }, None | Some(TreeEntry::File { .. })) => {
+                // Its directory may be a file by now.
+                match person.write(&path, &content) {
+                    Err(VolumeErrorKind::NotADirectory | VolumeErrorKind::NotFound) => {}
+                    outcome => outcome?,
+                }
+            }
+            (TreeEntry::Directory | TreeEntry::File { .. } | TreeEntry::Symlink(_) | TreeEntry::Other, _) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Something gets its name in the other Unicode form.
+fn respell(person: &SimPerson, tree: &Tree, rng: &mut ChaCha8Rng) -> (String, Result<(), VolumeErrorKind>) {
+    let named: Vec<(&[u8], usize)> =
+        tree.keys().filter_map(|path| Some((&**path, FORMS.iter().position(|form| path.ends_with(form))?))).collect();
+    let Some((path, form)) = pick(rng, &named).copied() else { return ("waits".to_owned(), Ok(())) };
+    let to = [path.strip_suffix(FORMS[form]).unwrap_or_default(), FORMS[1 - form]].concat();
+    if tree.contains_key(&*to) {
+        return ("waits".to_owned(), Ok(()));
+    }
+    (format!("gives {} its name in form {}", String::from_utf8_lossy(path), 1 - form), person.rename(path, &to))
 }
 
 /// Writes as many bytes as there were: nothing but time tells that they are others.

@@ -13,7 +13,7 @@ mod person;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use zerocloud::watch::{Change, Hint};
 use zerocloud_crdt::name::CONTROL;
 
 use self::handles::SimDirectory;
+pub use self::image::folded;
 use self::image::{Image, Ino, ROOT};
 pub use self::person::{SimPerson, TreeEntry};
 
@@ -35,7 +36,19 @@ pub struct SimVolume {
     /// Shared with handles and the person. Held for one call.
     disk: Arc<Mutex<Disk>>,
     supports_exchange: bool,
+    /// The mounting that was opened; `None` for whatever is mounted.
+    mount: Option<u64>,
 }
+
+/// Who makes a call: which process, through which mounting of the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Session {
+    process: u64,
+    mount: u64,
+}
+
+/// Something that happens between two calls of the node.
+type Interruption = Box<dyn FnOnce() + Send>;
 
 /// What a stop of the simulated process takes away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +69,19 @@ struct Disk {
     /// Calls that still succeed; `None` for no end.
     calls_left: Option<u64>,
     call_count: u64,
+    /// Above so many calls the node goes round in circles.
+    call_count_max: u64,
     /// Handles of an earlier process are void.
     process: u64,
     is_root_gone: bool,
+    /// How often the disk was mounted or unmounted.
+    mount: u64,
+    /// The disk, live and durable, while it is not mounted and the directory that it was mounted on is seen.
+    unmounted: Option<Box<(Image, Image)>>,
+    /// Of which nothing can be read or listed.
+    unreadable: BTreeSet<Ino>,
+    /// What happens before a call of the node, and how many calls come before that.
+    interruption: Option<(u64, Interruption)>,
     changes: Vec<Change>,
     /// Nanoseconds between two times that the file system can tell apart.
     granularity_ns: i64,
@@ -78,12 +101,17 @@ impl SimVolume {
             change_count: 0,
             calls_left: None,
             call_count: 0,
+            call_count_max: u64::MAX,
             process: 0,
             is_root_gone: false,
+            mount: 0,
+            unmounted: None,
+            unreadable: BTreeSet::new(),
+            interruption: None,
             changes: Vec::new(),
             granularity_ns: 1,
         };
-        Self { disk: Arc::new(Mutex::new(disk)), supports_exchange: true }
+        Self { disk: Arc::new(Mutex::new(disk)), supports_exchange: true, mount: None }
     }
 
     /// The same disk through a file system that can neither exchange names nor, in one call, refuse to replace.
@@ -96,6 +124,82 @@ impl SimVolume {
     pub fn with_granularity(self, granularity: Duration) -> Self {
         self.lock().granularity_ns = i64::try_from(granularity.as_nanos()).unwrap_or(i64::MAX).max(1);
         self
+    }
+
+    /// The same disk with a file system for which names are one that differ in case or Unicode form alone.
+    pub fn folding_names(self) -> Self {
+        let mut disk = self.lock();
+        (disk.live.folds_names, disk.durable.folds_names) = (true, true);
+        drop(disk);
+        self
+    }
+
+    /// The same disk with a file system that keeps no permission bits: every file shows these.
+    pub fn with_fixed_mode(self, mode: u32) -> Self {
+        let mut disk = self.lock();
+        (disk.live.fixed_mode, disk.durable.fixed_mode) = (Some(mode), Some(mode));
+        drop(disk);
+        self
+    }
+
+    /// What is mounted now, opened: it is gone when the disk is unmounted, or mounted again.
+    #[must_use]
+    pub fn opened(&self) -> Self {
+        Self { mount: Some(self.lock().mount), ..self.clone() }
+    }
+
+    /// Unmounts the disk, which leaves the empty directory that it was mounted on, or mounts it again.
+    pub fn set_mounted(&self, is_mounted: bool) {
+        let mut disk = self.lock();
+        if disk.unmounted.is_none() == is_mounted {
+            return;
+        }
+        disk.mount += 1;
+        disk.changes.clear();
+        match disk.unmounted.take() {
+            Some(images) => (disk.live, disk.durable) = *images,
+            None => {
+                let mut images = (disk.live.clone(), disk.live.clone());
+                images.1.collect();
+                let empty = Image::new(FileTime::default(), disk.live.capacity);
+                (disk.live, disk.durable) = (empty.clone(), empty);
+                disk.unmounted = Some(Box::new(images));
+            }
+        }
+    }
+
+    /// Whether the disk is mounted.
+    pub fn is_mounted(&self) -> bool {
+        self.lock().unmounted.is_none()
+    }
+
+    /// Has something happen before one of the node's next calls, after so many others; in place of what was to happen.
+    pub fn interrupt_after(&self, call_count: u64, interruption: impl FnOnce() + Send + 'static) {
+        self.lock().interruption = Some((call_count, Box::new(interruption)));
+    }
+
+    /// Nothing is to happen between calls any more.
+    pub fn clear_interruption(&self) {
+        self.lock().interruption = None;
+    }
+
+    /// Makes everything readable again.
+    pub fn clear_unreadable(&self) {
+        self.lock().unreadable.clear();
+    }
+
+    fn session(&self) -> Session {
+        let disk = self.lock();
+        Session { process: disk.process, mount: self.mount.unwrap_or(disk.mount) }
+    }
+
+    /// One call of the node that is about no name.
+    fn call<T>(
+        &self,
+        verb: &'static str,
+        act: impl FnOnce(&mut Disk) -> Result<T, VolumeErrorKind>,
+    ) -> Result<T, VolumeError> {
+        call(&self.disk, self.session(), verb, b"", act)
     }
 
     /// Who works with these files.
@@ -117,6 +221,15 @@ impl SimVolume {
         disk.call_count += 1;
         disk.calls_left = disk.calls_left.map(|left| left - 1);
         true
+    }
+
+    /// Has a call panic after so many others: nothing that a node does in one go takes as many.
+    ///
+    /// # Panics
+    /// Not here: there.
+    pub fn end_after(&self, call_count: u64) {
+        let mut disk = self.lock();
+        disk.call_count_max = disk.call_count.saturating_add(call_count);
     }
 
     /// Whether the process came to its end: no call succeeds before it is started again.
@@ -185,7 +298,7 @@ impl SimVolume {
 
     fn rename(&self, from: At<'_>, to: At<'_>, verb: &'static str) -> Result<(), VolumeError> {
         let (source, target) = (self.own(from, verb)?, self.own(to, verb)?);
-        target.check_same_process(source, verb, to.name)?;
+        target.check_same_session(source, verb, to.name)?;
         target.call(verb, to.name, |disk| {
             let now = disk.tick();
             let ino = disk.live.rename((source.ino(), from.name), (target.ino(), to.name), now)?;
@@ -195,22 +308,60 @@ impl SimVolume {
     }
 }
 
+/// One call of the node: counted, refused after a crash.
+fn call<T>(
+    disk: &Mutex<Disk>,
+    session: Session,
+    verb: &'static str,
+    name: &[u8],
+    act: impl FnOnce(&mut Disk) -> Result<T, VolumeErrorKind>,
+) -> Result<T, VolumeError> {
+    // Not while the disk is held: whoever interrupts uses it.
+    let interruption = lock(disk).take_interruption();
+    if let Some(interruption) = interruption {
+        interruption();
+    }
+    let mut disk = lock(disk);
+    let outcome = disk.begin(session).and_then(|()| act(&mut disk));
+    outcome.map_err(|kind| VolumeError::new(kind, verb, name))
+}
+
 fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
     disk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Disk {
     /// Counts one call of the node, and says whether its process still runs.
-    fn begin(&mut self, process: u64) -> Result<(), VolumeErrorKind> {
-        if process != self.process || self.calls_left == Some(0) {
+    fn begin(&mut self, session: Session) -> Result<(), VolumeErrorKind> {
+        if session.process != self.process || self.calls_left == Some(0) {
             return Err(VolumeErrorKind::Crashed);
         }
-        if self.is_root_gone {
+        if self.is_root_gone || session.mount != self.mount {
             return Err(VolumeErrorKind::Gone);
         }
         self.call_count += 1;
+        let (count, max) = (self.call_count, self.call_count_max);
+        assert!(count <= max, "calls to the disk without end: {count} in all");
         self.calls_left = self.calls_left.map(|left| left - 1);
         Ok(())
+    }
+
+    fn take_interruption(&mut self) -> Option<Interruption> {
+        let (calls, _) = self.interruption.as_mut()?;
+        match calls.checked_sub(1) {
+            Some(left) => *calls = left,
+            None => return self.interruption.take().map(|(_, interruption)| interruption),
+        }
+        None
+    }
+
+    /// Whether an inode can be read or listed.
+    fn check_readable(&self, ino: Ino) -> Result<(), VolumeErrorKind> {
+        if !self.unreadable.contains(&ino) {
+            return Ok(());
+        }
+        // A disk that fails and rights that are missing, both in one, so that every run meets both.
+        Err(if ino.is_multiple_of(2) { VolumeErrorKind::Io } else { VolumeErrorKind::PermissionDenied })
     }
 
     /// The time of a change: the clock's, as far as the file system can tell it; where that is to the nanosecond, later
@@ -252,9 +403,10 @@ impl Disk {
 
     /// Notes for the watcher that something happened to an inode, if it still has a name.
     fn note_inode(&mut self, ino: Ino, hint: Hint) {
-        let place = self.live.inode(ino).ok().and_then(|inode| inode.place.clone());
-        if let Some((directory, name)) = place {
-            self.note(directory, &name, hint, self.live.names(ino).is_ok());
+        let places = self.live.inode(ino).map(|inode| inode.places.clone()).unwrap_or_default();
+        if let Some((directory, name)) = places.first() {
+            let directory = *directory;
+            self.note(directory, name, hint, self.live.names(ino).is_ok());
         }
     }
 
@@ -267,11 +419,11 @@ impl Disk {
 
 impl Volume for SimVolume {
     fn root(&self) -> Arc<dyn VolumeDirectory> {
-        Arc::new(SimDirectory::new(self.disk.clone(), self.lock().process, ROOT, false))
+        Arc::new(SimDirectory::new(self.disk.clone(), self.session(), ROOT, false))
     }
 
     fn control(&self) -> Result<Control, VolumeError> {
-        let root = SimDirectory::new(self.disk.clone(), self.lock().process, ROOT, false);
+        let root = SimDirectory::new(self.disk.clone(), self.session(), ROOT, false);
         let directory = root.make_control(CONTROL.as_bytes())?;
         let tmp = directory.make_control(TMP)?;
         let versions = directory.make_control(VERSIONS)?;
@@ -279,9 +431,7 @@ impl Volume for SimVolume {
     }
 
     fn check_root(&self) -> Result<(), VolumeError> {
-        let mut disk = self.lock();
-        let process = disk.process;
-        disk.begin(process).map_err(|kind| VolumeError::new(kind, "find the folder", b""))
+        self.call("find the folder", |_| Ok(()))
     }
 
     fn supports_exchange(&self) -> Result<bool, VolumeError> {
@@ -291,7 +441,7 @@ impl Volume for SimVolume {
     fn exchange(&self, a: At<'_>, b: At<'_>) -> Result<(), VolumeError> {
         let verb = "exchange";
         let (first, second) = (self.own(a, verb)?, self.own(b, verb)?);
-        second.check_same_process(first, verb, b.name)?;
+        second.check_same_session(first, verb, b.name)?;
         if !self.supports_exchange {
             return Err(VolumeError::new(VolumeErrorKind::Unsupported, verb, b.name));
         }
@@ -318,23 +468,22 @@ impl Volume for SimVolume {
     }
 
     fn sync_all(&self) -> Result<(), VolumeError> {
-        let mut disk = self.lock();
-        let process = disk.process;
-        disk.begin(process).map_err(|kind| VolumeError::new(kind, "sync the folder", b""))?;
-        disk.durable = disk.live.clone();
-        disk.durable.collect();
-        Ok(())
+        self.call("sync the folder", |disk| {
+            disk.durable = disk.live.clone();
+            disk.durable.collect();
+            Ok(())
+        })
     }
 
     fn free_space(&self) -> Result<FreeSpace, VolumeError> {
-        let mut disk = self.lock();
-        let process = disk.process;
-        disk.begin(process).map_err(|kind| VolumeError::new(kind, "measure the folder's disk", b""))?;
-        Ok(FreeSpace { bytes: disk.live.free(), inode_count: None })
+        self.call("measure the folder's disk", |disk| Ok(FreeSpace { bytes: disk.live.free(), inode_count: None }))
     }
 
     fn filesystem_id(&self) -> Result<FilesystemId, VolumeError> {
-        Ok(FilesystemId { uuid: None, fsid: 42 })
+        // Where it was mounted is another file system, or a directory of the one on which it was made.
+        let disk = self.lock();
+        let fsid = if disk.unmounted.is_some() && disk.mount % 4 == 1 { 7 } else { 42 };
+        Ok(FilesystemId { uuid: None, fsid })
     }
 
     fn umask(&self) -> u32 {

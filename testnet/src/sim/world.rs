@@ -9,29 +9,46 @@ mod links;
 mod settling;
 mod weather;
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 
-use self::links::Link;
-use super::device::{Device, Founding};
+use self::links::{Answer, Link};
+use super::device::{Device, FileSystem};
 use super::faults::{Fault, Faults};
-use super::oracle::Oracle;
+use super::founding::Founding;
+use super::oracle::{Acted, Oracle};
 use super::runner::Tally;
 use super::scenario::{Manner, Scenario};
 use super::story::{Story, difference, shown};
-use super::user::{act, below, content};
+use super::user::{EARLY_VERB_COUNT, act, below, content};
 use super::volume::Crash;
 
 /// Streams of the seed's generator that no step draws from.
 const FOUNDING_STREAM: u32 = u32::MAX - 1;
 const TIMES_STREAM: u32 = u32::MAX - 2;
+const FILE_SYSTEMS_STREAM: u32 = u32::MAX - 3;
+const WRITER_STREAM: u32 = u32::MAX - 4;
+/// Kinds of steps, and how many of them there were at first: what was drawn from those plays as it did.
+const STEP_KIND_COUNT: usize = 51;
+const EARLY_STEP_KIND_COUNT: usize = 42;
 /// How finely file systems tell time: to the nanosecond, to a tick of the kernel's clock, as HFS does, as FAT does.
 const GRANULARITIES: [Duration; 4] =
     [Duration::from_nanos(1), Duration::from_millis(4), Duration::from_secs(1), Duration::from_secs(2)];
-/// The first stream of what is drawn while the world settles, and the first number of contents that are written then.
+/// The first stream of what is drawn while the world settles.
 const SETTLING: u32 = 1 << 30;
+/// The first number of contents that are written then, of which each time has so many: no step comes that far.
+const SETTLING_CONTENT: u32 = 1 << 28;
+const SETTLING_CONTENT_COUNT: u32 = 1 << 16;
+/// Calls to its disk that a device makes in one turn at most. A hundred times what is usual.
+const CALL_COUNT_MAX: u64 = 200_000;
+/// The stream of what is drawn while a device is wiped, and the first number of contents that are written then.
+const WIPING: u32 = SETTLING - 1;
+const WIPING_CONTENT: u32 = SETTLING_CONTENT - 64;
+/// Days that a device is left alone: more than versions are kept.
+const LONG_WAIT: Duration = Duration::from_secs(17 * 24 * 60 * 60);
 
 /// See the module.
 pub struct World {
@@ -39,7 +56,15 @@ pub struct World {
     /// What the present step draws from.
     rng: ChaCha8Rng,
     devices: Vec<Device>,
+    /// What users did while the node worked, by device. Held for one act.
+    interrupted: Vec<Arc<Mutex<Vec<Acted>>>>,
     links: Vec<Link>,
+    /// Who alone acts, in a scenario of one writer.
+    writer: Option<usize>,
+    /// Chunks on their way, by the device that asked.
+    answers: Vec<VecDeque<Answer>>,
+    /// Messages that there may be in all.
+    message_count_max: u64,
     oracle: Oracle,
     /// The number of the next content.
     next_content: u32,
@@ -57,10 +82,11 @@ impl World {
     pub fn play(scenario: &Scenario, story: Story) -> Tally {
         let mut world = Self::new(scenario, story);
         match scenario.manner {
-            Manner::AtOnce => {
+            Manner::AtOnce | Manner::OneWriter => {
                 let middle = scenario.length * 3 / 5;
                 world.run(|step| step < middle);
                 world.settle();
+                world.wipe_one();
                 world.run(|step| step >= middle);
                 world.settle();
             }
@@ -68,6 +94,10 @@ impl World {
         }
         world.restart_all();
         world.tally.copy_count = world.copy_count() as u64;
+        assert!(
+            world.writer.is_none() || !world.is_memory_safe() || world.tally.copy_count == 0,
+            "a conflict copy with one writer"
+        );
         world.tally
     }
 
@@ -82,15 +112,37 @@ impl World {
             true => GRANULARITIES[below(&mut times, GRANULARITIES.len())],
             false => Duration::from_nanos(1),
         };
-        let device = |n| Device::new(founding.clone(), n, has_exchange(&mut rng), granularity(), *seed);
-        let devices = (0..*count).map(device).collect();
-        let links = links::between(usize::from(*count), faults.has(Fault::Line));
+        let mut traits = scenario.generator(FILE_SYSTEMS_STREAM);
+        let device = |n: u8| {
+            let [folds, keeps_modes, is_executable] = [0; 3].map(|_| below(&mut traits, 2) == 0);
+            let file_system = FileSystem {
+                has_exchange: has_exchange(&mut rng),
+                granularity: granularity(),
+                // The first can hold whatever the others can: its tree is what theirs are compared with.
+                folds_names: n > 0 && folds && faults.has(Fault::FoldedNames),
+                fixed_mode: (n > 0 && !keeps_modes && faults.has(Fault::NoModes)).then_some(if is_executable {
+                    0o755
+                } else {
+                    0o644
+                }),
+            };
+            Device::new(founding.clone(), n, file_system, *seed)
+        };
+        let devices: Vec<Device> = (0..*count).map(device).collect();
+        // What has no place on a device is not passed on by it.
+        let is_line = faults.has(Fault::Line) && !faults.has(Fault::FoldedNames);
+        let links = links::between(usize::from(*count), is_line);
+        let mut writers = scenario.generator(WRITER_STREAM);
         let mut world = Self {
             scenario: scenario.clone(),
             rng,
+            interrupted: devices.iter().map(|_| Arc::default()).collect(),
             devices,
             links,
-            oracle: Oracle::new(usize::from(*count)),
+            writer: (scenario.manner == Manner::OneWriter).then(|| below(&mut writers, usize::from(*count))),
+            answers: (0..*count).map(|_| VecDeque::new()).collect(),
+            message_count_max: u64::MAX,
+            oracle: Oracle::new(usize::from(*count), faults.has(Fault::FoldedNames)),
             next_content: 0,
             settling_count: 0,
             tally: Tally::default(),
@@ -123,8 +175,9 @@ impl World {
             self.begin(step);
             self.story.tell(|| format!("-- step {step}"));
             let device = below(&mut self.rng, self.devices.len());
-            match below(&mut self.rng, 42) {
-                0..=6 => self.act_in_a_row(device),
+            let is_early = self.scenario.verb_count <= EARLY_VERB_COUNT;
+            match below(&mut self.rng, if is_early { EARLY_STEP_KIND_COUNT } else { STEP_KIND_COUNT }) {
+                0..=6 => self.act_in_a_row(self.writer.unwrap_or(device)),
                 7..=16 => self.turn(device),
                 17..=22 => self.deliver_one(),
                 23..=27 => drop(self.answer_one(device)),
@@ -135,7 +188,14 @@ impl World {
                 }
                 37 | 38 => self.strike(device),
                 39 => self.strike_watcher(device),
-                _ => self.start(device),
+                40 | 41 => self.start(device),
+                42..=44 => self.interrupt(self.writer.unwrap_or(device)),
+                45 | 46 => self.strike_files(device),
+                47 | 48 => self.strike_mount(device),
+                49 => self.wait(LONG_WAIT),
+                _ => {
+                    self.devices[device].coalesces = below(&mut self.rng, 2) == 0 && self.faults().has(Fault::Watchers)
+                }
             }
         }
     }
@@ -152,7 +212,10 @@ impl World {
             let before = self.devices[device].person.tree();
             self.settle();
             let after = self.devices[device].person.tree();
-            settling::assert_same(&before, &after, "with nothing concurrent, the actor's tree changed by itself");
+            // Where names fold, what had no place comes when another makes room.
+            if !self.devices[device].file_system.folds_names {
+                settling::assert_same(&before, &after, "with nothing concurrent, the actor's tree changed by itself");
+            }
         }
         assert!(self.copy_count() <= copies, "a conflict copy with nothing concurrent");
     }
@@ -168,16 +231,52 @@ impl World {
     }
 
     fn act(&mut self, n: usize) {
+        let device = &self.devices[n];
+        if !device.volume.is_mounted() {
+            return;
+        }
         self.tally.act_count += 1;
         self.next_content += 1;
-        let device = &self.devices[n];
         let before = device.person.tree();
         let line = act(&device.person, &mut self.rng, self.next_content, self.scenario.verb_count);
-        self.oracle.note_act(n, &before, &device.person.tree());
-        if line.starts_with("touches") {
-            self.oracle.note_touch(&before);
+        let after = device.person.tree();
+        self.note_act(n, &Acted { before, after, line });
+    }
+
+    fn note_act(&mut self, n: usize, act: &Acted) {
+        self.oracle.note_act(n, &act.before, &act.after);
+        if act.line.starts_with("touches") {
+            self.oracle.note_touch(&act.before);
         }
-        self.story.tell(|| format!("user {n} {line}"));
+        self.story.tell(|| format!("user {n} {}", act.line));
+    }
+
+    /// A user will act in the middle of what the node does next.
+    fn interrupt(&mut self, n: usize) {
+        let calls = below(&mut self.rng, 60) as u64;
+        self.next_content += 1;
+        if !self.faults().has(Fault::Interruptions) || !self.devices[n].volume.is_mounted() {
+            return;
+        }
+        self.story.tell(|| format!("user {n} is to act after {calls} calls of the device"));
+        let (person, told) = (self.devices[n].person.clone(), self.interrupted[n].clone());
+        let (mut rng, number, verb_count) = (self.rng.clone(), self.next_content, self.scenario.verb_count);
+        self.devices[n].volume.interrupt_after(calls, move || {
+            let before = person.tree();
+            let line = act(&person, &mut rng, number, verb_count);
+            let acted = Acted { before, after: person.tree(), line: format!("in between {line}") };
+            told.lock().unwrap_or_else(PoisonError::into_inner).push(acted);
+        });
+    }
+
+    /// What a user did while the node worked is made known; gives it.
+    fn note_interruptions(&mut self, n: usize) -> Vec<Acted> {
+        let acted = std::mem::take(&mut *self.interrupted[n].lock().unwrap_or_else(PoisonError::into_inner));
+        self.tally.act_count += acted.len() as u64;
+        for act in &acted {
+            self.note_act(n, act);
+        }
+        acted
     }
 
     /// A user is told of files that lost their bytes to a power loss, and deletes or writes them; says whether there
@@ -204,23 +303,37 @@ impl World {
         if !self.devices[n].is_on() {
             return;
         }
+        drop(self.note_interruptions(n));
         self.devices[n].watch();
         let before = self.devices[n].person.tree();
         let changes = self.devices[n].volume.change_count();
+        self.devices[n].volume.end_after(CALL_COUNT_MAX);
         let lives = self.devices[n].turn();
+        let meanwhile = self.note_interruptions(n);
         if self.devices[n].volume.change_count() != changes || !lives {
             let person = &self.devices[n].person;
             let after = person.tree();
+            let is_mounted = self.devices[n].volume.is_mounted();
+            assert!(is_mounted || after.is_empty(), "device {n} worked in the directory under its disk");
             self.story.tell(|| {
                 format!("device {n} turns: {}{}", difference(&before, &after), if lives { "" } else { " and stops" })
             });
-            self.oracle.check_turn(n, &before, &after, &person.whole_tree());
+            if self.writer == Some(n) && meanwhile.is_empty() && self.is_memory_safe() {
+                settling::assert_same(&before, &after, "nobody else acts, and the writer's tree changed by itself");
+            }
+            self.oracle.check_turn(n, &before, &meanwhile, &after, &person.whole_tree());
         }
         self.after(n);
     }
 
+    /// Whether no device forgets what its user did.
+    fn is_memory_safe(&self) -> bool {
+        !self.faults().has(Fault::PowerLosses) && !self.faults().has(Fault::Wipes)
+    }
+
     /// A device did something: what it said is on its way, and if it stopped, that is seen.
     fn after(&mut self, n: usize) {
+        drop(self.note_interruptions(n));
         if self.devices[n].volume.has_crashed() {
             return self.stop(n);
         }
@@ -244,6 +357,29 @@ impl World {
             self.oracle.note_power_loss(n, &before, &after);
         }
         self.story.tell(|| format!("device {n} is stopped ({crash:?}): {}", difference(&before, &after)));
+    }
+
+    /// When all have what all know, a device may lose its home. Its user goes on, and it joins with the folder that it has,
+    /// let in by another. (What only the lost home knew, others would wait for.)
+    fn wipe_one(&mut self) {
+        self.begin(WIPING);
+        self.next_content = WIPING_CONTENT;
+        let n = below(&mut self.rng, self.devices.len());
+        let inviter = (n + 1) % self.devices.len();
+        if !self.faults().has(Fault::Wipes) {
+            return;
+        }
+        self.disconnect(n);
+        self.devices[n].close();
+        (0..below(&mut self.rng, 8)).for_each(|_| self.act(self.writer.unwrap_or(n)));
+        let before = self.devices[n].person.whole_tree();
+        if let Ok([device, inviter]) = self.devices.get_disjoint_mut([n, inviter]) {
+            device.join_anew(inviter);
+        }
+        self.answers[n].clear();
+        self.oracle.note_wipe(n, &before, &self.devices[n].person.whole_tree());
+        self.story.tell(|| format!("device {n} joins anew"));
+        self.start(n);
     }
 
     fn start(&mut self, n: usize) {

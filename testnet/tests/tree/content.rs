@@ -354,3 +354,18 @@ fn an_action_without_its_content_is_not_done() {
     assert!(matches!(batch.outcomes[..], [Outcome::Blocked(_)]));
     assert_eq!(second.person.read(b"f").unwrap(), b"old");
 }
+
+#[test]
+fn what_is_deleted_in_a_directory_that_changes_places_with_the_one_above_is_seen_at_once() {
+    let mut device = Device::new(1, true);
+    device.person.create_directory(b"outer").unwrap();
+    device.person.create_directory(b"outer/inner").unwrap();
+    device.person.write(b"outer/inner/file", b"1").unwrap();
+    device.scan();
+    device.person.remove(b"outer/inner/file").unwrap();
+    device.person.rename(b"outer/inner", b"inner").unwrap();
+    device.person.rename(b"outer", b"inner/outer").unwrap();
+    device.scan();
+    assert_eq!(device.shown(&device.contents()), device.person.tree());
+    assert_eq!(device.scan(), []);
+}

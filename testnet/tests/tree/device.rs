@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zerocloud::clock::{Clock, WallTime};
 use zerocloud::tree::marker::Marker;
-use zerocloud::tree::materialise::{Batch, Job, Materialiser, Outcome, Recovered, Trust};
+use zerocloud::tree::materialise::{Batch, Blocked, Job, Materialiser, Outcome, Recovered, Trust};
 use zerocloud::tree::scan::{Extent, Problem, ReadError, read_findings, read_stored, scan};
 use zerocloud::tree::stage::{FileSpec, Staging};
 use zerocloud::tree::{Displaced, Inline, Keyring, MemoryLedger, TempNames, TreeError};
@@ -44,6 +44,8 @@ pub(crate) struct Device {
     pub(crate) clock: SimClock,
     pub(crate) pending: BTreeSet<FileId>,
     blocked: BTreeSet<FileId>,
+    /// How often something had no place because of how names are spelled.
+    pub(crate) collisions: usize,
     /// Operations that were made for displaced files and not handed out: as durable as the index.
     outbox: Vec<Op>,
     starts: u64,
@@ -67,6 +69,13 @@ pub(crate) fn keyring() -> Keyring {
 }
 
 impl Device {
+    /// One whose disk takes names for one that differ in case or Unicode form alone.
+    pub(crate) fn folding(n: u8) -> Self {
+        let device = Self::new(n, true);
+        let volume = device.volume.clone().folding_names();
+        Self { volume, ..device }
+    }
+
     pub(crate) fn new(n: u8, has_exchange: bool) -> Self {
         // Apart, so that no two disks give one time to two edits of a file.
         let clock = SimClock::new(WallTime(1_700_000_000_000_000_000 + i64::from(n) * 1_000_000));
@@ -91,6 +100,7 @@ impl Device {
             clock,
             pending: BTreeSet::new(),
             blocked: BTreeSet::new(),
+            collisions: 0,
             outbox: Vec::new(),
             starts: 0,
             names: Arc::new(TempNames::new(0)),
@@ -204,6 +214,10 @@ impl Device {
                     Outcome::Done(_) => {}
                     Outcome::Failed(VolumeErrorKind::NoSpace) | Outcome::NotTried => {
                         return Ok(std::mem::take(&mut self.outbox));
+                    }
+                    Outcome::Blocked(Blocked::Collides) => {
+                        self.collisions += 1;
+                        self.blocked.insert(action.id());
                     }
                     Outcome::Blocked(_) | Outcome::Failed(_) => drop(self.blocked.insert(action.id())),
                 }

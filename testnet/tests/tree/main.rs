@@ -5,3 +5,4 @@ mod content;
 mod crash;
 mod device;
 mod meddle;
+mod names;

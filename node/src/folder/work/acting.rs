@@ -29,7 +29,7 @@ pub(super) const PLAN_COUNT: usize = 4_000;
 /// How long what a scan must look at first is left alone, if that scan does not come earlier.
 const BLOCKED_DELAY: Duration = Duration::from_secs(2);
 /// How long after a refusal of the file system it is tried again.
-const FAILED_DELAY: Duration = Duration::from_secs(30);
+pub(super) const FAILED_DELAY: Duration = Duration::from_secs(30);
 /// The same where the disk is full.
 const FULL_DELAY: Duration = Duration::from_secs(5);
 /// The least time between two batches while files are on their way: each costs several flushes of the disk.
@@ -77,6 +77,10 @@ impl<P: Pool> Folder<P> {
     pub(super) fn act(&mut self, now: Moment) -> Result<(), FolderError> {
         if now < self.next_batch {
             return Ok(());
+        }
+        let aside = self.put_aside()?;
+        if !aside.is_empty() {
+            return self.run(aside);
         }
         let mut len: u64 = 0;
         // Items of which nothing is to be done cost no batch: look on until there is something, or nothing more.
@@ -316,6 +320,18 @@ impl<P: Pool> Folder<P> {
                 return;
             }
             Outcome::Blocked(Blocked::NotStaged) => drop(self.ready.insert(action.source())),
+            Outcome::Blocked(Blocked::Itself) => {
+                // From a name of its own it can be given the other spelling.
+                if let Action::Move { from, old, .. } = &action {
+                    self.aside.insert(old.id, from.clone());
+                }
+                self.ready.insert(action.source());
+            }
+            // It was planned as if its directory came before it, and waits for that when it is planned again.
+            Outcome::Blocked(Blocked::NoDirectory) if !self.has_row(target_of(&action).parent) => {
+                self.ready.insert(action.source());
+            }
+            Outcome::Blocked(blocked @ Blocked::Collides) => self.collide(&action, *blocked),
             Outcome::Blocked(_) => {
                 // The disk is not as base has it: a scan of the directory says how.
                 let target = if let Action::Move { to, .. } = &action { Some(to) } else { None };
@@ -328,7 +344,14 @@ impl<P: Pool> Folder<P> {
                 let until = self.now() + BLOCKED_DELAY;
                 self.stick(
                     &action,
-                    Stuck { source: action.source(), until, problem: None, is_full: false, blocked_at },
+                    Stuck {
+                        source: action.source(),
+                        until,
+                        problem: None,
+                        is_full: false,
+                        blocked_at,
+                        collides_in: None,
+                    },
                 );
             }
             Outcome::Failed(kind) => self.fail(&action, *kind),
@@ -343,16 +366,22 @@ impl<P: Pool> Folder<P> {
         }
     }
 
+    /// Whether base has a directory.
+    fn has_row(&self, directory: FileId) -> bool {
+        directory == FileId::ROOT || self.ledger.find(directory, directory).is_ok_and(|key| key.is_some())
+    }
+
     /// The file system refused.
     fn fail(&mut self, action: &Action, kind: VolumeErrorKind) {
         let is_full = kind == VolumeErrorKind::NoSpace;
         let delay = if is_full { FULL_DELAY } else { FAILED_DELAY };
         let problem = Some((self.path_of(key_of(action)), kind.to_string()));
         let until = self.now() + delay;
-        self.stick(action, Stuck { source: action.source(), until, problem, is_full, blocked_at: Vec::new() });
+        let source = action.source();
+        self.stick(action, Stuck { source, until, problem, is_full, blocked_at: Vec::new(), collides_in: None });
     }
 
-    fn stick(&mut self, action: &Action, stuck: Stuck) {
+    pub(super) fn stick(&mut self, action: &Action, stuck: Stuck) {
         self.ready.remove(&stuck.source);
         self.stuck.insert(action.id(), stuck);
     }
@@ -364,7 +393,8 @@ impl<P: Pool> Folder<P> {
         let key = RowKey { parent: entry.parent, local: entry.name.clone() };
         let problem = Some((self.path_of(&key), error.to_string()));
         let until = self.now() + delay;
-        let stuck = Stuck { source: entry.source, until, problem, is_full, blocked_at: Vec::new() };
+        let source = entry.source;
+        let stuck = Stuck { source, until, problem, is_full, blocked_at: Vec::new(), collides_in: None };
         self.stuck.insert(entry.id, stuck);
     }
 
@@ -407,6 +437,7 @@ impl<P: Pool> Folder<P> {
             Action::Delete { key, .. } | Action::RemoveDirectory { key, .. } => freed.push(key.parent),
             Action::Create { .. } | Action::Replace { .. } | Action::SetMeta { .. } | Action::Note { .. } => {}
         }
+        freed.iter().skip(1).for_each(|directory| self.free_collisions(*directory));
         for id in freed {
             for source in self.waiters.remove(&id).unwrap_or_default() {
                 if self.waiting.remove(&source).is_some() {
@@ -449,6 +480,11 @@ fn action_len(action: &Action) -> u64 {
         Action::Create { entry, .. } | Action::Replace { entry, .. } if entry.kind == Kind::File => entry.len,
         _ => 0,
     }
+}
+
+/// The path that something has after an action.
+pub(super) const fn target_of(action: &Action) -> &RowKey {
+    if let Action::Move { to, .. } = action { to } else { key_of(action) }
 }
 
 /// The path that an action is about.

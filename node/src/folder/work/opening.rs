@@ -66,6 +66,7 @@ impl<P: Pool> Folder<P> {
             waiting: BTreeMap::new(),
             waiters: BTreeMap::new(),
             stuck: BTreeMap::new(),
+            aside: BTreeMap::new(),
             guard: Guard::new(parts.guard, parts.retention, &parts.store.snapshot()?)?,
             rebooting: Rebooting::of_store(&parts)?,
             done_count: 0,

@@ -67,6 +67,17 @@ impl<P: Pool> Folder<P> {
         self.write_sync(begun, false)
     }
 
+    /// Lowers the note of the last sync where the clock was set back behind it: what is written from now on says that it
+    /// was written before, and a power loss may take it all the same.
+    pub(super) fn mind_clock(&mut self) -> Result<(), FolderError> {
+        let now = self.parts.clock.wall_time();
+        // Where files are doubted, the walk that reads them notes the clock as it is then.
+        if self.rebooting.doubt.since.is_none() && is_behind(now, self.rebooting.noted_sync) {
+            self.write_sync(now, false)?;
+        }
+        Ok(())
+    }
+
     /// Notes that the disk was synced by a batch which began at `begun`.
     pub(super) fn note_batch_sync(&mut self, begun: WallTime) -> Result<(), FolderError> {
         let is_due = self.rebooting.noted_sync.is_none_or(|at| begun.0.saturating_sub(at.0) >= NOTE_INTERVAL_NS);
@@ -140,5 +151,23 @@ impl<P: Pool> Folder<P> {
             self.done_count += 1;
         }
         Ok(())
+    }
+}
+
+/// Whether a file that is written now says that it was written before the sync that was noted.
+fn is_behind(now: WallTime, noted_sync: Option<WallTime>) -> bool {
+    noted_sync.is_some_and(|noted| now < noted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_is_behind_the_sync_that_was_noted() {
+        let noted = Some(WallTime(10));
+        assert!(is_behind(WallTime(9), noted));
+        assert!(!is_behind(WallTime(10), noted), "time stands still between two ticks");
+        assert!(!is_behind(WallTime(i64::MIN), None), "nothing was noted, and everything is doubted");
     }
 }

@@ -99,6 +99,13 @@ impl<P: Pool> Folder<P> {
                     contents.extend(contents_of(&sighting.seen, stored));
                 }
             }
+            let moved = read.findings.sightings.iter().filter(|sighting| sighting.from != sighting.key());
+            let left: BTreeSet<FileId> = moved
+                .filter_map(|sighting| sighting.from.as_ref())
+                .chain(&read.findings.gone)
+                .map(|key| key.parent)
+                .collect();
+            left.into_iter().for_each(|directory| self.free_collisions(directory));
             let former = self.former_places(&snapshot, &read.findings);
             let (told, gone) = self.to_tell(&former, &read.findings);
             let continued = sources_of(&snapshot, &read.findings.sightings, &racy)?;

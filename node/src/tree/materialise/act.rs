@@ -181,7 +181,10 @@ impl<B: BaseRead> Actor<'_, B> {
 
     fn create(&self, directory: &dyn VolumeDirectory, key: &RowKey, new: &BaseRow, temp: &str) -> Done {
         let to = At { directory, name: key.local.as_bytes() };
-        self.volume.rename_noreplace(self.tmp(temp), to).map_err(occupied)?;
+        self.volume.rename_noreplace(self.tmp(temp), to).map_err(|error| match error.kind() {
+            VolumeErrorKind::Exists => Refusal::Blocked(who_has(directory, key.local.as_bytes())),
+            _ => occupied(error),
+        })?;
         Ok(Some(settled(directory, key, new)))
     }
 
@@ -263,7 +266,15 @@ impl<B: BaseRead> Actor<'_, B> {
         if to.parent == PARKED {
             self.volume.park(old, place)?;
         } else {
-            self.volume.rename_noreplace(old, place)?;
+            self.volume.rename_noreplace(old, place).map_err(|error| {
+                if error.kind() != VolumeErrorKind::Exists {
+                    return error.into();
+                }
+                let blocked = who_has(target, place.name);
+                let is_itself = || target.stat(place.name).is_ok_and(|there| there.ino == before.ino);
+                let is_respelled = blocked == Blocked::Collides && from.parent == to.parent && is_itself();
+                Refusal::Blocked(if is_respelled { Blocked::Itself } else { blocked })
+            })?;
         }
         // An edit that no scan has seen moves with the file, and the row keeps what tells of it.
         if fingerprint(&before) != new.print {
@@ -336,8 +347,27 @@ fn occupied(error: VolumeError) -> Refusal {
     }
 }
 
+/// What has a name that can't be given: something of this name, or, where the disk takes names for one that differ in
+/// case or Unicode form, something of another. The disk is asked, because only it knows what it takes for one, which may
+/// differ from directory to directory.
+fn who_has(directory: &dyn VolumeDirectory, name: &[u8]) -> Blocked {
+    match is_listed(directory, name) {
+        Ok(false) if directory.stat(name).is_ok() => Blocked::Collides,
+        // A scan finds out what else it is.
+        _ => Blocked::Occupied,
+    }
+}
+
+/// Whether something in a directory has exactly this name.
+pub(super) fn is_listed(directory: &dyn VolumeDirectory, name: &[u8]) -> Result<bool, VolumeError> {
+    Ok(directory.list()?.iter().any(|entry| *entry.name == *name))
+}
+
 fn create_directory(directory: &dyn VolumeDirectory, key: &RowKey, new: &BaseRow) -> Done {
-    directory.create_directory(key.local.as_bytes())?;
+    directory.create_directory(key.local.as_bytes()).map_err(|error| match error.kind() {
+        VolumeErrorKind::Exists => Refusal::Blocked(who_has(directory, key.local.as_bytes())),
+        _ => error.into(),
+    })?;
     let mut row = new.clone();
     // Without it the directory counts as another one until the next scan.
     row.print = directory.stat(key.local.as_bytes()).map_or(UNKNOWN, |stat| fingerprint(&stat));

@@ -9,7 +9,7 @@ use super::super::handles::Handles;
 use super::super::ledger::{Deed, Displaced, Intents, Ledger};
 use super::super::versions::VersionRow;
 use super::super::{DEL, PUT, TreeError, fingerprint, found, kind_of};
-use super::act::{Actor, renewed, settled};
+use super::act::{Actor, is_listed, renewed, settled};
 use super::compare::Verdict;
 use super::prepare::{Directory, open};
 use super::{Batch, Materialiser};
@@ -228,8 +228,9 @@ impl<B: BaseRead> Actor<'_, B> {
         if self.overlay.row(key).map_err(TreeError::Store)?.is_some() {
             return Ok(false);
         }
-        let Some((_, Some(stat))) = self.place(key)? else { return Ok(false) };
-        let is_done = kind_of(stat.kind) == Some(Kind::Directory);
+        let Some((directory, Some(stat))) = self.place(key)? else { return Ok(false) };
+        // Where names fold, another directory may be what the name leads to.
+        let is_done = kind_of(stat.kind) == Some(Kind::Directory) && is_listed(&*directory, key.local.as_bytes())?;
         if is_done {
             self.overlay.put(key.clone(), BaseRow { print: fingerprint(&stat), ..new.clone() });
         }

@@ -12,27 +12,24 @@ use zerocloud::watch::Hint;
 use zerocloud_crdt::limits::{FILE_LEN_MAX, LINK_TARGET_LEN_MAX};
 
 use super::image::{Body, Ino};
-use super::{Disk, UMASK, lock};
+use super::{Disk, Session, UMASK, call, lock};
 
-/// A handle: one inode of one disk, for one process.
+/// A handle: one inode of one disk, for one process and one mounting.
 #[derive(Clone)]
 struct Handle {
     disk: Arc<Mutex<Disk>>,
-    process: u64,
+    session: Session,
     ino: Ino,
 }
 
 impl Handle {
-    /// One call of the node: counted, refused after a crash.
     fn call<T>(
         &self,
         verb: &'static str,
         name: &[u8],
         act: impl FnOnce(&mut Disk) -> Result<T, VolumeErrorKind>,
     ) -> Result<T, VolumeError> {
-        let mut disk = lock(&self.disk);
-        let outcome = disk.begin(self.process).and_then(|()| act(&mut disk));
-        outcome.map_err(|kind| VolumeError::new(kind, verb, name))
+        call(&self.disk, self.session, verb, name, act)
     }
 
     fn with_ino(&self, ino: Ino) -> Self {
@@ -47,8 +44,8 @@ pub(super) struct SimDirectory {
 }
 
 impl SimDirectory {
-    pub(super) const fn new(disk: Arc<Mutex<Disk>>, process: u64, ino: Ino, is_in_control: bool) -> Self {
-        Self { handle: Handle { disk, process, ino }, is_in_control }
+    pub(super) const fn new(disk: Arc<Mutex<Disk>>, session: Session, ino: Ino, is_in_control: bool) -> Self {
+        Self { handle: Handle { disk, session, ino }, is_in_control }
     }
 
     pub(super) const fn ino(&self) -> Ino {
@@ -59,11 +56,13 @@ impl SimDirectory {
         Arc::ptr_eq(&self.handle.disk, disk)
     }
 
-    pub(super) fn check_same_process(&self, other: &Self, verb: &'static str, name: &[u8]) -> Result<(), VolumeError> {
-        if self.handle.process == other.handle.process {
+    pub(super) fn check_same_session(&self, other: &Self, verb: &'static str, name: &[u8]) -> Result<(), VolumeError> {
+        let (own, others) = (self.handle.session, other.handle.session);
+        if own == others {
             return Ok(());
         }
-        Err(VolumeError::new(VolumeErrorKind::Crashed, verb, name))
+        let kind = if own.process == others.process { VolumeErrorKind::Gone } else { VolumeErrorKind::Crashed };
+        Err(VolumeError::new(kind, verb, name))
     }
 
     pub(super) fn call<T>(
@@ -140,6 +139,7 @@ impl VolumeDirectory for SimDirectory {
             if !disk.live.is_placed(self.ino()) {
                 return Err(VolumeErrorKind::NotFound);
             }
+            disk.check_readable(self.ino())?;
             let names = disk.live.names(self.ino())?;
             names
                 .iter()
@@ -173,7 +173,7 @@ impl VolumeDirectory for SimDirectory {
         let ino = self.call("open", name, |disk| {
             let ino = disk.live.child(self.ino(), name)?;
             match disk.live.stat(ino)?.kind {
-                Kind::File => Ok(ino),
+                Kind::File => disk.check_readable(ino).map(|()| ino),
                 Kind::Symlink => Err(VolumeErrorKind::IsALink),
                 Kind::Directory | Kind::Other => Err(VolumeErrorKind::WrongKind),
             }
@@ -270,6 +270,7 @@ fn index(verb: &'static str, offset: u64) -> Result<usize, VolumeError> {
 impl VolumeFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, VolumeError> {
         self.handle.call("read", b"", |disk| {
+            disk.check_readable(self.handle.ino)?;
             let Body::File(content) = &disk.live.inode(self.handle.ino)?.body else {
                 return Err(VolumeErrorKind::WrongKind);
             };

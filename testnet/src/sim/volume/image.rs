@@ -1,6 +1,6 @@
 //! The bytes of a simulated disk: inodes and the names that lead to them. No faults, no handles, no durability.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zerocloud::volume::{FileTime, Kind, Stat, VolumeErrorKind};
@@ -25,7 +25,7 @@ pub(super) enum Body {
     Fifo,
 }
 
-/// One inode. Without hard links each has at most one name.
+/// One inode. A directory has at most one name.
 #[derive(Clone, Debug)]
 pub(super) struct Inode {
     pub(super) body: Body,
@@ -33,8 +33,8 @@ pub(super) struct Inode {
     birth: FileTime,
     pub(super) mtime: FileTime,
     pub(super) ctime: FileTime,
-    /// Its directory and its name there; `None` once removed, and for the root.
-    pub(super) place: Option<(Ino, Box<[u8]>)>,
+    /// Its directories and its names there; none once removed, and for the root.
+    pub(super) places: BTreeSet<(Ino, Box<[u8]>)>,
 }
 
 /// A whole disk. Cloning shares what does not change afterwards.
@@ -45,13 +45,18 @@ pub(super) struct Image {
     /// Bytes of all files and links.
     used: u64,
     pub(super) capacity: u64,
+    /// Whether names that differ in the case of their letters, or in the Unicode form of these, are one name.
+    pub(super) folds_names: bool,
+    /// The permission bits that every file seems to have, where the file system keeps none.
+    pub(super) fixed_mode: Option<u32>,
 }
 
 impl Image {
     pub(super) fn new(now: FileTime, capacity: u64) -> Self {
         let body = Body::Directory(BTreeMap::new());
-        let root = Inode { body, mode: 0o755, birth: now, mtime: now, ctime: now, place: None };
-        Self { inodes: BTreeMap::from([(ROOT, Arc::new(root))]), last: ROOT, used: 0, capacity }
+        let root = Inode { body, mode: 0o755, birth: now, mtime: now, ctime: now, places: BTreeSet::new() };
+        let inodes = BTreeMap::from([(ROOT, Arc::new(root))]);
+        Self { inodes, last: ROOT, used: 0, capacity, folds_names: false, fixed_mode: None }
     }
 
     pub(super) const fn free(&self) -> u64 {
@@ -85,12 +90,23 @@ impl Image {
 
     /// The inode that a name leads to.
     pub(super) fn child(&self, directory: Ino, name: &[u8]) -> Outcome<Ino> {
-        self.names(directory)?.get(name).copied().ok_or(VolumeErrorKind::NotFound)
+        self.entry(directory, name).map(|(_, ino)| ino)
+    }
+
+    /// The name, as it was given, to which `name` leads, and its inode.
+    fn entry(&self, directory: Ino, name: &[u8]) -> Outcome<(Box<[u8]>, Ino)> {
+        let names = self.names(directory)?;
+        if let Some((name, ino)) = names.get_key_value(name) {
+            return Ok((name.clone(), *ino));
+        }
+        let key = if self.folds_names { folded(name) } else { return Err(VolumeErrorKind::NotFound) };
+        let found = names.iter().find(|(name, _)| folded(name) == key);
+        found.map(|(name, ino)| (name.clone(), *ino)).ok_or(VolumeErrorKind::NotFound)
     }
 
     /// Whether a directory still has a place; one that was removed takes no names.
     pub(super) fn is_placed(&self, ino: Ino) -> bool {
-        ino == ROOT || self.inode(ino).is_ok_and(|inode| inode.place.is_some())
+        ino == ROOT || self.inode(ino).is_ok_and(|inode| !inode.places.is_empty())
     }
 
     /// The names from the root to an inode; `None` if it was removed.
@@ -98,12 +114,20 @@ impl Image {
         let mut path = Vec::new();
         let mut at = ino;
         while at != ROOT {
-            let (parent, name) = self.inode(at).ok()?.place.as_ref()?;
+            let (parent, name) = self.inode(at).ok()?.places.first()?;
             path.push(name.clone());
             at = *parent;
         }
         path.reverse();
         Some(path)
+    }
+
+    /// The permission bits that an inode shows.
+    pub(super) fn mode_of(&self, inode: &Inode) -> u32 {
+        match (self.fixed_mode, &inode.body) {
+            (Some(mode), Body::File(_)) => mode,
+            _ => inode.mode,
+        }
     }
 
     pub(super) fn stat(&self, ino: Ino) -> Outcome<Stat> {
@@ -126,40 +150,56 @@ impl Image {
             size: size as u64,
             mtime: inode.mtime,
             ctime: inode.ctime,
-            mode: inode.mode,
-            link_count: u64::from(self.is_placed(ino)),
+            mode: self.mode_of(inode),
+            link_count: if ino == ROOT { 1 } else { inode.places.len() as u64 },
             block_count: (blocks * BLOCK_LEN / 512) as u64,
         })
     }
 
     /// Makes an inode under a name that nothing has.
     pub(super) fn create(&mut self, directory: Ino, name: &[u8], body: Body, mode: u32, now: FileTime) -> Outcome<Ino> {
-        if self.names(directory)?.contains_key(name) {
-            return Err(VolumeErrorKind::Exists);
-        }
-        if !self.is_placed(directory) {
-            return Err(VolumeErrorKind::NotFound);
-        }
+        self.check_free(directory, name)?;
         self.reserve(body_len(&body))?;
         self.last += 1;
         let ino = self.last;
-        let place = Some((directory, name.into()));
-        self.inodes.insert(ino, Arc::new(Inode { body, mode, birth: now, mtime: now, ctime: now, place }));
+        let places = BTreeSet::from([(directory, name.into())]);
+        self.inodes.insert(ino, Arc::new(Inode { body, mode, birth: now, mtime: now, ctime: now, places }));
         self.names_mut(directory, now)?.insert(name.into(), ino);
         Ok(ino)
     }
 
+    /// Gives a file one more name (a hard link), which nothing has.
+    pub(super) fn link(&mut self, ino: Ino, to: (Ino, &[u8]), now: FileTime) -> Outcome<()> {
+        if self.names(ino).is_ok() {
+            return Err(VolumeErrorKind::WrongKind);
+        }
+        self.check_free(to.0, to.1)?;
+        self.place(ino, to, now)
+    }
+
+    /// Whether a directory takes a name.
+    fn check_free(&self, directory: Ino, name: &[u8]) -> Outcome<()> {
+        match self.child(directory, name) {
+            Ok(_) => Err(VolumeErrorKind::Exists),
+            Err(VolumeErrorKind::NotFound) if self.is_placed(directory) => Ok(()),
+            Err(kind) => Err(kind),
+        }
+    }
+
     /// Takes a name away. The inode stays for those who have it open.
     pub(super) fn unlink(&mut self, directory: Ino, name: &[u8], now: FileTime) -> Outcome<Ino> {
-        let ino = self.child(directory, name)?;
+        let (name, ino) = self.entry(directory, name)?;
         if self.names(ino).is_ok_and(|names| !names.is_empty()) {
             return Err(VolumeErrorKind::NotEmpty);
         }
-        self.names_mut(directory, now)?.remove(name);
+        self.names_mut(directory, now)?.remove(&name);
         let inode = self.inode_mut(ino)?;
-        (inode.place, inode.ctime) = (None, now);
-        let len = body_len(&inode.body);
-        self.used = self.used.saturating_sub(len);
+        inode.places.remove(&(directory, name));
+        inode.ctime = now;
+        if inode.places.is_empty() {
+            let len = body_len(&inode.body);
+            self.used = self.used.saturating_sub(len);
+        }
         Ok(ino)
     }
 
@@ -167,30 +207,42 @@ impl Image {
     pub(super) fn rename(&mut self, from: (Ino, &[u8]), to: (Ino, &[u8]), now: FileTime) -> Outcome<Ino> {
         let ino = self.child(from.0, from.1)?;
         self.check_not_inside(to.0, ino)?;
-        if self.names(to.0)?.contains_key(to.1) {
-            return Err(VolumeErrorKind::Exists);
-        }
-        if !self.is_placed(to.0) {
-            return Err(VolumeErrorKind::NotFound);
-        }
-        self.names_mut(from.0, now)?.remove(from.1);
+        self.check_free(to.0, to.1)?;
+        self.take_name(from, now)?;
         self.place(ino, to, now)?;
+        Ok(ino)
+    }
+
+    /// Gives what a name leads to another spelling of that name, as a person does where both are one name.
+    pub(super) fn respell(&mut self, directory: Ino, from: &[u8], to: &[u8], now: FileTime) -> Outcome<Ino> {
+        let ino = self.take_name((directory, from), now)?;
+        self.place(ino, (directory, to), now)?;
+        Ok(ino)
+    }
+
+    fn take_name(&mut self, from: (Ino, &[u8]), now: FileTime) -> Outcome<Ino> {
+        let (name, ino) = self.entry(from.0, from.1)?;
+        self.names_mut(from.0, now)?.remove(&name);
+        self.inode_mut(ino)?.places.remove(&(from.0, name));
         Ok(ino)
     }
 
     /// Swaps two names.
     pub(super) fn exchange(&mut self, a: (Ino, &[u8]), b: (Ino, &[u8]), now: FileTime) -> Outcome<()> {
-        let (first, second) = (self.child(a.0, a.1)?, self.child(b.0, b.1)?);
+        let ((name_a, first), (name_b, second)) = (self.entry(a.0, a.1)?, self.entry(b.0, b.1)?);
         self.check_not_inside(b.0, first)?;
         self.check_not_inside(a.0, second)?;
-        self.place(first, b, now)?;
-        self.place(second, a, now)
+        self.take_name(a, now)?;
+        self.take_name(b, now)?;
+        self.place(first, (b.0, &name_b), now)?;
+        self.place(second, (a.0, &name_a), now)
     }
 
     fn place(&mut self, ino: Ino, to: (Ino, &[u8]), now: FileTime) -> Outcome<()> {
         self.names_mut(to.0, now)?.insert(to.1.into(), ino);
         let inode = self.inode_mut(ino)?;
-        (inode.place, inode.ctime) = (Some((to.0, to.1.into())), now);
+        inode.places.insert((to.0, to.1.into()));
+        inode.ctime = now;
         Ok(())
     }
 
@@ -200,7 +252,7 @@ impl Image {
             if at == moved {
                 return Err(VolumeErrorKind::IntoItself);
             }
-            match &self.inode(at)?.place {
+            match self.inode(at)?.places.first() {
                 Some((parent, _)) => at = *parent,
                 None => return Ok(()),
             }
@@ -238,8 +290,8 @@ impl Image {
     /// Makes one inode here as it is in `live`: what fsync of a file does. Its name is not part of that.
     pub(super) fn copy_body(&mut self, live: &Self, ino: Ino) {
         if let Some(inode) = live.inodes.get(&ino) {
-            let place = self.inodes.get(&ino).and_then(|inode| inode.place.clone());
-            self.inodes.insert(ino, Arc::new(Inode { place, ..(**inode).clone() }));
+            let places = self.inodes.get(&ino).map(|inode| inode.places.clone()).unwrap_or_default();
+            self.inodes.insert(ino, Arc::new(Inode { places, ..(**inode).clone() }));
         }
     }
 
@@ -289,4 +341,10 @@ fn body_len(body: &Body) -> u64 {
         Body::File(bytes) | Body::Symlink(bytes) => bytes.len() as u64,
         Body::Directory(_) | Body::Fifo => 0,
     }
+}
+
+/// What is the same of two names that are one where names fold: the letters in lower case, an accent in one piece with
+/// its letter. As much of Unicode as the simulator's users write.
+pub fn folded(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).to_lowercase().replace("e\u{301}", "\u{e9}")
 }

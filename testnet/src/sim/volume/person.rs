@@ -1,14 +1,14 @@
 //! The person whose files these are: works behind the node's back, is not stopped by its crashes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use zerocloud::volume::conformance::Person;
 use zerocloud::volume::{FileTime, VolumeErrorKind};
 use zerocloud::watch::Hint;
 use zerocloud_crdt::name::CONTROL;
 
-use super::image::{Body, Ino, ROOT};
+use super::image::{Body, Ino, ROOT, folded};
 use super::{Disk, Tree, lock};
 
 /// What stands at a path.
@@ -34,13 +34,26 @@ pub enum TreeEntry {
 #[derive(Clone)]
 pub struct SimPerson {
     disk: Arc<Mutex<Disk>>,
+    /// What the person has put away elsewhere. Held for one call.
+    backup: Arc<Mutex<Tree>>,
 }
 
 type Outcome<T> = Result<T, VolumeErrorKind>;
 
 impl SimPerson {
-    pub(super) const fn new(disk: Arc<Mutex<Disk>>) -> Self {
-        Self { disk }
+    pub(super) fn new(disk: Arc<Mutex<Disk>>) -> Self {
+        Self { disk, backup: Arc::default() }
+    }
+
+    /// Copies all that there is to another disk, in place of what was copied before.
+    pub fn keep_backup(&self) {
+        let tree = self.tree();
+        *self.backup.lock().unwrap_or_else(PoisonError::into_inner) = tree;
+    }
+
+    /// What was copied the last time.
+    pub fn backup(&self) -> Tree {
+        self.backup.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes a file, or overwrites one in place: same inode.
@@ -73,7 +86,14 @@ impl SimPerson {
         self.at(to, |disk, target, new, now| {
             let ino = disk.live.child(source, &old)?;
             match disk.live.child(target, new) {
-                Ok(same) if same == ino => return Ok(()),
+                Ok(same) if same == ino => {
+                    // Two names of one file, which stay as they are, or two spellings of one name.
+                    let is_one_name = disk.live.folds_names && source == target && folded(&old) == folded(new);
+                    if !is_one_name || old == new {
+                        return Ok(());
+                    }
+                    disk.live.respell(source, &old, new, now)?;
+                }
                 Ok(there) => {
                     match (disk.live.names(ino).is_ok(), disk.live.names(there).is_ok()) {
                         (true, false) => return Err(VolumeErrorKind::NotADirectory),
@@ -94,6 +114,24 @@ impl SimPerson {
             disk.note_rename(source, &old, target, new, ino);
             Ok(())
         })
+    }
+
+    /// Gives a file another name beside the one that it has (a hard link).
+    pub fn link(&self, from: &[u8], to: &[u8]) -> Outcome<()> {
+        let ino = resolve(&lock(&self.disk), from)?;
+        self.at(to, |disk, directory, name, now| {
+            disk.live.link(ino, (directory, name), now)?;
+            disk.note(directory, name, Hint::Created, false);
+            Ok(())
+        })
+    }
+
+    /// Makes a file unreadable, for the node and not for the person, or a directory impossible to list.
+    pub fn set_unreadable(&self, path: &[u8]) -> Outcome<()> {
+        let mut disk = lock(&self.disk);
+        let ino = resolve(&disk, path)?;
+        disk.unreadable.insert(ino);
+        Ok(())
     }
 
     /// Removes a file or link, or a directory with all that is in it.
@@ -180,7 +218,7 @@ impl SimPerson {
                     TreeEntry::Directory
                 }
                 Body::File(content) => {
-                    TreeEntry::File { content: content.clone(), executable: inode.mode & 0o100 != 0 }
+                    TreeEntry::File { content: content.clone(), executable: disk.live.mode_of(inode) & 0o100 != 0 }
                 }
                 Body::Symlink(target) => TreeEntry::Symlink(target.clone()),
                 Body::Fifo => TreeEntry::Other,

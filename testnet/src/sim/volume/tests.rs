@@ -47,7 +47,7 @@ fn threat_42_a_crash_at_any_call_leaves_the_old_file_or_the_new_one() {
         replace(&volume).unwrap();
         volume.call_count()
     };
-    let mut outcomes = std::collections::BTreeSet::new();
+    let mut outcomes = BTreeSet::new();
     for crash in [Crash::Killed, Crash::PowerLoss] {
         for call in 0..total {
             let (volume, person) = fixture();
@@ -166,4 +166,94 @@ fn without_exchange_a_caller_is_told_so() {
     assert!(!volume.supports_exchange().unwrap());
     let outcome = volume.exchange(at(&*control.tmp, b"t"), at(&*volume.root(), b"a"));
     assert_eq!(kind(outcome), VolumeErrorKind::Unsupported);
+}
+
+#[test]
+fn a_file_with_two_names_has_one_content_until_one_is_replaced() {
+    let (volume, person) = fixture();
+    person.write(b"a", b"1").unwrap();
+    person.link(b"a", b"b").unwrap();
+    person.write(b"b", b"22").unwrap();
+    assert_eq!(person.read(b"a").unwrap(), b"22");
+    assert_eq!(volume.root().stat(b"a").unwrap().link_count, 2);
+    assert_eq!(volume.free_space().unwrap().bytes, CAPACITY - 2, "its bytes are there once");
+    person.rename(b"a", b"b").unwrap();
+    assert!(person.read(b"a").is_ok(), "a rename to another name of the same file does nothing");
+    person.save_by_rename(b"a", b"3").unwrap();
+    assert_eq!((person.read(b"a").unwrap(), person.read(b"b").unwrap()), (b"3".to_vec(), b"22".to_vec()));
+    person.remove(b"b").unwrap();
+    assert_eq!(volume.free_space().unwrap().bytes, CAPACITY - 1);
+}
+
+#[test]
+fn where_names_fold_two_spellings_lead_to_one_thing_and_the_first_is_listed() {
+    let (volume, person) = fixture();
+    let volume = volume.folding_names();
+    person.write(b"Name", b"1").unwrap();
+    person.write(b"nAME", b"2").unwrap();
+    assert_eq!(person.tree().into_keys().collect::<Vec<_>>(), [b"Name".to_vec().into_boxed_slice()]);
+    assert_eq!(person.create_directory(b"name"), Err(VolumeErrorKind::Exists));
+    let outcome = volume.rename_noreplace(at(&*volume.root(), b"Name"), at(&*volume.root(), b"name"));
+    assert_eq!(kind(outcome), VolumeErrorKind::Exists);
+    person.rename(b"NAME", b"name").unwrap();
+    assert_eq!(person.tree().into_keys().collect::<Vec<_>>(), [b"name".to_vec().into_boxed_slice()]);
+    assert_eq!(person.read(b"NAME").unwrap(), b"2");
+    person.write("caf\u{e9}".as_bytes(), b"3").unwrap();
+    assert_eq!(person.read("cafe\u{301}".as_bytes()).unwrap(), b"3");
+}
+
+#[test]
+fn what_was_mounted_is_gone_and_what_is_opened_then_is_empty() {
+    let (volume, person) = fixture();
+    person.write(b"a", b"1").unwrap();
+    let before = volume.opened();
+    volume.set_mounted(false);
+    assert_eq!(kind(before.root().list()), VolumeErrorKind::Gone);
+    let between = volume.opened();
+    assert_eq!(between.root().list().unwrap(), []);
+    assert!(!between.filesystem_id().unwrap().is_same(&FilesystemId { uuid: None, fsid: 42 }));
+    volume.set_mounted(true);
+    assert_eq!(kind(between.check_root()), VolumeErrorKind::Gone);
+    assert_eq!(kind(before.check_root()), VolumeErrorKind::Gone, "it was mounted anew");
+    assert_eq!(volume.opened().root().list().unwrap().len(), 1);
+}
+
+#[test]
+fn what_cant_be_read_can_be_again() {
+    let (volume, person) = fixture();
+    person.create_directory(b"d").unwrap();
+    person.write(b"d/a", b"1").unwrap();
+    let directory = volume.root().open_directory(b"d").unwrap();
+    let file = directory.open_file(b"a").unwrap();
+    person.set_unreadable(b"d").unwrap();
+    person.set_unreadable(b"d/a").unwrap();
+    assert!(directory.list().is_err() && directory.open_file(b"a").is_err());
+    assert!(file.read_at(&mut [0], 0).is_err());
+    assert!(directory.stat(b"a").is_ok(), "what it is can be seen");
+    volume.clear_unreadable();
+    assert!(directory.list().is_ok() && file.read_at(&mut [0], 0).is_ok());
+}
+
+#[test]
+fn where_no_bits_are_kept_every_file_shows_the_same() {
+    let (volume, person) = fixture();
+    let volume = volume.with_fixed_mode(0o644);
+    person.write(b"a", b"1").unwrap();
+    person.set_mode(b"a", 0o755).unwrap();
+    let file = volume.root().open_file(b"a").unwrap();
+    file.set_executable(true).unwrap();
+    assert_eq!(file.stat().unwrap().mode, 0o644);
+    assert_eq!(person.tree().get(&b"a"[..]), Some(&TreeEntry::File { content: b"1".to_vec(), executable: false }));
+}
+
+#[test]
+fn a_person_acts_between_two_calls_once() {
+    let (volume, person) = fixture();
+    let root = volume.root();
+    let other = person.clone();
+    volume.interrupt_after(1, move || other.write(b"a", b"1").unwrap());
+    assert_eq!(root.list().unwrap(), []);
+    assert_eq!(root.list().unwrap().len(), 1);
+    person.remove(b"a").unwrap();
+    assert_eq!(root.list().unwrap(), []);
 }

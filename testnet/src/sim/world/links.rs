@@ -6,8 +6,15 @@ use zerocloud_crdt::id::DeviceId;
 use zerocloud_crdt::wire::Log;
 
 use super::World;
-use crate::sim::supply::SimSupply;
+use crate::sim::faults::Fault;
+use crate::sim::supply::{Asked, SimSupply};
 use crate::sim::user::below;
+
+/// A chunk on its way to whoever asked; `None` where the other does not have it.
+pub(super) struct Answer {
+    asked: Asked,
+    sealed: Option<Vec<u8>>,
+}
 
 /// Two devices that can be connected.
 pub(super) struct Link {
@@ -91,6 +98,8 @@ impl World {
         if std::mem::take(&mut link.is_connected) {
             link.ways = Default::default();
             let (id_a, id_b) = (self.devices[a].id(), self.devices[b].id());
+            self.answers[a].retain(|answer| answer.asked.peer != id_b);
+            self.answers[b].retain(|answer| answer.asked.peer != id_a);
             self.devices[a].disconnect(id_b);
             self.devices[b].disconnect(id_a);
             self.story.tell(|| format!("devices {a} and {b} are cut"));
@@ -106,7 +115,7 @@ impl World {
         let Some(message) = link.ways[end].pop_front() else { return false };
         let (to, from) = (link.ends[end], link.ends[1 - end]);
         let (id_to, id_from) = (self.devices[to].id(), self.devices[from].id());
-        self.tally.message_count += 1;
+        self.count_message();
         self.story.tell(|| format!("device {to} hears of {from}: {}", kind_of(&message)));
         self.devices[from].note_sent(id_to, message.entries_len());
         self.after(from);
@@ -115,21 +124,29 @@ impl World {
         true
     }
 
+    fn count_message(&mut self) {
+        self.tally.message_count += 1;
+        let (count, max) = (self.tally.message_count, self.message_count_max);
+        assert!(count <= max, "messages without end: {count} in all");
+    }
+
     pub(super) fn deliver_one(&mut self) {
         let at = below(&mut self.rng, self.links.len());
         let end = below(&mut self.rng, 2);
         self.deliver(at, end);
     }
 
-    /// Has a device ask one chunk of somebody, and brings the answer; says whether it asked.
+    /// Has a device ask one chunk of somebody, and brings the answer, at once or later; says whether anything moved.
     pub(super) fn answer_one(&mut self, n: usize) -> bool {
         let is_stalled = |link: &Link| link.end(n).is_some() && link.is_stalled.contains(&true);
         if self.links.iter().any(is_stalled) {
             return false;
         }
-        let Some(asked) = self.devices[n].supply().and_then(SimSupply::next_asked) else { return false };
+        let is_late = self.faults().has(Fault::SlowChunks) && below(&mut self.rng, 2) == 0;
+        let asked = if is_late { None } else { self.devices[n].supply().and_then(SimSupply::next_asked) };
+        let Some(asked) = asked else { return self.bring_answer(n) };
         let Some(other) = self.find(asked.peer) else { return false };
-        self.tally.message_count += 1;
+        self.count_message();
         let sealed = self.devices[other].sealed(&asked.ask);
         self.story.tell(|| {
             format!("device {n} asks {other} for a chunk: {}", if sealed.is_some() { "here" } else { "missing" })
@@ -139,6 +156,12 @@ impl World {
             self.after(other);
             return true;
         }
+        self.answers[n].push_back(Answer { asked, sealed });
+        self.faults().has(Fault::SlowChunks) || self.bring_answer(n)
+    }
+
+    fn bring_answer(&mut self, n: usize) -> bool {
+        let Some(Answer { asked, sealed }) = self.answers[n].pop_front() else { return false };
         if let Some(supply) = self.devices[n].supply() {
             supply.answer(&asked, sealed);
         }

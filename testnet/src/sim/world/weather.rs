@@ -8,6 +8,7 @@ use zerocloud::clock::{Clock, WallTime};
 use super::World;
 use crate::sim::device::{ROOMY, Watching};
 use crate::sim::faults::Fault;
+use crate::sim::story::shown;
 use crate::sim::user::below;
 
 /// The longest way that a clock is set forwards or back.
@@ -44,6 +45,37 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Something on a disk can't be read or listed, or everything can again.
+    pub(super) fn strike_files(&mut self, n: usize) {
+        let (fault, which) = (below(&mut self.rng, 4), below(&mut self.rng, 1 << 16));
+        if !self.faults().has(Fault::Unreadable) || !self.devices[n].volume.is_mounted() {
+            return;
+        }
+        if fault == 0 {
+            self.story.tell(|| format!("all on the disk of device {n} can be read"));
+            return self.devices[n].volume.clear_unreadable();
+        }
+        let person = &self.devices[n].person;
+        let tree = person.tree();
+        if let Some(path) = tree.keys().nth(which % tree.len().max(1)) {
+            self.story.tell(|| format!("{} on device {n} can't be read", shown(path)));
+            let _ = person.set_unreadable(path);
+        }
+    }
+
+    /// A disk is unmounted, or mounted again.
+    pub(super) fn strike_mount(&mut self, n: usize) {
+        let device = &self.devices[n];
+        // A folder that was never opened is new to the device, wherever it lies.
+        if !self.faults().has(Fault::Unmounted) || device.phase().is_none() && device.volume.is_mounted() {
+            return;
+        }
+        let is_mounted = !device.volume.is_mounted();
+        device.volume.set_mounted(is_mounted);
+        device.volume.clear_interruption();
+        self.story.tell(|| format!("the disk of device {n} is {}", if is_mounted { "mounted" } else { "unmounted" }));
     }
 
     /// The watcher of a device has a bad time, or a good one again.
@@ -92,6 +124,10 @@ impl World {
         for device in 0..self.devices.len() {
             self.after(device);
             self.devices[device].watching = Watching::Tells;
+            self.devices[device].coalesces = false;
+            self.devices[device].volume.clear_interruption();
+            self.devices[device].volume.clear_unreadable();
+            self.devices[device].volume.set_mounted(true);
             self.devices[device].volume.set_root_gone(false);
             self.devices[device].volume.set_capacity(ROOMY);
             self.devices[device].volume.crash_after(u64::MAX);

@@ -1,0 +1,46 @@
+//! Names that this disk takes for one: what has no place because of that, and what gets its own name in another spelling.
+
+use zerocloud_crdt::base::BaseRead;
+use zerocloud_crdt::id::FileId;
+use zerocloud_crdt::plan::Action;
+
+use super::acting::{FAILED_DELAY, target_of};
+use super::{Folder, FolderError, Stuck};
+use crate::tree::Pool;
+use crate::tree::materialise::Blocked;
+
+impl<P: Pool> Folder<P> {
+    /// Something has no place: it stays as it is, the user is told, and it is tried again when a name there is free. No
+    /// scan would find out more.
+    pub(super) fn collide(&mut self, action: &Action, blocked: Blocked) {
+        let to = target_of(action);
+        let (source, until) = (action.source(), self.now() + FAILED_DELAY);
+        let problem = Some((self.path_of(to), blocked.to_string()));
+        self.stick(
+            action,
+            Stuck { source, until, problem, is_full: false, blocked_at: Vec::new(), collides_in: Some(to.parent) },
+        );
+    }
+
+    /// A name in a directory is free: what collided there is tried again.
+    pub(super) fn free_collisions(&mut self, directory: FileId) {
+        let now = self.now();
+        let collided = self.stuck.values_mut().filter(|stuck| stuck.collides_in == Some(directory));
+        collided.for_each(|stuck| stuck.until = now);
+    }
+
+    /// Puts aside what is to have its own name in another spelling, where it still stands.
+    pub(super) fn put_aside(&mut self) -> Result<Vec<Action>, FolderError> {
+        if self.aside.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ledger.refresh()?;
+        let mut actions = Vec::new();
+        for (id, from) in std::mem::take(&mut self.aside) {
+            if let Some(old) = self.ledger.row(&from)?.filter(|row| row.id == id) {
+                actions.push(Action::Park { from, old });
+            }
+        }
+        Ok(actions)
+    }
+}

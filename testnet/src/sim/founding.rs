@@ -1,0 +1,58 @@
+//! A space and those who belong to it, before any device of it runs.
+#![allow(clippy::unwrap_used, reason = "a simulation ends where the world that it made is wrong")]
+
+use std::collections::BTreeMap;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use zerocloud::engine::replica::Identity;
+use zerocloud_crdt::id::{Incarnation, LogId, PersonId, SpaceId};
+use zerocloud_crdt::keys::{DeviceKeys, EpochSecret, Secret};
+use zerocloud_crdt::log::Start;
+use zerocloud_crdt::membership::{Genesis, Given, Identity as PublicIdentity, Introduction, Records, Role, Row};
+use zerocloud_crdt::name::Name;
+
+/// How often each device may join anew.
+const LATER_COUNT: u8 = 1;
+
+/// A space and its devices, before any of them runs.
+pub struct Founding {
+    pub(super) space: SpaceId,
+    pub(super) secret: EpochSecret,
+    /// Of each device, and then of each that joins anew.
+    pub(super) keys: Vec<DeviceKeys>,
+    pub(super) records: Records,
+}
+
+impl Founding {
+    /// A space whose first device let `count - 1` others in, and as many as may come later.
+    pub fn new(count: u8, seed: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let key_count = count.saturating_mul(1 + LATER_COUNT);
+        let keys: Vec<DeviceKeys> = (0..key_count).map(|n| DeviceKeys::from_seed(Secret::new([n + 1; 32]))).collect();
+        let recovery = PublicIdentity::of(&DeviceKeys::from_seed(Secret::new([0xee; 32])));
+        let secret = Secret::draw(&mut rng);
+        let genesis = Genesis::make(&keys[0], recovery, &secret, &mut rng);
+        let space = genesis.space();
+        let mut records = Records::begin(genesis);
+        for (n, keys_of) in (0..key_count).zip(&keys).skip(1) {
+            let given = Given { person: PersonId([n; 16]), rank: 2, role: Role::Editor };
+            let introduction = Introduction::make(keys_of, keys[0].id(), space);
+            records.add(&keys[0].signing_key(), Row { introduction, given }).unwrap();
+        }
+        Self { space, secret: EpochSecret::new(space, space.first_epoch(), secret), keys, records }
+    }
+
+    /// The keys that come after these for the same device; `None` where there are no more.
+    pub(super) fn next_identity(&self, identity: u8) -> Option<u8> {
+        let count = u8::try_from(self.keys.len()).ok()? / (1 + LATER_COUNT);
+        identity.checked_add(count).filter(|next| usize::from(*next) < self.keys.len())
+    }
+
+    pub(super) fn identity(&self, n: u8) -> Identity {
+        let keys = self.keys[usize::from(n)].clone();
+        let log = LogId { author: keys.id(), incarnation: Incarnation([n; 8]) };
+        let start = Start { label: Name::parse(format!("device{n}").as_bytes()).unwrap(), earlier: Vec::new() };
+        Identity { keys, log, start, secrets: BTreeMap::from([(self.secret.epoch, self.secret.clone())]) }
+    }
+}
