@@ -82,7 +82,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableHandle};
+use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 use zerocloud_crdt::id::SpaceId;
 
 use arrivals::Watch;

@@ -21,7 +21,7 @@ use zerocloud::folder::work::{Folder, FolderError, FolderParts, Publish};
 use zerocloud::folder::{Message, Phase};
 use zerocloud::session::chunks::ChunkSource;
 use zerocloud::space::AppendError;
-use zerocloud::store::{PeerRow, SpaceStore, StoreError, values};
+use zerocloud::store::{Awaited, PeerRow, SpaceStore, StoreError, values};
 use zerocloud::tree::materialise::Blocked;
 use zerocloud::tree::scan::Reason;
 use zerocloud::tree::versions::Retention;
@@ -283,7 +283,7 @@ impl Device {
         store
             .write::<_, StoreError>(|write| {
                 write.put_peer(member.id(), &PeerRow { frontier: told, ..PeerRow::default() })?;
-                write.set(values::AWAITS_INDEX, &Some(member.id()))
+                write.set(values::AWAITS_INDEX, &Awaited::Member(member.id()))
             })
             .unwrap();
         drop(store);
