@@ -16,7 +16,7 @@ use crate::register::{Content, Item, Kind, Op, Place, Write};
 use crate::view::{View, ViewEntry, natural_place};
 
 /// Changes that are decided together: each touches its item and may touch the one whose loser it was or is, and with
-/// [`YIELD_COUNT_MAX`] others that are pushed from their names they stay below [`ENTRY_FILE_COUNT_MAX`](crate::limits::ENTRY_FILE_COUNT_MAX).
+/// `YIELD_COUNT_MAX` others that are pushed from their names they stay below [`ENTRY_FILE_COUNT_MAX`](crate::limits::ENTRY_FILE_COUNT_MAX).
 pub const REWIND_COUNT: usize = 200;
 
 /// Items that are pushed from their names by one part. More are an accident: they keep their names until the same is
