@@ -74,6 +74,7 @@ impl Shared {
         let missing = self.bring_absent(space, running, rewind.absent, &progress).await?;
         let files = (files + absent_count).saturating_sub(missing.len() as u64);
         failures.extend(missing);
+        failures.sort_by(|a, b| a.path.cmp(&b.path));
         let dir = BytePath::from(space.dir.as_path());
         let names: Vec<&[u8]> = std::iter::once(dir.as_bytes()).chain(path.iter().map(Vec::as_slice)).collect();
         let path = BytePath::from(names.join(&b'/'));

@@ -253,7 +253,7 @@ pub struct Restored {
     /// How many files and folders went because they did not stand there then; 0 unless that was asked for.
     #[serde(default)]
     pub deleted: u64,
-    /// What could not be brought back, below the space's root, and why.
+    /// What could not be brought back, by path below the space's root, and why.
     #[serde(default)]
     pub failed: Vec<Problem>,
 }
