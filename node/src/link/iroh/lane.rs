@@ -50,10 +50,12 @@ const TOLD_ROUND_TRIP_MAX: Duration = Duration::from_millis(60);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// So long an address that had no lane for us is not asked again.
 const AVOID_DURATION: Duration = Duration::from_secs(600);
-/// Silence after which the system asks whether the peer is there, and between two such questions.
+/// Silence after which the system asks whether the peer is there, and between two such questions. A peer that is gone is
+/// seen by the connection; this is for a path that lets QUIC through and no more TCP. The kernel's limit for what is not
+/// acknowledged (`TCP_USER_TIMEOUT`) would also end the lane to a peer that is there and does not read.
 const KEEPALIVE: Duration = Duration::from_secs(5);
-/// What was sent and so long not acknowledged ends the lane; as long as QUIC waits.
-const SILENCE_MS: u32 = 12_000;
+/// So many questions without an answer end the lane.
+const KEEPALIVE_COUNT: u32 = 3;
 /// The system is asked for so much at once, in bytes; rustls alone asks for 4 KiB.
 const READ_LEN: usize = 128 << 10;
 
@@ -206,9 +208,7 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, KEEPALIVE)?;
     sockopt::set_tcp_keepintvl(socket, KEEPALIVE)?;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    sockopt::set_tcp_user_timeout(socket, SILENCE_MS)?;
-    Ok(())
+    Ok(sockopt::set_tcp_keepcnt(socket, KEEPALIVE_COUNT)?)
 }
 
 /// The lanes of one connection.
