@@ -83,6 +83,7 @@ async fn stream(
 ) -> ((SendStream, RecvStream), (SendStream, RecvStream)) {
     let (mut send, recv) = opener.open_bi(maker.kind()).await.unwrap();
     send.write_all(&[9]).await.unwrap();
+    send.flush().await.unwrap();
     let (far_send, mut far_recv) = acceptor.accept_bi().await.unwrap();
     assert_eq!(far_recv.read_u8().await.unwrap(), 9);
     ((send, recv), (far_send, far_recv))
@@ -190,8 +191,10 @@ pub(super) async fn a_stalled_stream_pushes_back_and_holds_up_no_other(maker: &i
     for count in 0..100 {
         let round = async {
             ping.write_u8(count).await.unwrap();
+            ping.flush().await.unwrap();
             assert_eq!(far_ping.read_u8().await.unwrap(), count);
             far_pong.write_u8(count).await.unwrap();
+            far_pong.flush().await.unwrap();
             assert_eq!(pong.read_u8().await.unwrap(), count);
         };
         tokio::select! {
@@ -329,6 +332,7 @@ pub(super) async fn two_hundred_streams_are_open_at_once(maker: &impl Maker) {
     }
     for (index, ((send, _), (_, far_recv))) in (0_u8..).zip(&mut streams) {
         send.write_u8(index).await.unwrap();
+        send.flush().await.unwrap();
         assert_eq!(far_recv.read_u8().await.unwrap(), index);
     }
 }

@@ -39,7 +39,7 @@ pub(super) trait RawSend: AsyncWrite + Send + Unpin {
 /// What a back end's receiving half does. Dropping it tells the peer to stop sending.
 pub(super) trait RawRecv: AsyncRead + Send + Unpin {}
 
-/// The sending half of a stream. `shutdown` ends it; a half that is dropped before is reset, so that the receiver
+/// The sending half of a stream. What is written may wait for a `flush`. `shutdown` ends it; a half that is dropped before is reset, so that the receiver
 /// never takes what was cut short for a whole.
 pub struct SendStream {
     raw: Box<dyn RawSend>,

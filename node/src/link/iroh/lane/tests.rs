@@ -24,6 +24,7 @@ async fn connected(one: &Arc<IrohLink>, two: &Arc<IrohLink>) -> (Conn, Conn) {
 async fn chunk_stream(opener: &Conn, acceptor: &Conn) -> ((SendStream, RecvStream), (SendStream, RecvStream)) {
     let (mut send, recv) = opener.open_bi(StreamKind::Chunk).await.unwrap();
     send.write_all(&[7]).await.unwrap();
+    send.flush().await.unwrap();
     let (far_send, mut far_recv) = acceptor.accept_bi().await.unwrap();
     assert_eq!(far_recv.read_u8().await.unwrap(), 7);
     ((send, recv), (far_send, far_recv))
@@ -216,6 +217,7 @@ async fn a_lane_holds_its_connection_open() {
     let ((mut send, recv), (_far_send, mut far_recv)) = lane(&one, &dialled, &accepted).await;
     drop(dialled);
     send.write_all(&[8]).await.unwrap();
+    send.flush().await.unwrap();
     assert_eq!(far_recv.read_u8().await.unwrap(), 8);
     assert_eq!(accepted.close_reason(), None);
     drop((send, recv));
