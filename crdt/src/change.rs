@@ -126,6 +126,17 @@ impl Op {
     pub const fn key(&self) -> Key {
         Key { item: self.item, register: self.write.register() }
     }
+
+    /// The operations that this one names, each with the register that it is on: what it supersedes, and what a meta is
+    /// about.
+    pub fn named_mut(&mut self) -> impl Iterator<Item = (&mut OpId, Key)> {
+        let (key, item) = (self.key(), self.item);
+        let about = match &mut self.write {
+            Write::Meta(Some(meta)) => Some((&mut meta.about, Key { item, register: Register::Content })),
+            _ => None,
+        };
+        self.pred.iter_mut().map(move |id| (id, key)).chain(about)
+    }
 }
 
 /// One change: the operations of one index entry. Their ids are (`start_op` + position, `actor`).

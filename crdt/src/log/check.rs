@@ -33,10 +33,10 @@ use super::entry::{Entry, Kind};
 use super::heads::newest;
 use super::payload::{Body, OpenError};
 use super::{Clock, EntryPoint};
-use crate::change::{Change, Key, Register};
+use crate::change::{Change, Key};
 use crate::id::{ActorId, ChangeHash, DeviceId, EntryHash, EpochId, LogId, OpId, RecordHash, SpaceId};
 use crate::keys::EpochSecret;
-use crate::register::{Op, Write};
+use crate::register::Op;
 
 /// What is kept of an entry that was checked, beside its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -424,12 +424,7 @@ impl Past {
     }
 
     fn check_op<R: LogRead>(&self, space: SpaceId, op: &mut Op, log: &R) -> Result<Result<(), VoidReason>, R::Error> {
-        let key = op.key();
-        let about = match &mut op.write {
-            Write::Meta(Some(meta)) => Some((&mut meta.about, Key { item: op.item, register: Register::Content })),
-            _ => None,
-        };
-        for (id, key) in op.pred.iter_mut().map(|id| (id, key)).chain(about) {
+        for (id, key) in op.named_mut() {
             let resolved = self.branches.resolve(log, space, &self.clock, *id)?;
             let Some((maker, meant)) = resolved else { return Ok(Err(VoidReason::UnknownOp { id: *id })) };
             if !log.is_on(maker, meant, key)? {

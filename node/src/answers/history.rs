@@ -10,7 +10,7 @@ use zerocloud_crdt::id::{ActorId, DeviceId, EpochId, FileId, LogId, OpId};
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::payload::OpenError;
-use zerocloud_crdt::log::{Entry, EntryError, EntryPoint, LogRead};
+use zerocloud_crdt::log::{Branches, Entry, EntryError, EntryPoint, LogRead};
 use zerocloud_crdt::register::{Content, Kind, Op, Write};
 
 use super::members::device_names;
@@ -131,7 +131,7 @@ pub fn versions_of(
     let key = Key { item, register: Register::Content };
     let operations = snapshot.operations(key)?;
     let branches = LogRead::branches(snapshot)?;
-    let mut ops = read_ops(snapshot, secrets, key, &operations)?;
+    let mut ops = read_ops(snapshot, secrets, &branches, key, &operations)?;
     let mut times: BTreeMap<OpId, i64> = BTreeMap::new();
     let (mut live, mut versions, mut deleted_ms) = (BTreeSet::new(), Vec::new(), 0);
     for Operation { id, maker, .. } in operations {
@@ -178,20 +178,22 @@ pub fn content_op(
 ) -> Result<Option<Op>, HistoryError> {
     let Some(maker) = snapshot.maker(id)? else { return Ok(None) };
     let key = Key { item, register: Register::Content };
-    Ok(read_ops(snapshot, secrets, key, &[Operation { id, maker, is_put: true }])?.remove(&id))
+    let branches = LogRead::branches(snapshot)?;
+    Ok(read_ops(snapshot, secrets, &branches, key, &[Operation { id, maker, is_put: true }])?.remove(&id))
 }
 
 /// Opens the entries that hold operations on a register; each once.
 fn read_ops(
     snapshot: &Snapshot,
     secrets: &BTreeMap<EpochId, EpochSecret>,
+    branches: &Branches,
     key: Key,
     operations: &[Operation],
 ) -> Result<BTreeMap<OpId, Op>, HistoryError> {
     let makers: BTreeSet<EntryPoint> = operations.iter().map(|operation| operation.maker).collect();
     let mut ops = BTreeMap::new();
     for maker in makers {
-        let of_key = ops_of(snapshot, secrets, maker)?.into_iter().filter(|op| op.key() == key);
+        let of_key = ops_of(snapshot, secrets, branches, maker)?.into_iter().filter(|op| op.key() == key);
         ops.extend(of_key.map(|op| (op.id, op)));
     }
     Ok(ops)
@@ -201,9 +203,10 @@ fn read_ops(
 pub(super) fn ops_of(
     snapshot: &Snapshot,
     secrets: &BTreeMap<EpochId, EpochSecret>,
+    branches: &Branches,
     point: EntryPoint,
 ) -> Result<Vec<Op>, HistoryError> {
-    let (space, branches) = (IndexRead::space(snapshot), LogRead::branches(snapshot)?);
+    let space = IndexRead::space(snapshot);
     let bytes = snapshot.entry_bytes(point)?.ok_or(HistoryError::Missing)?;
     let entry = Entry::decode_stored(space, bytes)?;
     let epoch = entry.header().epoch;
@@ -213,7 +216,7 @@ pub(super) fn ops_of(
     for op in &mut ops {
         // An entry names operations as its author knew them.
         op.id.actor = ActorId::of_log(space, point.log);
-        for id in &mut op.pred {
+        for (id, _) in op.named_mut() {
             *id = branches.resolve(snapshot, space, &past, *id)?.map_or(*id, |(_, id)| id);
         }
     }

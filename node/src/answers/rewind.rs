@@ -131,13 +131,15 @@ fn items_then(
     secrets: &BTreeMap<EpochId, EpochSecret>,
     arrived: &BTreeMap<LogId, u64>,
 ) -> Result<BTreeMap<FileId, Item>, HistoryError> {
+    let branches = LogRead::branches(snapshot)?;
     let number = |log: LogId| arrived.get(&log).copied().unwrap_or(0);
     let mut items: BTreeMap<FileId, Item> = BTreeMap::new();
     for (log, position) in LogRead::frontier(snapshot)?.iter() {
         for number in number(log) + 1..=position.number {
             let point = EntryPoint { log, number };
             if LogRead::entry(snapshot, point)?.is_some_and(|meta| meta.change.is_some()) {
-                items.extend(ops_of(snapshot, secrets, point)?.into_iter().map(|op| (op.item, Item::default())));
+                let ops = ops_of(snapshot, secrets, &branches, point)?;
+                items.extend(ops.into_iter().map(|op| (op.item, Item::default())));
             }
         }
     }
@@ -154,7 +156,8 @@ fn items_then(
     }
     let mut ops: BTreeMap<OpId, Op> = BTreeMap::new();
     for maker in makers {
-        let of_items = ops_of(snapshot, secrets, maker)?.into_iter().filter(|op| items.contains_key(&op.item));
+        let of_items = ops_of(snapshot, secrets, &branches, maker)?.into_iter();
+        let of_items = of_items.filter(|op| items.contains_key(&op.item));
         ops.extend(of_items.map(|op| (op.id, op)));
     }
     // Of each register in the order of their ids, in which none stands before one that it supersedes.
