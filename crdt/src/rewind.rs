@@ -137,28 +137,17 @@ where
     N: IndexRead<Error = T::Error>,
 {
     let mut gone = Vec::new();
-    let mut at = entry_of(then, top)?;
+    let mut at = then.entry_of(top)?;
     while let Some(entry) = at.filter(|entry| entry.parent != FileId::ROOT && gone.len() < PATH_DEPTH_MAX) {
-        at = entry_of(then, entry.parent)?;
+        at = then.entry_of(entry.parent)?;
         if let Some(parent) = &at
-            && entry_of(now, parent.id)?.is_none()
+            && now.entry_of(parent.id)?.is_none()
         {
             gone.push(Former { place: None, ..former(then, parent)? });
         }
     }
     gone.reverse();
     Ok(gone)
-}
-
-/// The entry with this id, an item or a loser that stands on its own.
-fn entry_of<I: IndexRead>(view: &View<'_, I>, id: FileId) -> Result<Option<ViewEntry>, I::Error> {
-    if let Some(entry) = view.entry(id, id)? {
-        return Ok(Some(entry));
-    }
-    match view.index().loser_of(id)? {
-        Some(source) => view.entry(id, source),
-        None => Ok(None),
-    }
 }
 
 /// What is below a directory of a view. Keeps what it was asked.
@@ -188,7 +177,7 @@ impl<'a, 'i, I: IndexRead> Scope<'a, 'i, I> {
                 break None;
             }
             way.push(at);
-            match entry_of(self.view, at)? {
+            match self.view.entry_of(at)? {
                 Some(entry) => at = entry.parent,
                 None => break None,
             }
@@ -235,7 +224,7 @@ pub fn decide<I: IndexRead>(index: &I, actor: ActorId, changes: &[Change]) -> Re
     let mut yield_count = 0;
     for ((parent, name), id) in takers {
         // A directory may be shown by what is in it, which another part brings.
-        let is_shown = entry_of(&view, id)?.is_some_and(|entry| (entry.parent, &entry.name) == (parent, name));
+        let is_shown = view.entry_of(id)?.is_some_and(|entry| (entry.parent, &entry.name) == (parent, name));
         let natural = natural_place(&overlay, id)?.filter(|(_, at, known)| (*at, known) == (parent, name));
         let Some((op, ..)) = natural.filter(|_| !is_shown) else { continue };
         let others = overlay.keyed(parent, name_key(name))?.into_iter().filter(|other| *other != id);

@@ -388,6 +388,17 @@ impl<'a, I: IndexRead> View<'a, I> {
         Ok(self.entries(source)?.into_iter().find(|entry| entry.id == id))
     }
 
+    /// The entry with this id, an item or a loser that stands on its own.
+    pub fn entry_of(&self, id: FileId) -> Result<Option<ViewEntry>, I::Error> {
+        if let Some(entry) = self.entry(id, id)? {
+            return Ok(Some(entry));
+        }
+        match self.index.loser_of(id)? {
+            Some(source) => self.entry(id, source),
+            None => Ok(None),
+        }
+    }
+
     /// All entries of a directory, by name.
     pub fn directory(&self, parent: FileId) -> Result<Vec<ViewEntry>, I::Error> {
         let mut entries = Vec::new();

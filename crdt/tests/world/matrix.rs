@@ -9,7 +9,7 @@ use zerocloud_crdt::id::ActorId;
 use zerocloud_crdt::index::Overlay;
 use zerocloud_crdt::register::Kind;
 
-use super::device::{Node, Path, is_under, rename};
+use super::device::{Node, is_under, rename};
 use super::{World, name};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/conflicts.md");
@@ -102,15 +102,17 @@ impl World {
         self.rename(at, from, &super::device::join(directory, &own));
     }
 
-    fn delete(&mut self, at: usize, path: &str) {
-        let all: Vec<Path> =
-            self.devices[at].disk.keys().filter(|p| **p == path || is_under(p, path)).cloned().collect();
-        for path in all {
-            let node = self.devices[at].disk.remove(&path).unwrap();
-            if node.kind == Kind::File {
-                self.kill(at, node.content);
-            }
+    /// Both act, and then hear of each other; gives whose each new content is.
+    fn play(&mut self, acts: [&Act; 2]) -> BTreeMap<u32, &'static str> {
+        let mut whose = BTreeMap::new();
+        for (at, act) in acts.into_iter().enumerate() {
+            let first = self.contents + 1;
+            (act.does)(self, at);
+            whose.extend((first..=self.contents).map(|content| (content, USERS[at])));
+            self.scan(at, true);
         }
+        self.quiesce();
+        whose
     }
 
     fn make_directory(&mut self, at: usize) {
@@ -132,14 +134,7 @@ fn becomes(acts: [&Act; 2]) -> String {
     let mut world = World::of_two();
     let before = world.devices[0].tree();
     let first_of_both = world.contents;
-    let mut whose = BTreeMap::new();
-    for (at, act) in acts.into_iter().enumerate() {
-        let first = world.contents + 1;
-        (act.does)(&mut world, at);
-        whose.extend((first..=world.contents).map(|content| (content, USERS[at])));
-        world.scan(at, true);
-    }
-    world.quiesce();
+    let whose = world.play(acts);
     let after = world.devices[0].tree();
     let mut lines = Vec::new();
     let mut names = BTreeSet::new();
@@ -213,11 +208,7 @@ fn the_other_way_round_the_same_contents_stay() {
         for second in &ACTS {
             let contents = |acts: [&Act; 2]| {
                 let mut world = World::of_two();
-                for (at, act) in acts.into_iter().enumerate() {
-                    (act.does)(&mut world, at);
-                    world.scan(at, true);
-                }
-                world.quiesce();
+                world.play(acts);
                 let mut files: Vec<(bool, i32)> = world.devices[0]
                     .tree()
                     .values()

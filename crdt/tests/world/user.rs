@@ -6,6 +6,18 @@ use super::device::{Node, Path, is_under, join, rename};
 use super::{World, below, pick};
 
 impl World {
+    /// Deletes a path and all below it.
+    pub(super) fn delete(&mut self, at: usize, path: &str) {
+        let all: Vec<Path> =
+            self.devices[at].disk.keys().filter(|p| **p == path || is_under(p, path)).cloned().collect();
+        for path in all {
+            let node = self.devices[at].disk.remove(&path).unwrap();
+            if node.kind == Kind::File {
+                self.kill(at, node.content);
+            }
+        }
+    }
+
     /// One act of a user.
     pub(super) fn user(&mut self, at: usize) {
         self.clock += 1;
@@ -64,16 +76,7 @@ impl World {
                 let node = device.disk.get_mut(&path).unwrap();
                 node.executable = !node.executable;
             }
-            (9 | 10, Some(path)) => {
-                let all: Vec<Path> =
-                    device.disk.keys().filter(|p| **p == path || is_under(p, &path)).cloned().collect();
-                for path in all {
-                    let node = self.devices[at].disk.remove(&path).unwrap();
-                    if node.kind == Kind::File {
-                        self.kill(at, node.content);
-                    }
-                }
-            }
+            (9 | 10, Some(path)) => self.delete(at, &path),
             (11..=13, Some(path)) if new != path && !is_under(&new, &path) && !device.disk.contains_key(&new) => {
                 rename(&mut device.disk, &path, &new);
             }

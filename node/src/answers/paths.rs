@@ -157,17 +157,6 @@ fn last_written(snapshot: &Snapshot, id: FileId) -> Result<OpId, StoreError> {
     Ok(operations.last().map_or(OpId::ZERO, |operation| operation.id))
 }
 
-/// The entry with this id, an item or a loser that stands on its own.
-pub(super) fn entry_of<I: IndexRead>(view: &View<'_, I>, id: FileId) -> Result<Option<ViewEntry>, I::Error> {
-    if let Some(entry) = view.entry(id, id)? {
-        return Ok(Some(entry));
-    }
-    match view.index().loser_of(id)? {
-        Some(source) => view.entry(id, source),
-        None => Ok(None),
-    }
-}
-
 /// Where an entry of the view stands, from the root down; `None` if the view does not show it. One view for many
 /// paths: it keeps the conflict names of the directories that it was asked about.
 ///
@@ -194,7 +183,7 @@ pub(super) fn path_of_entry<I: IndexRead>(
 pub(super) fn path_of_directory<I: IndexRead>(view: &View<'_, I>, id: FileId) -> Result<Option<Vec<Name>>, I::Error> {
     let (mut path, mut at) = (Vec::new(), id);
     while at != FileId::ROOT {
-        let Some(entry) = entry_of(view, at)?.filter(|_| path.len() < PATH_DEPTH_MAX) else { return Ok(None) };
+        let Some(entry) = view.entry_of(at)?.filter(|_| path.len() < PATH_DEPTH_MAX) else { return Ok(None) };
         path.push(entry.name);
         at = entry.parent;
     }

@@ -10,10 +10,6 @@ use super::harness::{Device, Lab, agree, conflict_copies, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_zerocloud");
 
-fn rename(device: &Device, from: &str, to: &str) {
-    std::fs::rename(device.at(from), device.at(to)).unwrap();
-}
-
 /// Runs a program of the system; false, and loudly, if there is none.
 fn system(dir: &Path, program: &str, args: &[&str]) -> bool {
     let mut command = Command::new(program);
@@ -46,12 +42,12 @@ fn a_save_by_an_editor_is_an_edit_of_the_same_file() {
     for n in 2..5 {
         // Vim with a backup: the old file is moved aside, the new one written in its place.
         a.write(".vim.txt.swp", "swap");
-        rename(&a, "vim.txt", "vim.txt~");
+        a.rename("vim.txt", "vim.txt~");
         a.write("vim.txt", format!("vim {n}"));
         std::fs::remove_file(a.at(".vim.txt.swp")).unwrap();
         // Others write the new file first and rename it over the old one.
         a.write(".word.txt.tmp-1234", format!("word {n}"));
-        rename(&a, ".word.txt.tmp-1234", "word.txt");
+        a.rename(".word.txt.tmp-1234", "word.txt");
         agree(&[&a, &b]);
     }
     assert_eq!(b.tree().paths(), ["vim.txt", "vim.txt~", "word.txt"]);
@@ -154,11 +150,11 @@ fn names_may_be_swapped_and_change_only_their_case() {
     let inodes = |device: &Device, paths: [&str; 3]| paths.map(|path| device.at(path).metadata().unwrap().ino());
     let before = inodes(&b, ["one", "two", "readme"]);
     for (one, two) in [("one", "two"), ("d one", "d two")] {
-        rename(&a, one, "aside");
-        rename(&a, two, one);
-        rename(&a, "aside", two);
+        a.rename(one, "aside");
+        a.rename(two, one);
+        a.rename("aside", two);
     }
-    rename(&a, "readme", "README");
+    a.rename("readme", "README");
     agree(&[&a, &b]);
     assert_eq!((b.read("one"), b.read("d one/in")), ("2".into(), "in two".into()));
     assert_eq!(b.tree().paths(), ["README", "d one", "d one/in", "d two", "d two/in", "one", "two"]);
@@ -185,7 +181,7 @@ fn a_directory_that_is_renamed_is_moved_and_not_sent_again() {
     };
     let (before, written) = (inodes("holidays"), b.written_len());
     assert!(written > 300 * FILE_LEN as u64, "what is measured counts the content: {written}");
-    rename(&a, "holidays", "Holidays in Rome");
+    a.rename("holidays", "Holidays in Rome");
     agree(&[&a, &b]);
     assert_eq!(inodes("Holidays in Rome"), before);
     let more = b.written_len() - written;

@@ -170,6 +170,11 @@ impl Device {
         std::fs::write(path, content).unwrap();
     }
 
+    /// Renames something in the folder.
+    pub(crate) fn rename(&self, from: &str, to: &str) {
+        std::fs::rename(self.at(from), self.at(to)).unwrap();
+    }
+
     /// Reads a file of the folder as text.
     pub(crate) fn read(&self, path: &str) -> String {
         let path = self.at(path);

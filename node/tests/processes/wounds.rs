@@ -10,10 +10,6 @@ use super::harness::{Device, Lab, PATIENCE, agree, conflict_copies, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_zerocloud");
 
-fn rename(device: &Device, from: &str, to: &str) {
-    std::fs::rename(device.at(from), device.at(to)).unwrap();
-}
-
 /// The inodes of all files below a directory, by what follows its name.
 fn inodes(device: &Device, directory: &str) -> BTreeMap<String, u64> {
     let mut inodes = BTreeMap::new();
@@ -46,12 +42,12 @@ fn syncthing_6989_and_1787_a_rename_of_case_alone_is_a_rename() {
     a.write("Photos/img_2.jpg", "two");
     agree(&[&a, &b]);
     let before = inodes(&b, "Photos");
-    rename(&a, "Photos/img_1.jpg", "Photos/IMG_1.JPG");
+    a.rename("Photos/img_1.jpg", "Photos/IMG_1.JPG");
     agree(&[&a, &b]);
     // And while the other is off; a directory, too.
     b.stop();
-    rename(&a, "Photos/img_2.jpg", "Photos/Img_2.jpg");
-    rename(&a, "Photos", "PHOTOS");
+    a.rename("Photos/img_2.jpg", "Photos/Img_2.jpg");
+    a.rename("Photos", "PHOTOS");
     a.run(&["sync", "--wait", "--timeout", "60s"]);
     b.start();
     agree(&[&a, &b]);
@@ -71,16 +67,16 @@ fn syncthing_8875_and_2754_a_renamed_directory_is_no_deletion_and_no_new_one() {
     agree(&[&a, &b]);
     let before = inodes(&b, "2024");
     let written_len = b.written_len();
-    rename(&a, "2024", "2024 (sorted)");
+    a.rename("2024", "2024 (sorted)");
     agree(&[&a, &b]);
     assert_eq!(inodes(&b, "2024 (sorted)"), before);
     assert!(b.written_len() - written_len < 2_000_000, "what is on the disk was written again");
 
     // While the other, off, works in it.
     b.stop();
-    rename(&a, "2024 (sorted)", "archive");
+    a.rename("2024 (sorted)", "archive");
     std::fs::create_dir(a.at("years")).unwrap();
-    rename(&a, "archive", "years/2024");
+    a.rename("archive", "years/2024");
     b.write("2024 (sorted)/trip 1/notes.txt", "written while it moved");
     b.write("2024 (sorted)/trip 2/2.raw", "edited while it moved");
     a.run(&["sync", "--wait", "--timeout", "60s"]);

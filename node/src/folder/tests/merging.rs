@@ -17,15 +17,18 @@ async fn pause(device: &Device, is_paused: bool) {
     until(is_so).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_two_edits_came_from_is_had_from_a_third_device() {
-    let founding = founding(3, 31);
-    let net = MemoryNet::new();
-    let start = |n: usize| {
+/// Three devices of one space that are not connected.
+fn three(seed: u64) -> [Device; 3] {
+    let (founding, net) = (founding(3, seed), MemoryNet::new());
+    [0, 1, 2].map(|n| {
         let link = Arc::new(net.join(founding.keys[n].id(), Admission::new(|_, _| true)));
         Device::start(&founding, n, link)
-    };
-    let (a, b, c) = (start(0), start(1), start(2));
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_edits_came_from_is_had_from_a_third_device() {
+    let [a, b, c] = three(31);
     a.dial(&b).await;
     let text = long_text();
     std::fs::write(a.path().join("long.txt"), &text).unwrap();
@@ -56,13 +59,7 @@ async fn what_two_edits_came_from_is_had_from_a_third_device() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_what_they_came_from_both_stay_until_a_device_has_it() {
-    let founding = founding(3, 32);
-    let net = MemoryNet::new();
-    let start = |n: usize| {
-        let link = Arc::new(net.join(founding.keys[n].id(), Admission::new(|_, _| true)));
-        Device::start(&founding, n, link)
-    };
-    let (a, b, c) = (start(0), start(1), start(2));
+    let [a, b, c] = three(32);
     a.dial(&b).await;
     b.dial(&c).await;
     let text = long_text();
