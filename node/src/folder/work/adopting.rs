@@ -178,11 +178,6 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
         directory
     }
 
-    /// Where a row of this id stands, and is not known to be gone from.
-    fn place_of(&self, id: FileId, source: FileId) -> Result<Option<RowKey>, StoreError> {
-        Ok(self.base.find(id, source)?.filter(|key| !self.gone.contains(key)))
-    }
-
     /// What the view shows at this path, if it is just that.
     fn as_shown(&mut self, key: &RowKey, sighting: &Sighting) -> Result<Option<BaseRow>, StoreError> {
         if let Entry::Vacant(vacant) = self.shown.entry(key.parent) {
@@ -191,16 +186,18 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
         }
         let entry = self.shown.get(&key.parent).and_then(|entries| entries.get(&key.local));
         let Some(row) = entry.and_then(|entry| as_shown(entry, sighting)) else { return Ok(None) };
-        match self.base.find(row.id, row.source)? {
-            Some(other) if other != *key && !self.gone.contains(&other) => return Ok(None),
-            // Its inode is another, or the move would have been seen.
-            Some(other) if other != *key => {
-                self.gone.remove(&other);
-                self.base.remove(other);
-            }
-            _ => {}
+        Ok(self.comes_to(key, row.id, row.source)?.then_some(row))
+    }
+
+    /// Whether a row of this id can be put at `key`: there is no other, or it has nothing at its path and goes.
+    fn comes_to(&mut self, key: &RowKey, id: FileId, source: FileId) -> Result<bool, StoreError> {
+        let Some(other) = self.base.find(id, source)?.filter(|other| other != key) else { return Ok(true) };
+        // Its inode is another, or the move would have been seen.
+        let is_gone = self.gone.remove(&other);
+        if is_gone {
+            self.base.remove(other);
         }
-        Ok(Some(row))
+        Ok(is_gone)
     }
 
     /// A later value of what base has at this path.
@@ -235,16 +232,20 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
         Ok(None)
     }
 
-    /// A conflict copy, under the name that it had, of bytes that its item once had.
-    fn as_conflict_copy(&self, key: &RowKey, sighting: &Sighting) -> Result<Option<BaseRow>, StoreError> {
+    /// A conflict copy, under the name that it had, of bytes that its item once had; or a directory whose name another
+    /// thing had too, which is the item itself: what is in it is told by its id.
+    fn as_conflict_copy(&mut self, key: &RowKey, sighting: &Sighting) -> Result<Option<BaseRow>, StoreError> {
         let (Some(natural), Some(hash)) = (natural_of(&key.local), hash_of(sighting)) else { return Ok(None) };
         for item in ever_named(self.snapshot, key.parent, &natural)? {
             let versions = (self.versions)(item);
             let ops = versions.iter().filter(|version| is_of(version, sighting.kind, hash));
             let content_ops: BTreeSet<OpId> = ops.map(|version| version.op).collect();
             let Some(lowest) = content_ops.first() else { continue };
-            let id = virtual_id(IndexRead::space(self.snapshot), item, *lowest, hash);
-            if self.place_of(id, item)?.is_some() {
+            let id = match sighting.kind {
+                Kind::Directory => item,
+                Kind::File | Kind::Symlink => virtual_id(IndexRead::space(self.snapshot), item, *lowest, hash),
+            };
+            if !self.comes_to(key, id, item)? {
                 continue;
             }
             let len = sighting.print.len;
