@@ -38,6 +38,8 @@ pub struct Walk<'a, B: BaseRead> {
     asked: BTreeSet<Parent>,
     /// Directories that were asked for and are not where base has them: asked for again when they are found.
     missing: BTreeSet<Parent>,
+    /// Rows at whose own paths this walk saw something else, or nothing: what is gone of them is gone.
+    decided: BTreeSet<RowKey>,
     /// Sightings of directories that were not descended yet.
     deferred: VecDeque<usize>,
     /// Rows that sightings continue.
@@ -67,6 +69,7 @@ impl<'a, B: BaseRead> Walk<'a, B> {
             queue: VecDeque::new(),
             asked: BTreeSet::new(),
             missing: BTreeSet::new(),
+            decided: BTreeSet::new(),
             deferred: VecDeque::new(),
             claimed: BTreeSet::new(),
             found: BTreeMap::new(),
@@ -98,6 +101,7 @@ impl<'a, B: BaseRead> Walk<'a, B> {
             // What was looked at with the same rows gone would be told the same again.
             let first = if self.findings.gone.len() > self.gone_count { 0 } else { self.looked_at };
             for from in identify(self.base, &mut self.findings, first)? {
+                self.findings.gone.remove(&from);
                 self.claimed.insert(from);
             }
             self.looked_at = self.findings.sightings.len();
@@ -132,6 +136,7 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         if let Parent::Known(parent) = directory {
             for (local, row) in rows.iter().filter(|(local, _)| !listed.contains(local)) {
                 let key = RowKey { parent, local: local.clone() };
+                self.decided.insert(key.clone());
                 self.add_gone(key, (row.kind == Kind::Directory).then_some(row.id))?;
             }
         }
@@ -151,11 +156,14 @@ impl<'a, B: BaseRead> Walk<'a, B> {
             if directory == Parent::Known(PARKED) && row.is_none() {
                 continue;
             }
-            if let Some((_, row)) = row
-                && row.kind == Kind::Directory
-                && kind != Kind::Directory
-            {
-                self.add_gone_below(row.id)?;
+            if let (Parent::Known(parent), Some((_, row))) = (directory, row) {
+                let key = RowKey { parent, local: local.clone() };
+                // Where that directory was found elsewhere, what is in it is there.
+                let is_claimed = self.claimed.contains(&key);
+                self.decided.insert(key);
+                if row.kind == Kind::Directory && kind != Kind::Directory && !is_claimed {
+                    self.add_gone_below(row.id)?;
+                }
             }
             if kind == Kind::Directory {
                 self.deferred.push_back(self.findings.sightings.len());
@@ -275,14 +283,14 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         Ok(())
     }
 
-    /// A directory that is found again: what is in it is looked at there. Not what of it was found elsewhere, where it may
-    /// have been looked at before.
+    /// A directory that is found again: what is in it is looked at there. Not what was looked at before, nor what of it
+    /// was found elsewhere, where it may have been.
     fn take_back_below(&mut self, directory: FileId) -> Result<(), B::Error> {
         let mut below = vec![directory];
         while let Some(parent) = below.pop() {
             for (local, row) in self.base.rows(parent)? {
                 let key = RowKey { parent, local };
-                if self.claimed.contains(&key) {
+                if self.claimed.contains(&key) || self.decided.contains(&key) {
                     continue;
                 }
                 if row.kind == Kind::Directory {
