@@ -105,6 +105,7 @@ pub use texts::IfFull;
 pub use tickets::TicketRow;
 pub use values::Value;
 pub use versions::VersionCounts;
+pub(crate) use versions::content_hash;
 
 /// The version of this format. A store of a higher one is refused.
 pub const STORE_FORMAT: u32 = 1;

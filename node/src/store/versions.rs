@@ -28,7 +28,7 @@ fn item(row: &VersionRow) -> FileId {
 }
 
 /// The hash of a regular file's content. Of a local edit base never knew it, and it is told by length and time.
-fn content_hash(version: &VersionRow) -> Option<ContentHash> {
+pub(crate) fn content_hash(version: &VersionRow) -> Option<ContentHash> {
     let (_, row) = version.origin.as_ref()?;
     let (print, noted) = (&version.print, &row.print);
     let is_as_noted = row.kind == Kind::File && print.len == noted.len && print.mtime == noted.mtime;

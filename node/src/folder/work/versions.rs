@@ -1,16 +1,19 @@
 //! The version store over time: a second look at what was displaced, and an end for what was kept long enough.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use zerocloud_crdt::base::BaseRead;
 use zerocloud_crdt::id::FileId;
 use zerocloud_crdt::index::IndexRead;
+use zerocloud_crdt::register::{Content, Kind};
 
 use super::{Folder, FolderError};
 use crate::api::path::BytePath;
 use crate::clock::Moment;
-use crate::store::{Snapshot, StoreError, VersionCounts};
-use crate::tree::versions::{self, Look, UNTIL_IN_PLACE, VersionRow};
+use crate::store::{Snapshot, StoreError, VersionCounts, content_hash};
+use crate::tree::versions::{self, Look, VersionRow};
 use crate::tree::{Displaced, Pool};
 use crate::volume::Control;
 
@@ -19,14 +22,24 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// Versions that are looked at in one go.
 const PRUNE_COUNT: usize = 1_000;
 
-/// Whether a merged text is still to be put in its place: these are its only bytes.
+/// Whether these may be the only bytes of what the view shows of an item and no file of the item has: what a batch
+/// displaced while its copy was still to be made, or a merged text. Another item's file with the same bytes may go any
+/// time.
 fn is_awaited(snapshot: &Snapshot, version: &VersionRow) -> Result<bool, StoreError> {
-    let Some((_, row)) = version.origin.as_ref().filter(|_| version.kept_at_ms == UNTIL_IN_PLACE) else {
-        return Ok(false);
-    };
-    let item = snapshot.item(row.source)?.unwrap_or_default();
-    let is_live = item.content.values().any(|content| content.hash() == row.hash);
-    Ok(is_live && snapshot.by_hash(row.hash)?.is_empty())
+    let Some((_, row)) = &version.origin else { return Ok(false) };
+    let hash = content_hash(version);
+    for item in BTreeSet::from([row.source, row.id]) {
+        let mut shown = BTreeSet::new();
+        for (_, key) in snapshot.of_source(item)? {
+            shown.extend(snapshot.row(&key)?.map(|row| row.hash));
+        }
+        let live = snapshot.item(item)?.unwrap_or_default().content;
+        let mut files = live.values().filter(|content| content.kind() == Kind::File).map(Content::hash);
+        if files.any(|content| !shown.contains(&content) && hash.is_none_or(|hash| hash == content)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn without_awaited(snapshot: &Snapshot, versions: Vec<VersionRow>) -> Result<Vec<VersionRow>, StoreError> {
@@ -171,20 +184,22 @@ impl<P: Pool> Folder<P> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
 
     use zerocloud_crdt::base::{BaseRow, Fingerprint, RowKey};
-    use zerocloud_crdt::id::{ActorId, ContentHash, FileId, OpId, SpaceId};
+    use zerocloud_crdt::id::{ActorId, ContentHash, EpochId, OpId, SpaceId};
     use zerocloud_crdt::index::IndexChanges;
+    use zerocloud_crdt::manifest::{Body, Class, Manifest, Profile};
     use zerocloud_crdt::name::Name;
-    use zerocloud_crdt::register::{Content, FileTime, Item, Kind};
+    use zerocloud_crdt::register::{FileContent, FileTime, Item};
 
     use super::*;
     use crate::store::SpaceStore;
+    use crate::tree::versions::UNTIL_IN_PLACE;
 
     #[test]
-    fn a_merged_text_stays_until_it_is_in_its_place_and_no_longer() {
-        let (item, target) = (FileId([1; 16]), b"merged".to_vec());
+    fn the_only_bytes_of_what_is_shown_stay_until_they_are_in_place_and_no_longer() {
+        let (item, bytes) = (FileId([1; 16]), b"merged");
         let op = OpId { counter: 1, actor: ActorId([1; 16]) };
         let time = FileTime { secs: 0, nanos: 0 };
         let print = Fingerprint { inode: 1, birth: None, len: 6, mtime: time, ctime: time, mode: 0o644 };
@@ -198,7 +213,7 @@ mod tests {
             view_name: name,
             content_ops: BTreeSet::new(),
             meta_ops: BTreeSet::new(),
-            hash: ContentHash::of(&target),
+            hash: ContentHash::of(bytes),
             len: 6,
             mtime: Some(time),
             executable: false,
@@ -209,13 +224,20 @@ mod tests {
         let store = SpaceStore::with_backend(redb::backends::InMemoryBackend::new(), SpaceId([1; 32])).unwrap();
         let is_kept = |version: &VersionRow| is_awaited(&store.snapshot().unwrap(), version).unwrap();
         assert!(!is_kept(&merged), "its operation was not written");
-        // A link's target stands for a file's bytes: only their hash counts.
-        let content = BTreeMap::from([(op, Content::Symlink { target })]);
+        let profile = Profile { chunker: 1, class: Class::Single, epoch: EpochId([0; 32]) };
+        let manifest = Manifest { profile, len: 6, epochs: Vec::new(), body: Body::Inline(Vec::new()) };
+        let file = FileContent { mtime: time, executable: false, hash: ContentHash::of(bytes), manifest };
+        let content = BTreeMap::from([(op, Content::File(file))]);
         let items = BTreeMap::from([(item, Item { content, ..Item::default() })]);
         let changes = IndexChanges { items, ..IndexChanges::default() };
         store.write::<_, StoreError>(|write| write.apply_index(changes)).unwrap();
         assert!(is_kept(&merged));
-        assert!(!is_kept(&VersionRow { kept_at_ms: 0, ..merged.clone() }), "others go when their time has passed");
+        assert!(is_kept(&VersionRow { kept_at_ms: 0, ..merged.clone() }), "what a batch displaced may be as needed");
+        let (key_of_edit, other) = (key.clone(), BaseRow { hash: ContentHash::of(b"before"), ..row.clone() });
+        let other = VersionRow { origin: Some((key_of_edit, other)), ..merged.clone() };
+        assert!(!is_kept(&other), "other bytes go when their time has passed");
+        let edit = VersionRow { print: Fingerprint { len: 7, ..print }, ..other };
+        assert!(is_kept(&edit), "of a local edit the hash is not known");
         store.write::<_, StoreError>(|write| write.apply_base(&[(key, Some(row))].into())).unwrap();
         assert!(!is_kept(&merged));
     }
