@@ -279,6 +279,7 @@ impl<P: Pool> Folder<P> {
                 self.is_materialised = false;
                 // Something has happened to the members; they may have more.
                 self.starved_delay = Duration::ZERO;
+                self.free_what_collides_of(&items);
                 self.ready.extend(items);
                 self.look_for_awaited();
             }

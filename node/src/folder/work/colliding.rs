@@ -1,5 +1,7 @@
 //! Names that this disk takes for one: what has no place because of that, and what gets its own name in another spelling.
 
+use std::collections::BTreeSet;
+
 use zerocloud_crdt::base::BaseRead;
 use zerocloud_crdt::id::FileId;
 use zerocloud_crdt::plan::Action;
@@ -27,6 +29,13 @@ impl<P: Pool> Folder<P> {
         let now = self.now();
         let collided = self.stuck.values_mut().filter(|stuck| stuck.collides_in == Some(directory));
         collided.for_each(|stuck| stuck.until = now);
+    }
+
+    /// What is said of these items may have changed: they may have a place by now.
+    pub(super) fn free_what_collides_of(&mut self, items: &BTreeSet<FileId>) {
+        let now = self.now();
+        let collided = self.stuck.values_mut().filter(|stuck| stuck.collides_in.is_some());
+        collided.filter(|stuck| items.contains(&stuck.source)).for_each(|stuck| stuck.until = now);
     }
 
     /// Puts aside what is to have its own name in another spelling, where it still stands.
