@@ -342,3 +342,6 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! Walks over listings that are made by hand: orders in which a real disk seldom answers.
+
+use super::*;
+use crate::base::{BaseRow, MemoryBase};
+use crate::id::ContentHash;
+use crate::register::FileTime;
+
+const BOX: FileId = FileId([1; 16]);
+const DESK: FileId = FileId([2; 16]);
+const LETTER: FileId = FileId([3; 16]);
+
+fn name(text: &str) -> Name {
+    Name::parse(text.as_bytes()).unwrap()
+}
+
+fn key(parent: FileId, local: &str) -> RowKey {
+    RowKey { parent, local: name(local) }
+}
+
+fn print(inode: u64) -> Fingerprint {
+    let time = FileTime { secs: 0, nanos: 0 };
+    Fingerprint { inode, birth: None, len: 0, mtime: time, ctime: time, mode: 0o755 }
+}
+
+fn listed(local: &str, kind: Kind, inode: u64) -> Listed {
+    Listed { local: name(local), kind, print: print(inode), links: 1, is_doubted: false }
+}
+
+/// Rows: what has an id, where, what it is, and its inode.
+fn base(rows: [(FileId, FileId, &str, Kind, u64); 3]) -> MemoryBase {
+    let row = |(id, parent, local, kind, inode)| {
+        let row = BaseRow {
+            id,
+            source: id,
+            kind,
+            view_parent: parent,
+            view_name: name(local),
+            content_ops: BTreeSet::new(),
+            meta_ops: BTreeSet::new(),
+            hash: ContentHash([0; 32]),
+            len: 0,
+            mtime: None,
+            executable: false,
+            print: print(inode),
+        };
+        (key(parent, local), Some(row))
+    };
+    let mut base = MemoryBase::default();
+    base.commit(rows.map(row).into_iter().collect());
+    base
+}
+
+/// Walks: what is in a directory with which inode.
+fn findings(mut walk: Walk<'_, MemoryBase>, disk: impl Fn(Parent) -> Option<(u64, Vec<Listed>)>) -> Findings {
+    while let Ok(Some(directory)) = walk.next_directory() {
+        let Ok(()) = match disk(directory) {
+            Some((inode, entries)) => walk.handle_listing(directory, inode, entries),
+            None => walk.handle_missing(directory),
+        };
+    }
+    let Ok((findings, _)) = walk.finish();
+    findings
+}
+
+#[test]
+fn what_is_in_a_directory_that_was_found_elsewhere_is_there_whatever_took_its_old_path() {
+    // `box/desk/letter`: the desk went to a new directory, then the box, and a file came in the place of the desk.
+    let base = base([
+        (BOX, FileId::ROOT, "box", Kind::Directory, 2),
+        (DESK, BOX, "desk", Kind::Directory, 3),
+        (LETTER, DESK, "letter", Kind::File, 4),
+    ]);
+    let found = findings(Walk::full(&base), |directory| match directory {
+        Parent::Known(FileId::ROOT) => Some((1, vec![listed("new", Kind::Directory, 5)])),
+        Parent::New(_) => Some((5, vec![listed("a desk", Kind::Directory, 3), listed("box", Kind::Directory, 2)])),
+        Parent::Known(BOX) => Some((2, vec![listed("desk", Kind::File, 6)])),
+        Parent::Known(DESK) => Some((3, vec![listed("letter", Kind::File, 4)])),
+        Parent::Known(_) => Some((9, Vec::new())),
+    });
+    assert_eq!(found.gone, BTreeSet::new());
+    let continued: BTreeSet<&RowKey> = found.sightings.iter().filter_map(|sighting| sighting.from.as_ref()).collect();
+    assert_eq!(continued, BTreeSet::from([&key(BOX, "desk"), &key(FileId::ROOT, "box")]));
+}
+
+#[test]
+fn what_is_gone_from_a_directory_is_gone_although_the_directory_is_found_to_be_renamed_later() {
+    // Where names fold, the old spelling of the box leads to it still: it is listed before its new name is seen.
+    let base = base([
+        (BOX, FileId::ROOT, "box", Kind::Directory, 2),
+        (DESK, BOX, "desk", Kind::File, 3),
+        (LETTER, BOX, "letter", Kind::File, 4),
+    ]);
+    let walk = Walk::of_directories(&base, [BOX, FileId::ROOT]);
+    let found = findings(walk, |directory| match directory {
+        Parent::Known(FileId::ROOT) => Some((1, vec![listed("Box", Kind::Directory, 2)])),
+        Parent::Known(BOX) => Some((2, vec![listed("desk", Kind::Directory, 5)])),
+        Parent::Known(_) | Parent::New(_) => Some((5, Vec::new())),
+    });
+    assert_eq!(found.gone, BTreeSet::from([key(BOX, "desk"), key(BOX, "letter")]));
+}
