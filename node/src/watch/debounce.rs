@@ -129,6 +129,15 @@ impl Debounce {
         dirty.into_iter().map(|(directory, depth)| Dirty { directory: directory.into(), depth }).collect()
     }
 
+    /// Takes out all that waits, due or not: who found something gone is to look where it may have come to.
+    pub fn take_waiting(&mut self) -> Vec<Dirty> {
+        let mut dirty = BTreeMap::new();
+        while let Some(path) = self.waiting.keys().next().cloned() {
+            self.take(&path, &mut dirty);
+        }
+        dirty.into_iter().map(|(directory, depth)| Dirty { directory: directory.into(), depth }).collect()
+    }
+
     /// When [`poll`](Self::poll) has something next; `None` if nothing waits.
     pub fn poll_timeout(&self) -> Option<Moment> {
         let due = self.due.first().map(|(due, _)| *due);
@@ -236,6 +245,17 @@ mod tests {
         assert_eq!(run(&open), [(280, vec!["a".into()])]);
         let second_writer = [(0, change("f", ClosedAfterWrite)), (5, change("f", Changed))];
         assert_eq!(run(&second_writer), [(105, vec![String::new()])]);
+    }
+
+    #[test]
+    fn whoever_finds_something_gone_gets_all_that_waits_at_once() {
+        let mut debounce = Debounce::new();
+        debounce.handle_change(Moment(0), &change("old/f", Hint::RenamedAway));
+        debounce.handle_change(Moment(0), &directory("new/d", Hint::RenamedHere));
+        let all = [("new", Depth::Names), ("new/d", Depth::Subtree), ("old", Depth::Names)];
+        let all = all.map(|(directory, depth)| Dirty { directory: directory.as_bytes().into(), depth });
+        assert_eq!(debounce.take_waiting(), all);
+        assert_eq!(debounce.poll_timeout(), None);
     }
 
     #[test]

@@ -19,17 +19,15 @@ use crate::clock::Moment;
 use crate::engine::found::Found;
 use crate::engine::shelf::Contents;
 use crate::store::{Snapshot, StoreError};
-use crate::tree::scan::{Extent, Previous, Problem, Reason, read_doubted, scan_under};
+use crate::tree::scan::{Extent, Previous, Problem, Reason, Scanned, read_doubted, scan_under};
 use crate::tree::{Pool, racy};
 use crate::watch::debounce::{Depth, Dirty};
 
 impl<P: Pool> Folder<P> {
     /// Scans whatever is due, if anything is.
     pub(super) fn scan_what_is_due(&mut self, now: Moment) -> Result<(), FolderError> {
-        for Dirty { directory, depth } in self.debounce.poll(now) {
-            let noted = self.dirty.entry(directory).or_insert(depth);
-            *noted = (*noted).max(depth);
-        }
+        let due = self.debounce.poll(now);
+        add(&mut self.dirty, due);
         let due: Vec<_> = self.again.iter().filter(|(_, at)| **at <= now).map(|(path, _)| path.clone()).collect();
         for path in due {
             self.again.remove(&path);
@@ -62,13 +60,22 @@ impl<P: Pool> Folder<P> {
 
     fn scan(&mut self, dirty: &BTreeMap<Box<[u8]>, Depth>) -> Result<(), FolderError> {
         let snapshot = self.parts.store.snapshot()?;
-        let dirty = self.without_ignored(&snapshot, dirty)?;
+        let mut dirty = self.without_ignored(&snapshot, dirty)?;
         if dirty.is_empty() {
             return Ok(());
         }
-        let extent = extent_of(&snapshot, &dirty)?;
-        let scanned =
-            scan_under(&*self.volume, &snapshot, self.space(), &extent, &self.ignoring.rules, &self.rebooting.doubt)?;
+        let mut scanned = self.scan_directories(&snapshot, &dirty)?;
+        if !scanned.findings.gone.is_empty() && !is_everything(&dirty) {
+            // It may have been moved to where a change waits for its time: without that it would pass for deleted.
+            let waiting = self.debounce.take_waiting();
+            let mut more = BTreeMap::new();
+            add(&mut more, waiting);
+            let more = self.without_ignored(&snapshot, &more)?;
+            if !more.is_empty() {
+                add(&mut dirty, more.into_iter().map(|(directory, depth)| Dirty { directory, depth }));
+                scanned = self.scan_directories(&snapshot, &dirty)?;
+            }
+        }
         let is_everything = is_everything(&dirty);
         let looked = Looked::of(&scanned, is_everything);
         if is_everything {
@@ -121,6 +128,15 @@ impl<P: Pool> Folder<P> {
         self.take_rules(looked, &created)?;
         self.free_what_was_scanned();
         Ok(())
+    }
+
+    fn scan_directories(
+        &self,
+        snapshot: &Snapshot,
+        dirty: &BTreeMap<Box<[u8]>, Depth>,
+    ) -> Result<Scanned, FolderError> {
+        let (extent, doubt) = (extent_of(snapshot, dirty)?, &self.rebooting.doubt);
+        Ok(scan_under(&*self.volume, snapshot, self.space(), &extent, &self.ignoring.rules, doubt)?)
     }
 
     /// Has an item's files looked at when every edit is sure to show.
@@ -178,6 +194,14 @@ fn sources_of(
         }
     }
     Ok(sources)
+}
+
+/// Adds directories; of what is to be looked at of each, the more counts.
+fn add(dirty: &mut BTreeMap<Box<[u8]>, Depth>, more: impl IntoIterator<Item = Dirty>) {
+    for Dirty { directory, depth } in more {
+        let noted = dirty.entry(directory).or_insert(depth);
+        *noted = (*noted).max(depth);
+    }
 }
 
 fn is_everything(dirty: &BTreeMap<Box<[u8]>, Depth>) -> bool {
