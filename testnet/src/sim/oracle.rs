@@ -3,22 +3,30 @@
 //! It knows what users did and what stands on each disk, and nothing of the log.
 #![allow(clippy::panic, reason = "a simulation ends where a promise is broken")]
 
+mod counts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use zerocloud_crdt::id::ContentHash;
 use zerocloud_crdt::name::CONTROL;
 
+use self::counts::Counts;
 use super::volume::{Tree, TreeEntry};
 
 /// Contents by hash.
 pub type Hashes = BTreeSet<ContentHash>;
 
-/// The contents of all files of a tree, but for empty ones and those that a power loss left as zeros.
-fn contents(tree: &Tree) -> impl Iterator<Item = ContentHash> {
-    tree.values().filter_map(|entry| match entry {
+/// The content of a file, if it is none that a power loss left as zeros, and not empty.
+fn content_of(entry: &TreeEntry) -> Option<ContentHash> {
+    match entry {
         TreeEntry::File { content, .. } if content.iter().any(|byte| *byte != 0) => Some(ContentHash::of(content)),
         _ => None,
-    })
+    }
+}
+
+/// The contents of all files of a tree, but for empty ones and those that a power loss left as zeros.
+fn contents(tree: &Tree) -> impl Iterator<Item = ContentHash> {
+    tree.values().filter_map(content_of)
 }
 
 /// The files of a tree that a power loss left as zeros.
@@ -70,12 +78,10 @@ pub struct Oracle {
     taken: Hashes,
     /// What everybody had seen the end of: it must not come back.
     dead: Hashes,
-    /// What everybody had the last time that all was settled.
-    settled: Hashes,
-    /// By device: at how many paths its user put a content since then. What is moved over another file is an edit of that.
-    made: Vec<BTreeMap<ContentHash, usize>>,
     /// By device: of which contents its user took the last file away, and made none since.
     ended: Vec<Hashes>,
+    /// How many files have each content.
+    counts: Counts,
     /// Some device forgot what it knew, or can't show all that there is.
     is_forgetful: bool,
     /// A user touched, moved or copied what a power loss had left as zeros, which may spread by that.
@@ -87,8 +93,8 @@ impl Oracle {
     pub fn new(device_count: usize, is_forgetful: bool) -> Self {
         Self {
             own: vec![Hashes::new(); device_count],
-            made: vec![BTreeMap::new(); device_count],
             ended: vec![Hashes::new(); device_count],
+            counts: Counts::new(device_count),
             is_forgetful,
             ..Self::default()
         }
@@ -96,15 +102,11 @@ impl Oracle {
 
     /// A user acted: the tree before and after.
     pub fn note_act(&mut self, device: usize, before: &Tree, after: &Tree) {
+        self.counts.note_act(device, before, after);
         // One of two copies went; elsewhere another user may take the other at the same time.
         let (counts, left) = (counts(before), counts(after));
         let taken: Hashes =
             counts.iter().filter(|(hash, count)| left.get(*hash) < Some(*count)).map(|(hash, _)| *hash).collect();
-        for (path, entry) in after.iter().filter(|(path, entry)| before.get(*path) != Some(entry)) {
-            for content in contents(&Tree::from([(path.clone(), entry.clone())])) {
-                *self.made[device].entry(content).or_default() += 1;
-            }
-        }
         let ended = &mut self.ended[device];
         ended.retain(|content| !left.contains_key(content));
         ended.extend(taken.iter().filter(|content| !left.contains_key(*content)));
@@ -120,7 +122,7 @@ impl Oracle {
         }
     }
 
-    /// A user touched a file, whose tree is this.
+    /// A user touched a file of this tree.
     pub fn note_touch(&mut self, tree: &Tree) {
         self.are_zeros_wanted |= zeros(tree).next().is_some();
     }
@@ -133,6 +135,7 @@ impl Oracle {
         let mut before = before.clone();
         let staged = |path: &[u8]| [&b"put-"[..], b"get-"].iter().any(|prefix| is_temporary(path, prefix));
         before.retain(|path, _| !staged(path));
+        self.counts.note_loss(&before, after);
         let (before, after) = (hashes(&before), hashes(after));
         for content in before.difference(&after) {
             let is_own = self.own[device].contains(content) || !self.written.contains(content);
@@ -146,6 +149,7 @@ impl Oracle {
     /// displaced and not yet published goes with them.
     pub fn note_wipe(&mut self, device: usize, before: &Tree, after: &Tree) {
         self.is_forgetful = true;
+        self.counts.note_wipe(before, after);
         let (before, after) = (hashes(before), hashes(after));
         self.gone.extend(before.difference(&after).filter(|content| self.own[device].contains(content)));
     }
@@ -181,9 +185,8 @@ impl Oracle {
         if self.is_forgetful || !self.ended[device].contains(content) {
             return false;
         }
-        let made = |of: usize| self.made[of].get(content).copied().unwrap_or_default();
-        let elsewhere: usize = (0..self.made.len()).filter(|other| *other != device).map(made).sum();
-        let is_from_elsewhere = !self.settled.contains(content) && made(device) == 0;
+        let (elsewhere, here) = self.counts.put(device, content);
+        let is_from_elsewhere = !self.counts.is_settled(content) && here == 0;
         elsewhere <= usize::from(is_from_elsewhere)
     }
 
@@ -207,9 +210,10 @@ impl Oracle {
                 panic!("device {device}: {content} was deleted here, nobody made it elsewhere, and it came back");
             }
         }
+        if let Err(wrong) = self.counts.settle(tree, self.is_forgetful) {
+            panic!("{wrong}");
+        }
         self.dead = self.written.difference(&here).copied().collect();
-        self.settled = here;
-        self.made.iter_mut().for_each(BTreeMap::clear);
         self.ended.iter_mut().for_each(Hashes::clear);
     }
 }

@@ -1,0 +1,162 @@
+//! How many files have each content when all has settled: as many as were left, no more than were made, and copies of
+//! conflicts only where two acted.
+//!
+//! Files are told by what is in them, so two with the same bytes can't be told apart, but they can be counted. Between
+//! two moments at which all is settled, what one user makes is one file on all devices; what two make may be one (the
+//! same bytes at the same path), and what two take away may be one as well. That bounds the count from both sides,
+//! whatever the engine's rules are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zerocloud_crdt::id::ContentHash;
+
+use super::{content_of, counts};
+use crate::sim::volume::{Tree, TreeEntry};
+
+/// Numbers of files by content.
+type Numbers = BTreeMap<ContentHash, usize>;
+
+/// What one user did since all was settled.
+#[derive(Clone, Debug, Default)]
+struct Done {
+    /// By how many files there were more.
+    gained: Numbers,
+    /// At how many paths it was put: what is moved, too, may be another file to all if it was touched before anybody
+    /// looked, or an edit of what stood there.
+    put: Numbers,
+    /// By how many files there were fewer.
+    taken: Numbers,
+    /// Paths at which something else stood.
+    changed: usize,
+}
+
+/// What users did since all was settled, counted.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    settled: Numbers,
+    copies: usize,
+    users: Vec<Done>,
+    /// What power losses and lost homes took.
+    dropped: Numbers,
+    /// All that was ever there.
+    ever: BTreeSet<ContentHash>,
+    /// What had been there when a device lost its home, since all was settled: an old copy of a folder that joins brings
+    /// nothing back, so that whoever puts one there before it joined gets what the others have.
+    old: BTreeSet<ContentHash>,
+}
+
+impl Counts {
+    pub(super) fn new(device_count: usize) -> Self {
+        Self { users: vec![Done::default(); device_count], ..Self::default() }
+    }
+
+    /// A user acted: the tree before and after.
+    pub(super) fn note_act(&mut self, device: usize, before: &Tree, after: &Tree) {
+        let Some(done) = self.users.get_mut(device) else { return };
+        let (had, has) = (counts(before), counts(after));
+        add(&mut done.taken, more(&had, &has));
+        let gained = more(&has, &had);
+        self.ever.extend(gained.keys());
+        add(&mut done.gained, gained);
+        for (path, entry) in after.iter().filter(|(path, entry)| before.get(*path) != Some(entry)) {
+            let is_there = before.get(path).and_then(content_of);
+            if let Some(content) = content_of(entry).filter(|content| is_there != Some(*content)) {
+                *done.put.entry(content).or_default() += 1;
+            }
+        }
+        let is_other = |(path, entry): &(&Box<[u8]>, &TreeEntry)| after.get(*path) != Some(*entry);
+        done.changed += before.iter().filter(is_other).count();
+        done.changed += after.keys().filter(|path| !before.contains_key(*path)).count();
+    }
+
+    /// Something but a user took files away: all of the disk before and after.
+    pub(super) fn note_loss(&mut self, before: &Tree, after: &Tree) {
+        add(&mut self.dropped, more(&counts(before), &counts(after)));
+    }
+
+    /// A device lost its home: all of its disk before and after.
+    pub(super) fn note_wipe(&mut self, before: &Tree, after: &Tree) {
+        self.note_loss(before, after);
+        self.old.clone_from(&self.ever);
+    }
+
+    /// At how many paths other users than this one put a content since all was settled, and this one.
+    pub(super) fn put(&self, device: usize, content: &ContentHash) -> (usize, usize) {
+        let of = |done: &Done| done.put.get(content).copied().unwrap_or_default();
+        let own = self.users.get(device).map(of).unwrap_or_default();
+        (self.users.iter().map(of).sum::<usize>() - own, own)
+    }
+
+    /// Whether all had a content when all was settled.
+    pub(super) fn is_settled(&self, content: &ContentHash) -> bool {
+        self.settled.contains_key(content)
+    }
+
+    /// All is settled and this is there; gives what is wrong with it. Where devices forget what they knew, things may come
+    /// again.
+    pub(super) fn settle(&mut self, tree: &Tree, is_forgetful: bool) -> Result<(), String> {
+        let (now, copies) = (counts(tree), copy_count(tree));
+        let users = std::mem::take(&mut self.users);
+        let (dropped, old) = (std::mem::take(&mut self.dropped), std::mem::take(&mut self.old));
+        let settled = std::mem::replace(&mut self.settled, now.clone());
+        let former_copies = std::mem::replace(&mut self.copies, copies);
+        self.users = vec![Done::default(); users.len()];
+        let of = |numbers: &Numbers, content: &ContentHash| numbers.get(content).copied().unwrap_or_default();
+        let all = |numbers: fn(&Done) -> &Numbers, content: &ContentHash| {
+            users.iter().map(|done| of(numbers(done), content)).collect::<Vec<_>>()
+        };
+        let known = users.iter().flat_map(|done| done.gained.keys()).chain(settled.keys());
+        for content in known {
+            let (there, begun) = (of(&now, content), of(&settled, content));
+            let taken = all(|done| &done.taken, content);
+            let gained = all(|done| &done.gained, content).into_iter().filter(|_| !old.contains(content));
+            let least = begun + gained.max().unwrap_or_default();
+            let least = least.saturating_sub(taken.iter().sum::<usize>() + of(&dropped, content));
+            if there < least.min(1) {
+                return Err(format!("{content} is lost: {least} files of it were not taken away by anybody"));
+            }
+            let most = users.iter().enumerate().map(|(at, done)| {
+                let left = (begun + of(&done.gained, content)).saturating_sub(of(&done.taken, content));
+                let others = users.iter().enumerate().filter(|(other, _)| *other != at);
+                left + others.map(|(_, done)| of(&done.put, content)).sum::<usize>()
+            });
+            let most = most.min().unwrap_or_default();
+            if there > most && !is_forgetful {
+                return Err(format!("{there} files of {content} are there, and {most} could be"));
+            }
+        }
+        let changed: Vec<usize> = users.iter().map(|done| done.changed).collect();
+        let busiest = changed.iter().max().copied().unwrap_or_default();
+        let others = changed.iter().sum::<usize>() - busiest;
+        if copies > former_copies + others && !is_forgetful {
+            return Err(format!(
+                "{copies} conflict copies after {former_copies}, and others than one changed {others} paths"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// By how much the first has more of each content than the second.
+fn more(these: &Numbers, those: &Numbers) -> Numbers {
+    let more = these
+        .iter()
+        .map(|(content, count)| (*content, count.saturating_sub(those.get(content).copied().unwrap_or_default())));
+    more.filter(|(_, count)| *count > 0).collect()
+}
+
+fn add(to: &mut Numbers, numbers: Numbers) {
+    for (content, count) in numbers {
+        *to.entry(content).or_default() += count;
+    }
+}
+
+/// How many things have the name of a conflict copy.
+fn copy_count(tree: &Tree) -> usize {
+    const MARK: &[u8] = b" (conflict ";
+    let is_copy = |path: &[u8]| {
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        name.windows(MARK.len()).any(|part| part == MARK)
+    };
+    tree.keys().filter(|path| is_copy(path)).count()
+}
