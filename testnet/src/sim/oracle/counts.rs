@@ -26,6 +26,9 @@ struct Done {
     put: Numbers,
     /// By how many files there were fewer.
     taken: Numbers,
+    /// How many files there were after the last act. There may be more than the user made: while a conflict copy is there
+    /// already and the other version is still on its way.
+    left: Option<Numbers>,
     /// Paths at which something else stood.
     changed: usize,
 }
@@ -58,6 +61,7 @@ impl Counts {
         let gained = more(&has, &had);
         self.ever.extend(gained.keys());
         add(&mut done.gained, gained);
+        done.left = Some(has);
         for (path, entry) in after.iter().filter(|(path, entry)| before.get(*path) != Some(entry)) {
             let is_there = before.get(path).and_then(content_of);
             if let Some(content) = content_of(entry).filter(|content| is_there != Some(*content)) {
@@ -116,7 +120,7 @@ impl Counts {
                 return Err(format!("{content} is lost: {least} files of it were not taken away by anybody"));
             }
             let most = users.iter().enumerate().map(|(at, done)| {
-                let left = (begun + of(&done.gained, content)).saturating_sub(of(&done.taken, content));
+                let left = done.left.as_ref().map_or(begun, |left| of(left, content));
                 let others = users.iter().enumerate().filter(|(other, _)| *other != at);
                 left + others.map(|(_, done)| of(&done.put, content)).sum::<usize>()
             });
