@@ -26,8 +26,8 @@ struct Done {
     put: Numbers,
     /// By how many files there were fewer.
     taken: Numbers,
-    /// How many files there were after the last act. There may be more than the user made: while a conflict copy is there
-    /// already and the other version is still on its way.
+    /// How many files there were after the last act. There may be more than the user made, while a conflict copy is there
+    /// already and the other version is still on its way, or fewer, while a copy is still to be made.
     left: Option<Numbers>,
     /// Paths at which something else stood.
     changed: usize,
@@ -120,7 +120,8 @@ impl Counts {
                 return Err(format!("{content} is lost: {least} files of it were not taken away by anybody"));
             }
             let most = users.iter().enumerate().map(|(at, done)| {
-                let left = done.left.as_ref().map_or(begun, |left| of(left, content));
+                let own = (begun + of(&done.gained, content)).saturating_sub(of(&done.taken, content));
+                let left = own.max(done.left.as_ref().map_or(0, |left| of(left, content)));
                 let others = users.iter().enumerate().filter(|(other, _)| *other != at);
                 left + others.map(|(_, done)| of(&done.put, content)).sum::<usize>()
             });
