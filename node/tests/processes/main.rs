@@ -11,6 +11,7 @@ mod devices;
 mod editors;
 mod harness;
 mod kills;
+mod lacking;
 mod merges;
 mod names;
 mod restarts;
