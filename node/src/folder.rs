@@ -45,6 +45,8 @@ pub struct FolderState {
     pub waiting_bytes: u64,
     /// Versions that nobody who is connected has.
     pub lacks: Lacks,
+    /// Files that do not come to this device because it leaves them out.
+    pub left_out: u64,
     /// What is not on disk as the view has it, or not synced, and why.
     pub problems: Arc<Vec<(BytePath, String)>>,
     /// What the user should know of the folder as a whole.
@@ -121,6 +123,8 @@ pub enum Message {
     Restore(Box<Restoring>),
     /// Make things as they were.
     Rewind(Box<Rewinding>),
+    /// Change what does not come to this device.
+    Select(Box<Selecting>),
     /// End the wait for versions that nobody has.
     Forget(Box<Forgetting>),
     /// Remove the versions that are older than so many milliseconds; told what went.
@@ -154,6 +158,15 @@ pub struct Rewinding {
     /// Told when all of it is in the log, from where it comes to every disk, with the scans of the whole tree that were
     /// finished by then ([`FolderState::scan_count`]); or why it is not.
     pub done: oneshot::Sender<Result<u64, String>>,
+}
+
+/// Another selection.
+#[derive(Debug)]
+pub struct Selecting {
+    /// Patterns of what does not come, in gitignore's syntax; empty for nothing.
+    pub patterns: Vec<u8>,
+    /// Told when it is in force, or why it is not.
+    pub done: oneshot::Sender<Result<(), String>>,
 }
 
 /// Versions that nobody has and that the user gives up.

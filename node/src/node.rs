@@ -10,6 +10,7 @@ mod meeting;
 mod opened;
 mod restoring;
 mod rewinding;
+mod selecting;
 mod spaces;
 mod status;
 mod whereabouts;
@@ -263,6 +264,10 @@ impl Backend for Node {
 
     async fn restore(&self, request: Restore, progress: Progress) -> Result<Restored, ApiError> {
         self.shared.restore(request, progress).await
+    }
+
+    async fn select(&self, request: Select) -> Result<Selection, ApiError> {
+        self.shared.select(&request).await
     }
 
     async fn forget(&self, request: Forget) -> Result<Forgotten, ApiError> {

@@ -66,6 +66,12 @@ pub(super) async fn run<B: Backend>(args: Args, terminal: &Terminal) -> Result<(
             terminal.answer(&answer, show::restored);
             Ok(())
         }
+        Command::Select { space, without, all } => {
+            let without = (all || !without.is_empty()).then_some(without);
+            let answer = node.call::<B, _>(Select { space: target(&space)?, without }).await?;
+            terminal.answer(&answer, show::selection);
+            Ok(())
+        }
         Command::Forget { path, awaited } => {
             let answer = node.call::<B, _>(Forget { target: target(&path)?, awaited }).await?;
             terminal.answer(&answer, show::forgotten);

@@ -5,6 +5,7 @@ mod lacking;
 mod links;
 mod merging;
 mod obstacles;
+mod selecting;
 mod serving;
 mod telling;
 

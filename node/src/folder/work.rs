@@ -17,6 +17,7 @@ mod rebooting;
 mod restoring;
 mod rewinding;
 mod scanning;
+mod selecting;
 pub mod telling;
 mod texts;
 mod versions;
@@ -300,6 +301,7 @@ impl<P: Pool> Folder<P> {
             Message::Held(decision, done) => self.decide_held(decision, done),
             Message::Restore(restoring) => self.restore(*restoring),
             Message::Rewind(rewinding) => self.rewind(*rewinding),
+            Message::Select(selecting) => self.select(*selecting),
             Message::Forget(forgetting) => self.end_wait(*forgetting),
             Message::Prune(age_ms, done) => self.prune_older(age_ms, done),
             Message::Pause(is_paused) => self.pause(is_paused),
@@ -419,6 +421,8 @@ impl<P: Pool> Folder<P> {
                 self.stuck.values().map(|stuck| stuck.source).chain(self.waiting.keys().copied()).collect();
             let lost: BTreeSet<FileId> = self.jobs.lost().map(|entry| entry.source).collect();
             let known = &(&known | &lost) | &self.ignoring.items;
+            let unselected: BTreeSet<FileId> = self.ignoring.unselected.keys().copied().collect();
+            let known = &known | &unselected;
             let pending = pending_of(&snapshot)?;
             self.ready.extend(pending.difference(&known));
             if self.ready.is_empty() {
@@ -457,6 +461,7 @@ impl<P: Pool> Folder<P> {
             waiting_files: (self.jobs.count() - self.jobs.lost_count()) as u64,
             waiting_bytes: self.jobs.len() - self.jobs.lost().map(|entry| entry.len).sum::<u64>(),
             lacks: self.lacks(),
+            left_out: self.ignoring.unselected.values().sum(),
             problems: Arc::new(
                 problems.chain(stuck).chain(self.rebooting.problems()).chain(self.lost_problems()).collect(),
             ),

@@ -70,8 +70,8 @@ impl Shared {
     async fn space_status(&self, space: &OpenSpace) -> Result<SpaceStatus, ApiError> {
         let snapshot = space.store.snapshot()?;
         let counts = snapshot.base_counts();
-        let (state, error, missing_chunks, lacks, problems) = match &space.running {
-            Err(reason) => (State::Error, Some(reason.clone()), 0, Lacks::default(), Vec::new()),
+        let (state, error, missing_chunks, lacks, left_out, problems) = match &space.running {
+            Err(reason) => (State::Error, Some(reason.clone()), 0, Lacks::default(), 0, Vec::new()),
             Ok(running) => {
                 let folder = running.folder.state();
                 let stop = running.handle.look(|facts| facts.stop()).await.map_err(failed)?;
@@ -87,7 +87,7 @@ impl Shared {
                     0 => 0,
                     files => files.max(running.fetcher.missing_count() as u64),
                 };
-                (state, error, missing, folder.lacks.clone(), problems.collect())
+                (state, error, missing, folder.lacks.clone(), folder.left_out, problems.collect())
             }
         };
         let Space { role, .. } = self.describe(space)?;
@@ -105,6 +105,7 @@ impl Shared {
             awaited: lacks.awaited,
             awaited_paths: lacks.awaited_paths,
             lost: lacks.lost,
+            left_out,
             conflicts: answers::conflicts::conflict_count(&snapshot)?,
             problems,
             peers: self.peer_statuses(space, &snapshot).await?,

@@ -80,6 +80,7 @@ impl Backend for SimBackend {
             awaited: 0,
             awaited_paths: Vec::new(),
             lost: 0,
+            left_out: 0,
             conflicts: 0,
             problems: Vec::new(),
             peers: Vec::new(),
@@ -188,6 +189,10 @@ impl Backend for SimBackend {
         let time_ms = request.at_ms.unwrap_or(0);
         let deleted = u64::from(request.exact);
         Ok(Restored { path: request.target.text, time_ms, files: 1, deleted, failed: Vec::new() })
+    }
+
+    async fn select(&self, request: Select) -> Result<Selection, ApiError> {
+        Ok(Selection { space: "bench".into(), without: request.without.unwrap_or_default() })
     }
 
     async fn forget(&self, request: Forget) -> Result<Forgotten, ApiError> {

@@ -16,6 +16,7 @@ mod merges;
 mod names;
 mod restarts;
 mod rewinds;
+mod selecting;
 mod tickets;
 mod tour;
 mod wounds;

@@ -49,6 +49,9 @@ pub struct SpaceStatus {
     /// Files whose newest version no device has any more. They are listed in `problems`, and nothing waits for them.
     #[serde(default)]
     pub lost: u64,
+    /// Files that do not come to this device because it leaves them out.
+    #[serde(default)]
+    pub left_out: u64,
     /// Conflict copies in the view.
     pub conflicts: u64,
     /// What is not on disk as the view has it, and why.
@@ -265,6 +268,15 @@ pub struct Restored {
     /// What could not be brought back, by path below the space's root, and why.
     #[serde(default)]
     pub failed: Vec<Problem>,
+}
+
+/// What does not come to this device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// Of which space, by name.
+    pub space: String,
+    /// Patterns of gitignore's syntax, held against paths from the space's root; the last one that matches decides.
+    pub without: Vec<String>,
 }
 
 /// What was given up.

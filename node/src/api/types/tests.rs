@@ -22,6 +22,7 @@ fn the_status_has_exactly_the_fields_that_scripts_read() {
             awaited: 6,
             awaited_paths: vec![BytePath::from("y")],
             lost: 7,
+            left_out: 8,
             conflicts: 5,
             problems: vec![Problem { path: BytePath::from("x"), reason: "no room".into() }],
             peers: vec![PeerStatus {
@@ -40,7 +41,7 @@ fn the_status_has_exactly_the_fields_that_scripts_read() {
         "spaces": [{
             "id": "5a", "name": "bench", "dir": "/a", "role": "owner", "state": "idle", "error": null,
             "files": 1, "directories": 2, "bytes": 3, "missing_chunks": 4, "awaited": 6, "awaited_paths": ["y"],
-            "lost": 7, "conflicts": 5,
+            "lost": 7, "left_out": 8, "conflicts": 5,
             "problems": [{"path": "x", "reason": "no room"}],
             "peers": [{"device": "d2", "name": "nas", "connected": false, "path": "none", "rtt_ms": null,
                        "in_sync": false}],
@@ -104,6 +105,7 @@ fn read_everything(bytes: &[u8]) {
     read::<History>(bytes);
     read::<Restore>(bytes);
     read::<Forget>(bytes);
+    read::<Select>(bytes);
     read::<ListConflicts>(bytes);
     read::<Held>(bytes);
     read::<Doctor>(bytes);

@@ -56,6 +56,10 @@ fn space_status(space: &SpaceStatus, width: usize) -> String {
             out.push_str(&format!("    {}\n", shortened(&path.to_string(), width)));
         }
     }
+    if space.left_out > 0 {
+        let files = counted(space.left_out, "file is", "files are");
+        out.push_str(&format!("  {files} left out on this device: zerocloud select {name}\n"));
+    }
     if space.lost > 0 {
         let files = counted(space.lost, "file has", "files have");
         out.push_str(&format!("  {files} a newest version that is lost: zerocloud forget --help\n"));
