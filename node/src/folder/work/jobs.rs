@@ -140,8 +140,8 @@ impl Jobs {
 
     /// Nobody who is connected has a file. `denied`: when that was, if these are all members there are.
     pub(super) fn starve(&mut self, entry: ViewEntry, denied: Option<Moment>) {
+        let lack = self.lacks.entry(entry.id).or_default();
         if let Some(now) = denied {
-            let lack = self.lacks.entry(entry.id).or_default();
             let since = *lack.denied_since.get_or_insert(now);
             lack.is_lost |= now.since(since) >= RESCAN_DURATION;
         }
@@ -166,8 +166,8 @@ impl Jobs {
 
     /// What nobody who is connected has, and another member may have.
     pub(super) fn awaited(&self) -> impl Iterator<Item = &ViewEntry> {
-        let ids = self.starved.iter().filter(|id| !self.is_lost(**id));
-        ids.filter_map(|id| self.files.get(id)).map(|(entry, _)| entry)
+        let awaited = self.lacks.iter().filter(|(_, lack)| !lack.is_lost);
+        awaited.filter_map(|(id, _)| self.files.get(id)).map(|(entry, _)| entry)
     }
 
     /// All that is wanted and not lost.

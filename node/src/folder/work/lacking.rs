@@ -45,6 +45,11 @@ impl<P: Pool> Folder<P> {
         }
     }
 
+    /// Whether nobody can ever be asked: no other device belongs to the space.
+    pub(super) fn is_alone(&mut self) -> bool {
+        !self.parts.supply.has_members() && self.others().is_some_and(|others| others.is_empty())
+    }
+
     pub(super) fn want_starved(&mut self) {
         self.next_asking = None;
         self.jobs.want_starved();

@@ -62,7 +62,12 @@ impl<P: Pool> Folder<P> {
 
     fn begin_job(&mut self, job: JobId, entry: &ViewEntry, reader: &mut ChunkReader) -> Result<(), FolderError> {
         match self.bring_entry(job, entry, reader) {
-            Ok(None) => {}
+            Ok(None) => {
+                if self.is_alone() {
+                    self.parts.supply.remove(job);
+                    self.handle_staged(job, Err(NotStaged::Missing(BTreeSet::new())));
+                }
+            }
             Ok(Some(staged)) => {
                 self.jobs.end(job);
                 self.ready.insert(entry.source);
