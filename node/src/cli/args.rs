@@ -152,7 +152,7 @@ pub(super) enum Command {
                             it to make room: that deletes it on this device alone. Other devices see\n\
                             nothing of all this.\n\n\
                             Examples:\n  zerocloud select Photos\n  \
-                            zerocloud select Photos --without raw/ --without *.iso\n  \
+                            zerocloud select Photos --without raw/ --without '*.iso'\n  \
                             zerocloud select Photos --all")]
     Select {
         /// The space: name, id or folder
