@@ -155,6 +155,10 @@ pub trait Situation {
     fn is_ignored(&self, _entry: &ViewEntry) -> bool {
         false
     }
+    /// Whether this device leaves out what the view gives this path: it does not come. What is here stays.
+    fn is_left_out(&self, _entry: &ViewEntry) -> bool {
+        false
+    }
     /// Whether ignore rules name the path of a row: it sleeps.
     fn is_asleep(&self, _key: &RowKey, _row: &BaseRow) -> bool {
         false
@@ -205,7 +209,8 @@ where
     for source in sources {
         let before = tasks.len();
         planner.tasks_of(&view, source, situation, &mut tasks)?;
-        if tasks.len() == before && !planner.plan.left_out.items.contains(&source) {
+        let left_out = &planner.plan.left_out;
+        if tasks.len() == before && !left_out.items.contains(&source) && !left_out.unselected.contains_key(&source) {
             planner.plan.settled.insert(source);
         }
     }
@@ -517,3 +522,6 @@ const NOT_YET_WRITTEN: Fingerprint = Fingerprint {
 pub fn is_settled(entry: &ViewEntry, key: &RowKey, row: &BaseRow) -> bool {
     (key.parent, &key.local) == (entry.parent, &entry.name) && BaseRow::of_entry(entry, row.print) == *row
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,6 +54,23 @@ pub enum Change {
     Former(Former),
     /// It goes: it did not stand there. What is written to it meanwhile is concurrent, and stays.
     Gone(ViewEntry),
+    /// Nobody has its bytes: other content stands in its place, or nothing. An edit that was made meanwhile stays.
+    GivenUp {
+        /// What the view shows.
+        shown: ViewEntry,
+        /// What stands instead; `None` for nothing.
+        content: Option<Content>,
+    },
+}
+
+impl Change {
+    /// The item, or the virtual id of a conflict's loser.
+    pub const fn id(&self) -> FileId {
+        match self {
+            Self::Former(former) => former.id,
+            Self::Gone(shown) | Self::GivenUp { shown, .. } => shown.id,
+        }
+    }
 }
 
 /// What differs between `then` and `now`, of which the view of `then` had `top` as its top: a directory with all that
@@ -198,7 +215,7 @@ impl<'a, 'i, I: IndexRead> Scope<'a, 'i, I> {
 /// so gets a conflict name.
 pub fn decide<I: IndexRead>(index: &I, actor: ActorId, changes: &[Change]) -> Result<Vec<Op>, I::Error> {
     let view = View::new(index);
-    let gone = changes.iter().filter_map(|change| if let Change::Gone(shown) = change { Some(shown.id) } else { None });
+    let gone = changes.iter().filter(|change| matches!(change, Change::Gone(_))).map(Change::id);
     let mut pen = Pen { counter: index.max_counter()?, actor, gone: gone.collect(), ops: Vec::new() };
     for change in changes {
         match change {
@@ -211,13 +228,22 @@ pub fn decide<I: IndexRead>(index: &I, actor: ActorId, changes: &[Change]) -> Re
                 pen.write(shown.source, Write::Content(None), content_ops.copied().collect());
                 pen.write(shown.source, Write::Meta(None), meta_ops.copied().collect());
             }
+            Change::GivenUp { shown, content } => {
+                let item = index.item(shown.source)?.unwrap_or_default();
+                // Whoever was quicker ended it: by an edit, or by giving it up as well.
+                if shown.content_ops.iter().all(|op| item.content.contains_key(op)) {
+                    let meta_ops = shown.meta_ops.iter().filter(|op| item.meta.contains_key(op));
+                    pen.write(shown.source, Write::Meta(None), meta_ops.copied().collect());
+                    pen.write(shown.source, Write::Content(content.clone()), shown.content_ops.clone());
+                }
+            }
         }
     }
     let mut overlay = Overlay::new(index);
     overlay.apply(&pen.ops)?;
     let formers = changes.iter().filter_map(|change| match change {
         Change::Former(former) => former.place.as_ref().map(|place| (former.id, place)),
-        Change::Gone(_) => None,
+        Change::Gone(_) | Change::GivenUp { .. } => None,
     });
     let takers: BTreeMap<(FileId, &Name), FileId> = formers.map(|(id, (parent, name))| ((*parent, name), id)).collect();
     let view = View::new(&overlay);

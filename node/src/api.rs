@@ -81,6 +81,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Brings an older version back, as an edit of now.
     fn restore(&self, request: Restore, progress: Progress) -> impl Future<Output = Result<Restored, ApiError>> + Send;
 
+    /// Says what does not come to this device, and changes that.
+    fn select(&self, request: Select) -> impl Future<Output = Result<Selection, ApiError>> + Send;
+
+    /// Gives up versions that no device has, on all devices.
+    fn forget(&self, request: Forget) -> impl Future<Output = Result<Forgotten, ApiError>> + Send;
+
     /// Lists conflict copies.
     fn conflicts(&self, request: ListConflicts) -> impl Future<Output = Result<ConflictList, ApiError>> + Send;
 

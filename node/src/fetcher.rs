@@ -4,7 +4,7 @@
 //! Which chunk to ask of whom is decided there; what becomes of the bytes, by the receiver of the job. Here are the
 //! streams, the keys, and the threads on which chunks are opened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ const AGAIN_DELAY: Duration = Duration::from_secs(2);
 pub trait Receiver: Send + Sync {
     /// One of the wants, opened: the plaintext is what its members named.
     fn receive(&self, want: &Want, plaintext: &[u8]);
-    /// Nobody who is connected has one of them. The job was taken out; chunks that are on their way are not given.
-    fn give_up(&self);
+    /// Nobody who is connected has one of them: `asked`. The job was taken out; chunks that are on their way are not given.
+    fn give_up(&self, asked: &BTreeSet<DeviceId>);
 }
 
 /// Where chunks come from that are not on this disk.
@@ -238,8 +238,11 @@ impl Shared {
             }
             None => {
                 tracing::debug!(space = %self.space, %peer, chunk = ?want.id, "a peer does not have a chunk");
-                let given_up = self.lock().lacked(peer, ask)?;
-                given_up.iter().for_each(|receiver| receiver.give_up());
+                let mut state = self.lock();
+                let given_up = state.lacked(peer, ask)?;
+                let asked = state.fetch.peers().collect();
+                drop(state);
+                given_up.iter().for_each(|receiver| receiver.give_up(&asked));
             }
         }
         Ok(())

@@ -7,12 +7,13 @@
 pub mod serve;
 pub mod work;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use zerocloud_crdt::id::{FileId, OpId};
+use zerocloud_crdt::id::{DeviceId, FileId, OpId};
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::{Content, FileTime};
 use zerocloud_crdt::rewind::Change;
@@ -42,6 +43,10 @@ pub struct FolderState {
     pub waiting_files: u64,
     /// Their lengths together, in bytes.
     pub waiting_bytes: u64,
+    /// Versions that nobody who is connected has.
+    pub lacks: Lacks,
+    /// Files that do not come to this device because it leaves them out.
+    pub left_out: u64,
     /// What is not on disk as the view has it, or not synced, and why.
     pub problems: Arc<Vec<(BytePath, String)>>,
     /// What the user should know of the folder as a whole.
@@ -50,6 +55,17 @@ pub struct FolderState {
     pub scan_count: u64,
     /// Files that were written since the start, and their lengths together in bytes.
     pub written: (u64, u64),
+}
+
+/// Versions of files that nobody who is connected has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// How many another member may have.
+    pub awaited: u64,
+    /// Some of these, by path.
+    pub awaited_paths: Vec<BytePath>,
+    /// How many no member has. They are among the problems and keep nothing from being idle.
+    pub lost: u64,
 }
 
 /// What a folder is doing.
@@ -76,7 +92,7 @@ pub enum Message {
     /// By the kernel.
     Watch(WatchEvent),
     /// What these items show may have changed.
-    Plan(std::collections::BTreeSet<FileId>),
+    Plan(BTreeSet<FileId>),
     /// A file is complete under a temporary name, or will not be.
     Staged {
         /// Whose.
@@ -107,6 +123,10 @@ pub enum Message {
     Restore(Box<Restoring>),
     /// Make things as they were.
     Rewind(Box<Rewinding>),
+    /// Change what does not come to this device.
+    Select(Box<Selecting>),
+    /// End the wait for versions that nobody has.
+    Forget(Box<Forgetting>),
     /// Remove the versions that are older than so many milliseconds; told what went.
     Prune(i64, oneshot::Sender<Result<VersionCounts, String>>),
     /// End; told when all is stored.
@@ -140,11 +160,58 @@ pub struct Rewinding {
     pub done: oneshot::Sender<Result<u64, String>>,
 }
 
+/// Another selection.
+#[derive(Debug)]
+pub struct Selecting {
+    /// Patterns of what does not come, in gitignore's syntax; empty for nothing.
+    pub patterns: Vec<u8>,
+    /// Told when it is in force, or why it is not.
+    pub done: oneshot::Sender<Result<(), String>>,
+}
+
+/// Versions that nobody has and that the user gives up.
+#[derive(Debug)]
+pub struct Forgetting {
+    /// What lies at or below this, in names from the root joined by `/`; empty for all.
+    pub path: Vec<u8>,
+    /// Also what a member that is not connected may have.
+    pub is_awaited_too: bool,
+    /// Told what was given up, which is in the log then; or why nothing was.
+    pub done: oneshot::Sender<Result<Vec<GivenUp>, NotForgotten>>,
+}
+
+/// A version that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Where.
+    pub path: BytePath,
+    /// Whether what this disk has there stands in its place; otherwise nothing does.
+    pub is_older_kept: bool,
+}
+
+/// Why nothing was given up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotForgotten {
+    /// Nothing there is without a source.
+    #[error("nothing there is lost")]
+    NothingLost,
+    /// It may come yet.
+    #[error("a device that is not connected may still have {count} of these files")]
+    Awaited {
+        /// How many.
+        count: usize,
+    },
+    /// The folder can't be written to now.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// Why a file is not staged.
 #[derive(Debug)]
 pub enum NotStaged {
-    /// Nobody who is connected has it.
-    Missing,
+    /// Nobody who is connected has it: these were asked.
+    Missing(BTreeSet<DeviceId>),
     /// Writing it failed.
     Failed(StageError),
 }

@@ -5,10 +5,12 @@
 //! bringing older versions back (`restoring`), where
 //! devices are (`whereabouts`). What a command that only reads answers is in [`crate::answers`].
 
+mod forgetting;
 mod meeting;
 mod opened;
 mod restoring;
 mod rewinding;
+mod selecting;
 mod spaces;
 mod status;
 mod whereabouts;
@@ -262,6 +264,14 @@ impl Backend for Node {
 
     async fn restore(&self, request: Restore, progress: Progress) -> Result<Restored, ApiError> {
         self.shared.restore(request, progress).await
+    }
+
+    async fn select(&self, request: Select) -> Result<Selection, ApiError> {
+        self.shared.select(&request).await
+    }
+
+    async fn forget(&self, request: Forget) -> Result<Forgotten, ApiError> {
+        self.shared.forget(&request).await
     }
 
     async fn conflicts(&self, request: ListConflicts) -> Result<ConflictList, ApiError> {

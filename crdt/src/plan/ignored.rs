@@ -1,6 +1,6 @@
-//! Ignored paths in a plan: what sleeps, what leaves, and what stays because of them.
+//! Ignored paths in a plan: what sleeps, what leaves, and what stays because of them. And what a device leaves out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Planner, Situation, Task, Wait, is_settled};
 use crate::base::{BaseRead, BaseRow, PARKED, RowKey};
@@ -10,11 +10,14 @@ use crate::limits::PATH_DEPTH_MAX;
 use crate::register::Kind;
 use crate::view::{View, ViewEntry};
 
-/// What ignore rules leave out of a plan.
+/// What ignore rules and the device's selection leave out of a plan.
 #[derive(Clone, Debug, Default)]
 pub struct LeftOut {
     /// Items that are not shown as the view has them because a path is ignored: to be planned again when rules change.
     pub items: BTreeSet<FileId>,
+    /// Items of which something does not come to this device, and how many files of each: to be planned again when the
+    /// selection changes, or a directory above gets another place.
+    pub unselected: BTreeMap<FileId, u64>,
     /// Directories that must leave because the view has them at an ignored path, and that have rows: whatever is in
     /// them is to be planned, too.
     pub leaving: BTreeSet<FileId>,
@@ -42,6 +45,13 @@ impl<B: BaseRead> Planner<'_, B> {
             return None;
         }
         let is_ignored = entry.as_ref().is_some_and(|entry| situation.is_ignored(entry));
+        if let (Some(entry), None) = (&entry, &row)
+            && !is_ignored
+            && situation.is_left_out(entry)
+        {
+            *self.plan.left_out.unselected.entry(source).or_default() += u64::from(entry.kind != Kind::Directory);
+            return None;
+        }
         if let Some((key, row)) = &row
             && situation.is_asleep(key, row)
         {

@@ -205,3 +205,31 @@ fn an_exact_rewind_of_a_directory_sends_home_what_was_moved_into_it() {
     tree.rewind(&then, d, Extent::Exact);
     assert_eq!(tree.paths(), ["/d", "/guest"]);
 }
+
+#[test]
+fn what_is_given_up_ends_once_and_an_edit_of_meanwhile_stays() {
+    let with_lost = || {
+        let mut tree = Tree::new();
+        let item = tree.make(FileId::ROOT, "a", file("first"));
+        tree.put(item, Some(file("lost")));
+        (tree, item)
+    };
+    let (mut tree, item) = with_lost();
+    let Ok(shown) = View::new(&tree.index).entry(item, item);
+    let shown = shown.unwrap();
+    let instead = [Change::GivenUp { shown: shown.clone(), content: Some(file("first")) }];
+    let nothing = [Change::GivenUp { shown, content: None }];
+
+    // Two devices give it up at the same time, one with what it has and one with nothing: the file stays.
+    let (Ok(by_us), Ok(by_them)) = (decide(&tree.index, US, &instead), decide(&tree.index, THEM, &nothing));
+    tree.index.apply(by_us.iter().chain(&by_them));
+    let Ok(entries) = View::new(&tree.index).entries(item);
+    assert_eq!(entries.iter().map(|entry| entry.hash).collect::<Vec<_>>(), [file("first").hash()]);
+    // Whoever does so later finds it done.
+    assert_eq!(decide(&tree.index, US, &nothing), Ok(Vec::new()));
+
+    // An edit by somebody who had the lost bytes is not touched.
+    let (mut edited, item) = with_lost();
+    edited.put(item, Some(file("edit")));
+    assert_eq!(decide(&edited.index, US, &instead), Ok(Vec::new()));
+}

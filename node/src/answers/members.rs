@@ -1,6 +1,6 @@
 //! Who belongs to a space, and what each device is called.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zerocloud_crdt::id::DeviceId;
 use zerocloud_crdt::index::IndexRead;
@@ -69,12 +69,23 @@ pub fn device_names(snapshot: &Snapshot) -> Result<BTreeMap<DeviceId, String>, S
 /// # Errors
 /// Those of the store.
 pub fn has_others(snapshot: &Snapshot) -> Result<bool, StoreError> {
+    Ok(devices(snapshot)?.is_none_or(|devices| devices.len() > 1))
+}
+
+/// The devices of the space, this one among them; `None` if its records can't be evaluated.
+///
+/// # Errors
+/// Those of the store.
+pub fn devices(snapshot: &Snapshot) -> Result<Option<BTreeSet<DeviceId>>, StoreError> {
     let stored = snapshot.records()?;
-    let Some(((_, genesis), later)) = stored.split_first() else { return Ok(false) };
-    let Ok(mut records) = Records::new(IndexRead::space(snapshot), genesis) else { return Ok(true) };
-    let are_all_read = later.iter().all(|(_, bytes)| records.insert(bytes).is_ok());
-    let count = records.table().map(|table| table.rows().filter(|row| row.given.rank != RECOVERY_RANK).count()).ok();
-    Ok(!are_all_read || count.is_none_or(|count| count > 1))
+    let Some(((_, genesis), later)) = stored.split_first() else { return Ok(Some(BTreeSet::new())) };
+    let Ok(mut records) = Records::new(IndexRead::space(snapshot), genesis) else { return Ok(None) };
+    if !later.iter().all(|(_, bytes)| records.insert(bytes).is_ok()) {
+        return Ok(None);
+    }
+    let Ok(table) = records.table() else { return Ok(None) };
+    let rows = table.rows().filter(|row| row.given.rank != RECOVERY_RANK);
+    Ok(Some(rows.map(|row| row.identity.device).collect()))
 }
 
 /// A role of the table in the words of the API.

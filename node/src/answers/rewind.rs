@@ -195,7 +195,7 @@ pub fn retain_unsettled(snapshot: &Snapshot, changes: &mut Vec<Change>) -> Resul
     let is_settled = |change: &Change| -> Result<bool, StoreError> {
         let (id, source) = match change {
             Change::Former(former) => (former.id, former.source),
-            Change::Gone(shown) => (shown.id, shown.source),
+            Change::Gone(shown) | Change::GivenUp { shown, .. } => (shown.id, shown.source),
         };
         let key = match BaseRead::find(snapshot, id, id)? {
             None => BaseRead::find(snapshot, id, source)?,
@@ -206,8 +206,8 @@ pub fn retain_unsettled(snapshot: &Snapshot, changes: &mut Vec<Change>) -> Resul
             None => None,
         };
         Ok(match change {
-            Change::Gone(_) => row.is_none(),
-            Change::Former(Former { content: Some(content), .. }) => {
+            Change::Gone(_) | Change::GivenUp { content: None, .. } => row.is_none(),
+            Change::Former(Former { content: Some(content), .. }) | Change::GivenUp { content: Some(content), .. } => {
                 row.is_some_and(|row| (row.kind, row.hash) == (content.kind(), content.hash()))
             }
             Change::Former(Former { content: None, .. }) => true,

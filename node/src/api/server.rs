@@ -49,6 +49,8 @@ pub fn router<B: Backend>(backend: Arc<B>, shutdown: CancellationToken) -> Route
     router = command::<B, List>(router);
     router = command::<B, History>(router);
     router = command::<B, Restore>(router);
+    router = command::<B, Select>(router);
+    router = command::<B, Forget>(router);
     router = command::<B, ListConflicts>(router);
     router = command::<B, Held>(router);
     router = command::<B, Prune>(router);

@@ -166,6 +166,26 @@ pub struct Restore {
     pub exact: bool,
 }
 
+/// Asks for [`Selection`], and changes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Select {
+    /// Of which space.
+    pub space: Target,
+    /// What is not to come to this device from now on, as patterns of gitignore's syntax; none changes nothing.
+    #[serde(default)]
+    pub without: Option<Vec<String>>,
+}
+
+/// Gives up versions of files that no device has.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Forget {
+    /// Of which file, or of which directory or space all of them.
+    pub target: Target,
+    /// Also those that a device that is not connected may have.
+    #[serde(default)]
+    pub awaited: bool,
+}
+
 /// Lets older versions go on this device.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Prune {
@@ -243,6 +263,8 @@ commands! {
     History => VersionList, "/v0/history", history, get: false, offline: true;
     ListConflicts => ConflictList, "/v0/conflicts", conflicts, get: false, offline: true;
     Held => HeldList, "/v0/held", held, get: false, offline: false;
+    Select => Selection, "/v0/select", select, get: false, offline: false;
+    Forget => Forgotten, "/v0/forget", forget, get: false, offline: false;
     Prune => Pruned, "/v0/prune", prune, get: false, offline: false;
     Doctor => Diagnosis, "/v0/doctor", doctor, get: true, offline: false;
     ShowRecovery => RecoveryWords, "/v0/recovery", recovery_words, get: true, offline: true;

@@ -146,6 +146,37 @@ pub(super) enum Command {
         #[arg(long, requires = "at")]
         exact: bool,
     },
+    /// Show what this device leaves out of a space, or leave out other things
+    #[command(after_help = "Patterns are those of gitignore, held against paths from the space's root; they take\n\
+                            the place of those before. What is here already stays and stays in step; delete\n\
+                            it to make room: that deletes it on this device alone. Other devices see\n\
+                            nothing of all this.\n\n\
+                            Examples:\n  zerocloud select Photos\n  \
+                            zerocloud select Photos --without raw/ --without '*.iso'\n  \
+                            zerocloud select Photos --all")]
+    Select {
+        /// The space: name, id or folder
+        space: OsString,
+        /// Does not come to this device; a folder with all that is in it
+        #[arg(long, value_name = "PATTERN")]
+        without: Vec<String>,
+        /// Leave nothing out
+        #[arg(long, conflicts_with = "without")]
+        all: bool,
+    },
+    /// Give up versions of files that no device has any more, on all devices
+    #[command(after_help = "`zerocloud status` lists such files. What this device has in their place stands\n\
+                            there then, on all devices; where it has nothing, the file is deleted. If a\n\
+                            device that has such a version comes back, it keeps it as an older version.\n\n\
+                            Examples:\n  zerocloud forget ~/Photos/list.txt\n  \
+                            zerocloud forget Photos --awaited")]
+    Forget {
+        /// The file, or a folder or space with all such files in it, on disk or as SPACE/PATH
+        path: OsString,
+        /// Also what a device that is not connected may still have
+        #[arg(long)]
+        awaited: bool,
+    },
     /// Let the older versions of a space go, on this device, to make room
     #[command(after_help = "Example:\n  zerocloud prune Photos --older-than 7d")]
     Prune {

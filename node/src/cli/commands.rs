@@ -66,6 +66,17 @@ pub(super) async fn run<B: Backend>(args: Args, terminal: &Terminal) -> Result<(
             terminal.answer(&answer, show::restored);
             Ok(())
         }
+        Command::Select { space, without, all } => {
+            let without = (all || !without.is_empty()).then_some(without);
+            let answer = node.call::<B, _>(Select { space: target(&space)?, without }).await?;
+            terminal.answer(&answer, show::selection);
+            Ok(())
+        }
+        Command::Forget { path, awaited } => {
+            let answer = node.call::<B, _>(Forget { target: target(&path)?, awaited }).await?;
+            terminal.answer(&answer, show::forgotten);
+            Ok(())
+        }
         Command::Prune { space, older_than } => {
             let request = Prune { space: target(&space)?, older_secs: older_than.as_secs() };
             let answer = node.call::<B, _>(request).await?;

@@ -7,7 +7,7 @@ use crate::api::types::*;
 mod lists;
 mod status;
 
-pub(super) use lists::{conflicts, held, listing, members, pruned, restored, spaces, versions};
+pub(super) use lists::{conflicts, forgotten, held, listing, members, pruned, restored, selection, spaces, versions};
 pub(super) use status::status;
 
 /// Text of a peer or from disk, harmless on a terminal.

@@ -265,6 +265,11 @@ impl Fetch {
         &self.starved
     }
 
+    /// Whom can be asked: of a job that starves, all of them lack something.
+    pub fn peers(&self) -> impl Iterator<Item = DeviceId> {
+        self.peers.keys().copied()
+    }
+
     /// How many chunks and pages are still to come.
     pub fn missing_count(&self) -> usize {
         self.wants.values().filter(|state| !state.jobs.is_empty()).count()

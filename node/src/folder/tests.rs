@@ -1,9 +1,11 @@
 //! Two devices with real folders, spaces on redb, and the memory link between them.
 
 mod ignoring;
+mod lacking;
 mod links;
 mod merging;
 mod obstacles;
+mod selecting;
 mod serving;
 mod telling;
 
@@ -103,6 +105,7 @@ impl Device {
             guard: crate::config::Guard::Strict,
             boot_id: crate::clock::boot_id(),
             names: Arc::new(TempNames::new(n as u64)),
+            device: founding.keys[n].id(),
             actor,
             listener: heard.clone(),
         };
@@ -243,7 +246,7 @@ async fn a_byte_before_a_large_file_sends_little_of_it() {
     agree(&a, &b).await;
     assert_eq!(std::fs::read(b.path().join("large")).unwrap(), moved);
     // What b had of it is what it did not ask for: all but the chunk that has the byte in it.
-    let known: std::collections::BTreeSet<_> =
+    let known: BTreeSet<_> =
         b.store.snapshot().unwrap().chunk_list(ContentHash::of(&content)).unwrap().unwrap().into_iter().collect();
     let wanted = b.store.snapshot().unwrap().chunk_list(hash).unwrap().unwrap();
     let new_count = wanted.iter().filter(|chunk| !known.contains(*chunk)).count();

@@ -10,12 +10,14 @@ mod colliding;
 mod guarding;
 mod ignoring;
 mod jobs;
+mod lacking;
 mod merging;
 mod opening;
 mod rebooting;
 mod restoring;
 mod rewinding;
 mod scanning;
+mod selecting;
 pub mod telling;
 mod texts;
 mod versions;
@@ -28,7 +30,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use zerocloud_crdt::base::RowKey;
-use zerocloud_crdt::id::{ActorId, ContentHash, EpochId, FileId, SpaceId};
+use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, EpochId, FileId, SpaceId};
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::{Frontier, LogRead};
 use zerocloud_crdt::plan::Waiting;
@@ -63,11 +65,6 @@ use crate::watch::debounce::{Debounce, Depth};
 const WALK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// The same where nothing watches.
 const BLIND_WALK_INTERVAL: Duration = Duration::from_secs(60);
-/// How long after nobody who is connected had a file they are asked again: a member between us and its author has it a
-/// moment after we heard of it. Doubles each time.
-const STARVED_DELAY: Duration = Duration::from_millis(250);
-/// The most, when nobody has it time after time.
-const STARVED_DELAY_MAX: Duration = Duration::from_secs(60);
 /// How soon a file that could not be read as a whole is looked at again.
 const LOOK_AGAIN_DELAY: Duration = Duration::from_secs(1);
 
@@ -120,6 +117,8 @@ pub struct FolderParts {
     pub boot_id: Vec<u8>,
     /// Names in `tmp`, given once by this process, however often the folder is opened.
     pub names: Arc<TempNames>,
+    /// This device.
+    pub device: DeviceId,
     /// As whom this device writes in the space.
     pub actor: ActorId,
     /// Who is told what happens.
@@ -226,6 +225,8 @@ pub struct Folder<P> {
     next_asking: Option<Moment>,
     /// How long that was put off the last time.
     starved_delay: Duration,
+    /// The other devices of the space, if that was asked since something was told that may change it.
+    others: Option<lacking::Others>,
     /// Versions that are being brought back.
     restores: BTreeMap<JobId, Restoring>,
     merging: Merging,
@@ -279,6 +280,7 @@ impl<P: Pool> Folder<P> {
                 self.is_materialised = false;
                 // Something has happened to the members; they may have more.
                 self.starved_delay = Duration::ZERO;
+                self.others = None;
                 self.free_what_collides_of(&items);
                 self.ready.extend(items);
                 self.look_for_awaited();
@@ -293,12 +295,15 @@ impl<P: Pool> Folder<P> {
             }
             Message::Connected => {
                 self.starved_delay = Duration::ZERO;
+                self.others = None;
                 self.want_starved();
                 self.merging.look_at_starved();
             }
             Message::Held(decision, done) => self.decide_held(decision, done),
             Message::Restore(restoring) => self.restore(*restoring),
             Message::Rewind(rewinding) => self.rewind(*rewinding),
+            Message::Select(selecting) => self.select(*selecting),
+            Message::Forget(forgetting) => self.end_wait(*forgetting),
             Message::Prune(age_ms, done) => self.prune_older(age_ms, done),
             Message::Pause(is_paused) => self.pause(is_paused),
             Message::Stop(done) => drop(done.send(())),
@@ -322,20 +327,9 @@ impl<P: Pool> Folder<P> {
                 self.ready.insert(entry.source);
                 self.jobs.put_staged(entry, staged);
             }
-            Err(NotStaged::Missing) => {
-                self.jobs.starve(entry);
-                if self.next_asking.is_none() {
-                    self.starved_delay = (self.starved_delay * 2).clamp(STARVED_DELAY, STARVED_DELAY_MAX);
-                    self.next_asking = Some(self.now() + self.starved_delay);
-                }
-            }
+            Err(NotStaged::Missing(asked)) => self.starve(entry, &asked),
             Err(NotStaged::Failed(error)) => self.not_staged(&entry, &error),
         }
-    }
-
-    fn want_starved(&mut self) {
-        self.next_asking = None;
-        self.jobs.want_starved();
     }
 
     /// A peer asked for what this file should have and does not: it changed and no scan has seen it.
@@ -409,10 +403,10 @@ impl<P: Pool> Folder<P> {
             && self.is_nothing_coming()
     }
 
-    /// Whether all that bytes were asked for is stuck, or waits for something: they stay at hand and nothing is under way.
+    /// Whether all that bytes were asked for is stuck, or waits for something, or is lost: nothing more is under way.
     fn is_nothing_coming(&self) -> bool {
         let waiting: BTreeSet<FileId> = self.waiting.values().flatten().map(|(id, _)| *id).collect();
-        self.jobs.ids().all(|id| self.stuck.contains_key(&id) || waiting.contains(&id))
+        self.jobs.ids().all(|id| self.stuck.contains_key(&id) || waiting.contains(&id) || self.jobs.is_lost(id))
     }
 
     /// Takes the marks off what is settled, and says so when all is.
@@ -426,12 +420,18 @@ impl<P: Pool> Folder<P> {
             // What the replica has marked and not yet told, or what nobody told.
             let known: BTreeSet<FileId> =
                 self.stuck.values().map(|stuck| stuck.source).chain(self.waiting.keys().copied()).collect();
-            let known = &known | &self.ignoring.items;
+            let lost: BTreeSet<FileId> = self.jobs.lost().map(|entry| entry.source).collect();
+            let known = &(&known | &lost) | &self.ignoring.items;
+            let unselected: BTreeSet<FileId> = self.ignoring.unselected.keys().copied().collect();
+            let known = &known | &unselected;
             let pending = pending_of(&snapshot)?;
             self.ready.extend(pending.difference(&known));
             if self.ready.is_empty() {
-                // Whatever was begun and is not complete, nobody wants any more.
-                self.staging.discard_partial()?;
+                // Whatever was begun and is not complete, nobody wants any more; but what there is of a lost version may
+                // be all that there is.
+                if lost.is_empty() {
+                    self.staging.discard_partial()?;
+                }
                 self.is_materialised = true;
                 self.parts.log.set_materialised(Some(LogRead::frontier(&snapshot)?));
             }
@@ -459,13 +459,24 @@ impl<P: Pool> Folder<P> {
         let stuck = stuck.filter(|(path, _)| !self.scan_problems.contains_key(path.as_bytes()));
         FolderState {
             phase,
-            waiting_files: self.jobs.count() as u64,
-            waiting_bytes: self.jobs.len(),
-            problems: Arc::new(problems.chain(stuck).chain(self.rebooting.problems()).collect()),
-            warnings: self.warnings.iter().chain(&self.guard.warning).cloned().chain(self.full_warning()).collect(),
+            waiting_files: (self.jobs.count() - self.jobs.lost_count()) as u64,
+            waiting_bytes: self.jobs.len() - self.jobs.lost().map(|entry| entry.len).sum::<u64>(),
+            lacks: self.lacks(),
+            left_out: self.ignoring.unselected.values().sum(),
+            problems: Arc::new(
+                problems.chain(stuck).chain(self.rebooting.problems()).chain(self.lost_problems()).collect(),
+            ),
+            warnings: self.all_warnings(),
             scan_count: self.scan_count,
             written: self.written,
         }
+    }
+}
+
+impl<P: Pool> Folder<P> {
+    fn all_warnings(&self) -> Vec<String> {
+        let told = self.warnings.iter().chain(&self.guard.warning).cloned();
+        told.chain(self.full_warning()).chain(self.awaits_warning()).collect()
     }
 }
 

@@ -204,6 +204,7 @@ impl Running {
             guard: surroundings.config.guard,
             boot_id: crate::clock::boot_id(),
             names: Arc::new(TempNames::new(u64::from_le_bytes(nonce))),
+            device: surroundings.keys.id(),
             actor,
             listener: Arc::new(Events {
                 space: super::show(name),

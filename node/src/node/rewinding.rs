@@ -122,7 +122,7 @@ impl Shared {
         let formers = left.into_iter().filter_map(|change| match change {
             Change::Former(former) => Some(former),
             // It was made anew meanwhile, or is listed by `status`.
-            Change::Gone(_) => None,
+            Change::Gone(_) | Change::GivenUp { .. } => None,
         });
         let formers: Vec<Former> = formers.collect();
         let looked = space.clone();

@@ -14,7 +14,7 @@ use crate::api::path::BytePath;
 use crate::api::types::*;
 use crate::api::{ApiError, Progress};
 use crate::fetcher::Supply;
-use crate::folder::{FolderState, Phase};
+use crate::folder::{FolderState, Lacks, Phase};
 use crate::link::Route;
 use crate::store::Snapshot;
 
@@ -70,8 +70,8 @@ impl Shared {
     async fn space_status(&self, space: &OpenSpace) -> Result<SpaceStatus, ApiError> {
         let snapshot = space.store.snapshot()?;
         let counts = snapshot.base_counts();
-        let (state, error, missing_chunks, problems) = match &space.running {
-            Err(reason) => (State::Error, Some(reason.clone()), 0, Vec::new()),
+        let (state, error, missing_chunks, lacks, left_out, problems) = match &space.running {
+            Err(reason) => (State::Error, Some(reason.clone()), 0, Lacks::default(), 0, Vec::new()),
             Ok(running) => {
                 let folder = running.folder.state();
                 let stop = running.handle.look(|facts| facts.stop()).await.map_err(failed)?;
@@ -82,8 +82,12 @@ impl Shared {
                 };
                 let problems = folder.problems.iter();
                 let problems = problems.map(|(path, reason)| Problem { path: path.clone(), reason: reason.clone() });
-                let missing = running.fetcher.missing_count().max(usize::try_from(folder.waiting_files).unwrap_or(0));
-                (state, error, missing as u64, problems.collect())
+                // Of what is lost chunks are asked for, too, and not awaited.
+                let missing = match folder.waiting_files {
+                    0 => 0,
+                    files => files.max(running.fetcher.missing_count() as u64),
+                };
+                (state, error, missing, folder.lacks.clone(), folder.left_out, problems.collect())
             }
         };
         let Space { role, .. } = self.describe(space)?;
@@ -98,6 +102,10 @@ impl Shared {
             directories: counts.directories,
             bytes: counts.bytes,
             missing_chunks,
+            awaited: lacks.awaited,
+            awaited_paths: lacks.awaited_paths,
+            lost: lacks.lost,
+            left_out,
             conflicts: answers::conflicts::conflict_count(&snapshot)?,
             problems,
             peers: self.peer_statuses(space, &snapshot).await?,
@@ -165,7 +173,9 @@ impl Shared {
             if let Some(error) = failed_for(space, &state) {
                 return Err(error);
             }
-            let is_here = matches!(state.phase, Phase::Idle | Phase::Held) && running.fetcher.missing_count() == 0;
+            // Of what is lost chunks are asked for now and then.
+            let is_nothing_asked = state.lacks.lost > 0 || running.fetcher.missing_count() == 0;
+            let is_here = matches!(state.phase, Phase::Idle | Phase::Held) && is_nothing_asked;
             let is_shared_with_all = since.elapsed() < SHARE_LIMIT;
             if is_here && let Some(count) = self.agreeing(space, running, is_shared_with_all).await? {
                 return Ok(count);

@@ -85,6 +85,8 @@ pub const FOLDER: Value<Vec<u8>> = Value::new(31);
 pub const PAUSED: Value<bool> = Value::new(32);
 /// The ignore rules in force: directories and contents of their rules files.
 pub const IGNORE_RULES: Value<Vec<(zerocloud_crdt::id::FileId, Vec<u8>)>> = Value::new(33);
+/// Patterns of what does not come to this device, in gitignore's syntax.
+pub const SELECTION: Value<Vec<u8>> = Value::new(35);
 /// Files that lost their bytes to a power loss and wait for the user, by the ids of their rows.
 pub const LOST: Value<std::collections::BTreeMap<zerocloud_crdt::id::FileId, crate::tree::scan::Lost>> = Value::new(34);
 /// The branches of forked logs.

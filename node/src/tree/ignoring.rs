@@ -158,16 +158,29 @@ pub fn is_rules_name(name: &Name) -> bool {
     name.as_bytes() == RULES_NAME
 }
 
-/// The rules files of a space, by the directory that each stands in.
+/// The rules files of a space, by the directory that each stands in, and what this device leaves out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
     files: BTreeMap<FileId, Arc<RulesFile>>,
+    /// Patterns of what does not come to this device, held against paths from the root.
+    selection: Option<Arc<RulesFile>>,
 }
 
 impl Rules {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.files.is_empty() && self.selection.is_none()
+    }
+
+    /// The same with another selection; `None` leaves nothing out.
+    #[must_use]
+    pub fn with_selection(self, selection: Option<Arc<RulesFile>>) -> Self {
+        Self { selection: selection.filter(|selection| !selection.is_empty()), ..self }
+    }
+
+    /// What does not come to this device.
+    pub const fn selection(&self) -> Option<&Arc<RulesFile>> {
+        self.selection.as_ref()
     }
 
     /// The rules file of a directory.
@@ -211,7 +224,7 @@ impl Rules {
     /// What was stored.
     pub fn from_contents(contents: Vec<(FileId, Vec<u8>)>) -> Self {
         let files = contents.into_iter().map(|(directory, content)| (directory, Arc::new(RulesFile::parse(&content))));
-        Self { files: files.collect() }
+        Self { files: files.collect(), selection: None }
     }
 }
 
@@ -223,6 +236,8 @@ pub struct Scope {
     /// From the root down, each with the length of the path up to its directory.
     files: Vec<(usize, Arc<RulesFile>)>,
     is_ignored: bool,
+    selection: Option<Arc<RulesFile>>,
+    is_left_out: bool,
     depth: usize,
 }
 
@@ -230,6 +245,12 @@ impl Scope {
     /// The root's.
     pub fn root(file: Option<Arc<RulesFile>>) -> Self {
         Self { files: file.map(|file| (0, file)).into_iter().collect(), ..Self::default() }
+    }
+
+    /// The same under a selection: the root's.
+    #[must_use]
+    pub fn with_selection(self, selection: Option<Arc<RulesFile>>) -> Self {
+        Self { selection, ..self }
     }
 
     /// That of the directory `name` in this one; `file` gives the rules file in it, and is not asked in an ignored
@@ -242,8 +263,14 @@ impl Scope {
         if self.ignores(name, Kind::Directory) {
             return Self { is_ignored: true, depth: self.depth + 1, ..Self::default() };
         }
-        let mut scope = Self { path: self.path_of(name), files: self.files.clone(), is_ignored: false, depth: 0 };
-        scope.depth = self.depth + 1;
+        let mut scope = Self {
+            path: self.path_of(name),
+            files: self.files.clone(),
+            is_ignored: false,
+            selection: self.selection.clone(),
+            is_left_out: self.leaves_out(name, Kind::Directory),
+            depth: self.depth + 1,
+        };
         scope.files.extend(file().map(|file| (scope.path.len() + 1, file)));
         scope
     }
@@ -264,6 +291,15 @@ impl Scope {
         let path = self.path_of(name);
         let said = |(from, file): &(usize, Arc<RulesFile>)| file.ignores(path.get(*from..)?, kind);
         self.files.iter().rev().find_map(said).unwrap_or(false)
+    }
+
+    /// Whether `name` in this directory does not come to this device. Rules files come with their directory: without
+    /// them what others ignore would be published here.
+    pub fn leaves_out(&self, name: &Name, kind: Kind) -> bool {
+        let Some(selection) = self.selection.as_ref().filter(|_| !self.is_left_out && !is_rules_name(name)) else {
+            return self.is_left_out;
+        };
+        selection.ignores(&self.path_of(name), kind).unwrap_or(false)
     }
 
     fn path_of(&self, name: &Name) -> Vec<u8> {
@@ -300,7 +336,8 @@ impl<'r, E, F: Fn(FileId) -> Result<Option<(FileId, Name)>, E>> Scopes<'r, F> {
                 break scope.clone();
             }
             if at == FileId::ROOT {
-                break Rc::new(Scope::root(self.rules.of(at).cloned()));
+                let root = Scope::root(self.rules.of(at).cloned());
+                break Rc::new(root.with_selection(self.rules.selection.clone()));
             }
             match (self.above)(at)? {
                 Some((parent, name)) if way.len() <= PATH_DEPTH_MAX => {

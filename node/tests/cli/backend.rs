@@ -77,6 +77,10 @@ impl Backend for SimBackend {
             directories: 0,
             bytes: 1,
             missing_chunks: 0,
+            awaited: 0,
+            awaited_paths: Vec::new(),
+            lost: 0,
+            left_out: 0,
             conflicts: 0,
             problems: Vec::new(),
             peers: Vec::new(),
@@ -185,6 +189,14 @@ impl Backend for SimBackend {
         let time_ms = request.at_ms.unwrap_or(0);
         let deleted = u64::from(request.exact);
         Ok(Restored { path: request.target.text, time_ms, files: 1, deleted, failed: Vec::new() })
+    }
+
+    async fn select(&self, request: Select) -> Result<Selection, ApiError> {
+        Ok(Selection { space: "bench".into(), without: request.without.unwrap_or_default() })
+    }
+
+    async fn forget(&self, request: Forget) -> Result<Forgotten, ApiError> {
+        Ok(Forgotten { files: vec![ForgottenFile { path: request.target.text, kept: request.awaited }] })
     }
 
     async fn conflicts(&self, _: ListConflicts) -> Result<ConflictList, ApiError> {

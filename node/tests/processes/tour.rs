@@ -50,7 +50,8 @@ fn status_has_exactly_the_fields_of_the_contract() {
     let status = a.ask(&["status"]);
     assert_fields(&status, &["version", "device", "spaces", "warnings"]);
     let space = &status["spaces"][0];
-    let fields = "id name dir role state error files directories bytes missing_chunks conflicts problems peers";
+    let fields = "id name dir role state error files directories bytes missing_chunks awaited awaited_paths lost \
+                  left_out conflicts problems peers";
     assert_fields(space, &fields.split(' ').collect::<Vec<_>>());
     let peer = &space["peers"][0];
     assert_fields(peer, &["device", "name", "connected", "path", "rtt_ms", "in_sync"]);

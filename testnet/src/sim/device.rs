@@ -246,6 +246,7 @@ impl Device {
             guard: Guard::default(),
             boot_id: self.boot_count.to_le_bytes().to_vec(),
             names: Arc::new(TempNames::new(nonce)),
+            device: self.id(),
             actor: ActorId::of_log(self.founding.space, self.founding.identity(self.identity).log),
             listener: Arc::new(()),
         };

@@ -1,6 +1,6 @@
 //! Chunks from other devices: the policy that ships, asked one chunk at a time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zerocloud::engine::fetch::{Fetch, JobId, Want};
@@ -77,7 +77,10 @@ impl SimSupply {
                     receiver.receive(&want, &plaintext);
                 }
             }
-            None => self.lacked(asked).iter().for_each(|receiver| receiver.give_up()),
+            None => {
+                let peers: BTreeSet<DeviceId> = self.lock().fetch.peers().collect();
+                self.lacked(asked).iter().for_each(|receiver| receiver.give_up(&peers));
+            }
         }
     }
 

@@ -40,6 +40,18 @@ pub struct SpaceStatus {
     pub bytes: u64,
     /// Awaited chunks.
     pub missing_chunks: u64,
+    /// Files whose newest version no device has that is connected, and another may have.
+    #[serde(default)]
+    pub awaited: u64,
+    /// Some of these, below the space's root.
+    #[serde(default)]
+    pub awaited_paths: Vec<BytePath>,
+    /// Files whose newest version no device has any more. They are listed in `problems`, and nothing waits for them.
+    #[serde(default)]
+    pub lost: u64,
+    /// Files that do not come to this device because it leaves them out.
+    #[serde(default)]
+    pub left_out: u64,
     /// Conflict copies in the view.
     pub conflicts: u64,
     /// What is not on disk as the view has it, and why.
@@ -256,6 +268,31 @@ pub struct Restored {
     /// What could not be brought back, by path below the space's root, and why.
     #[serde(default)]
     pub failed: Vec<Problem>,
+}
+
+/// What does not come to this device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// Of which space, by name.
+    pub space: String,
+    /// Patterns of gitignore's syntax, held against paths from the space's root; the last one that matches decides.
+    pub without: Vec<String>,
+}
+
+/// What was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// Each file whose newest version was given up.
+    pub files: Vec<ForgottenFile>,
+}
+
+/// A file whose newest version was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgottenFile {
+    /// Below the space's root.
+    pub path: BytePath,
+    /// Whether the version that this device has stands in its place; otherwise the file is deleted.
+    pub kept: bool,
 }
 
 /// What a prune let go.

@@ -19,6 +19,10 @@ fn the_status_has_exactly_the_fields_that_scripts_read() {
             directories: 2,
             bytes: 3,
             missing_chunks: 4,
+            awaited: 6,
+            awaited_paths: vec![BytePath::from("y")],
+            lost: 7,
+            left_out: 8,
             conflicts: 5,
             problems: vec![Problem { path: BytePath::from("x"), reason: "no room".into() }],
             peers: vec![PeerStatus {
@@ -36,7 +40,8 @@ fn the_status_has_exactly_the_fields_that_scripts_read() {
         "version": "0.1.0", "device": "d1",
         "spaces": [{
             "id": "5a", "name": "bench", "dir": "/a", "role": "owner", "state": "idle", "error": null,
-            "files": 1, "directories": 2, "bytes": 3, "missing_chunks": 4, "conflicts": 5,
+            "files": 1, "directories": 2, "bytes": 3, "missing_chunks": 4, "awaited": 6, "awaited_paths": ["y"],
+            "lost": 7, "left_out": 8, "conflicts": 5,
             "problems": [{"path": "x", "reason": "no room"}],
             "peers": [{"device": "d2", "name": "nas", "connected": false, "path": "none", "rtt_ms": null,
                        "in_sync": false}],
@@ -99,6 +104,8 @@ fn read_everything(bytes: &[u8]) {
     read::<List>(bytes);
     read::<History>(bytes);
     read::<Restore>(bytes);
+    read::<Forget>(bytes);
+    read::<Select>(bytes);
     read::<ListConflicts>(bytes);
     read::<Held>(bytes);
     read::<Doctor>(bytes);

@@ -82,6 +82,32 @@ pub(in crate::cli) fn pruned(pruned: &Pruned) -> String {
     format!("{} went, with {}.", counted(pruned.versions, "version", "versions"), bytes(pruned.bytes))
 }
 
+pub(in crate::cli) fn selection(selection: &Selection) -> String {
+    let name = escaped(&selection.space);
+    if selection.without.is_empty() {
+        return format!("All of {name} comes to this device.");
+    }
+    let patterns: String = selection.without.iter().map(|pattern| format!("  {}\n", escaped(pattern))).collect();
+    format!(
+        "These do not come to this device from {name}:\n{patterns}What is here already stays, and stays in step. \
+         Deleted here, it goes from this\ndevice alone."
+    )
+}
+
+pub(in crate::cli) fn forgotten(forgotten: &Forgotten) -> String {
+    let line = |file: &ForgottenFile| {
+        let now = if file.kept { "the version that this device has stands there" } else { "deleted" };
+        format!("{}: {now}\n", file.path)
+    };
+    let mut out: String = forgotten.files.iter().take(FAILED_SHOWN_MAX).map(line).collect();
+    let hidden = forgotten.files.len().saturating_sub(FAILED_SHOWN_MAX);
+    if hidden > 0 {
+        out.push_str(&format!("and {} more\n", count(hidden as u64)));
+    }
+    out.push_str(&format!("Given up: {}", counted(forgotten.files.len() as u64, "version", "versions")));
+    out
+}
+
 pub(in crate::cli) fn restored(restored: &Restored) -> String {
     let files = counted(restored.files, "file", "files");
     let deleted = match restored.deleted {

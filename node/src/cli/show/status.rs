@@ -47,6 +47,23 @@ fn space_status(space: &SpaceStatus, width: usize) -> String {
     if space.state == State::Held {
         out.push_str(&format!("  many changes wait for your word: zerocloud held {name}\n"));
     }
+    if space.awaited > 0 {
+        let files = counted(space.awaited, "file is", "files are");
+        let away: Vec<String> = space.peers.iter().filter(|peer| !peer.connected).map(peer_name).collect();
+        let from = if away.is_empty() { "another device".to_owned() } else { away.join(", ") };
+        out.push_str(&format!("  {}\n", shortened(&format!("{files} awaited from {from}"), width)));
+        for path in space.awaited_paths.iter().take(PROBLEMS_SHOWN_MAX) {
+            out.push_str(&format!("    {}\n", shortened(&path.to_string(), width)));
+        }
+    }
+    if space.left_out > 0 {
+        let files = counted(space.left_out, "file is", "files are");
+        out.push_str(&format!("  {files} left out on this device: zerocloud select {name}\n"));
+    }
+    if space.lost > 0 {
+        let files = counted(space.lost, "file has", "files have");
+        out.push_str(&format!("  {files} a newest version that is lost: zerocloud forget --help\n"));
+    }
     for problem in space.problems.iter().take(PROBLEMS_SHOWN_MAX) {
         out.push_str(&format!("  {}\n", shortened(&format!("{}: {}", problem.path, escaped(&problem.reason)), width)));
     }
@@ -83,8 +100,12 @@ pub(super) const fn state_words(state: State) -> &'static str {
     }
 }
 
+fn peer_name(peer: &PeerStatus) -> String {
+    if peer.name.is_empty() { short(&peer.device).to_owned() } else { escaped(&peer.name) }
+}
+
 fn peer_line(peer: &PeerStatus) -> String {
-    let name = if peer.name.is_empty() { short(&peer.device).to_owned() } else { escaped(&peer.name) };
+    let name = peer_name(peer);
     if !peer.connected {
         return format!("{name:<16}  not connected");
     }

@@ -13,6 +13,10 @@ fn space() -> SpaceStatus {
         directories: 1,
         bytes: 13_207_100_000,
         missing_chunks: 0,
+        awaited: 0,
+        awaited_paths: Vec::new(),
+        lost: 0,
+        left_out: 0,
         conflicts: 0,
         problems: Vec::new(),
         peers: Vec::new(),
@@ -86,6 +90,24 @@ fn a_stopped_space_says_why_and_a_held_one_how_to_go_on() {
     let held = SpaceStatus { state: State::Held, ..space() };
     assert!(status(&node(vec![held]), 80).contains("zerocloud held Photos"));
     assert!(status(&node(Vec::new()), 80).contains("No spaces."));
+}
+
+#[test]
+fn what_is_awaited_is_told_with_who_may_have_it_and_what_is_lost_with_what_to_do() {
+    let lacking = SpaceStatus {
+        state: State::Syncing,
+        missing_chunks: 1,
+        awaited: 1,
+        awaited_paths: vec![BytePath::from("a/b.txt")],
+        lost: 2,
+        left_out: 3,
+        peers: vec![peer("nas", true, true), peer("phone", false, false)],
+        ..space()
+    };
+    let shown = status(&node(vec![lacking]), 80);
+    assert!(shown.contains("  1 file is awaited from phone\n    a/b.txt\n"), "{shown}");
+    assert!(shown.contains("  3 files are left out on this device: zerocloud select Photos\n"), "{shown}");
+    assert!(shown.contains("  2 files have a newest version that is lost: zerocloud forget --help\n"), "{shown}");
 }
 
 #[test]

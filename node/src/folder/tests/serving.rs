@@ -116,7 +116,7 @@ async fn threat_28_two_of_one_home_seal_the_same_chunk_under_salts_of_their_own(
     let device = with_file(&founding, b"content").await;
     let ask = ask_for(&device);
     // Each is the program started anew over the same store, keys and folder, as on a copied home.
-    let sealed: std::collections::BTreeSet<Vec<u8>> = (0..50)
+    let sealed: BTreeSet<Vec<u8>> = (0..50)
         .map(|_| {
             let sealed = serve(&device, &founding).chunks.sealed(&ask).unwrap();
             // Behind format and suite: the salt, or nonce, of at least 24 bytes.

@@ -59,6 +59,10 @@ impl Situation for Now<'_> {
         self.ignored.is_ignored(entry)
     }
 
+    fn is_left_out(&self, entry: &ViewEntry) -> bool {
+        self.ignored.is_left_out(entry)
+    }
+
     fn is_asleep(&self, key: &RowKey, row: &BaseRow) -> bool {
         self.ignored.is_asleep(key, row)
     }
@@ -96,7 +100,8 @@ impl<P: Pool> Folder<P> {
             }
             let snapshot = self.parts.store.snapshot()?;
             let sources: BTreeSet<FileId> = self.ready.iter().take(PLAN_COUNT).copied().collect();
-            let Plan { mut actions, wanted, waiting, settled, left_out, contested } = self.plan(&snapshot, &sources)?;
+            let Plan { mut actions, wanted, waiting, settled, mut left_out, contested } =
+                self.plan(&snapshot, &sources)?;
             if self.parts.merges {
                 self.merging.look_at(contested.intersection(&settled).copied());
             }
@@ -104,6 +109,7 @@ impl<P: Pool> Folder<P> {
                 len = len.saturating_add(action_len(action));
                 len <= BATCH_LEN_MAX || action_len(action) == len
             });
+            self.take_unselected(&sources, &actions, std::mem::take(&mut left_out.unselected));
             self.take_plan(&snapshot, &sources, &actions, wanted, waiting, settled);
             self.take_left_out(&snapshot, &actions, left_out)?;
             let actions = self.guard(actions)?;
@@ -167,6 +173,7 @@ impl<P: Pool> Folder<P> {
         }
         for (id, waits) in waiting {
             told.insert(waits.source);
+            self.need_directory(id, &waits);
             match waits.wait {
                 Wait::Directory(on) | Wait::Occupied(on) | Wait::BelowItself(on) => {
                     self.waiters.entry(on).or_default().insert(waits.source);
@@ -186,7 +193,8 @@ impl<P: Pool> Folder<P> {
         if actions.is_empty() {
             // Everything was looked at. Who is not told has no file but those that are another item's by now, under which
             // they are told: it is looked at again when something was done.
-            for source in sources.difference(&told) {
+            let unselected = &self.ignoring.unselected;
+            for source in sources.difference(&told).filter(|source| !unselected.contains_key(source)) {
                 self.ready.remove(source);
                 let waits = Waiting { source: *source, at: None, wait: Wait::NotEmpty };
                 self.waiting.insert(*source, vec![(*source, waits)]);

@@ -14,7 +14,7 @@ use zerocloud_crdt::base::{BaseChanges, BaseOverlay, BaseRead, BaseRow, PARKED, 
 use zerocloud_crdt::id::{ContentHash, FileId, OpId};
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::log::{EntryPoint, LogRead, Position, SignedFrontier};
-use zerocloud_crdt::name::Name;
+use zerocloud_crdt::name::{Name, escape};
 use zerocloud_crdt::register::{Content, Kind};
 use zerocloud_crdt::scan::{Findings, Parent, Seen, Sighting};
 use zerocloud_crdt::view::{View, ViewEntry, virtual_id};
@@ -57,6 +57,24 @@ impl<P: Pool> Folder<P> {
         let awaited = self.parts.store.snapshot().and_then(|snapshot| snapshot.value(values::AWAITS_INDEX));
         // A store that fails is told by the next step, which asks again.
         self.awaits_index |= !matches!(awaited, Ok(None));
+    }
+
+    /// What is waited for before anything is done, as the user is told of it.
+    pub(super) fn awaits_warning(&self) -> Option<String> {
+        if !self.awaits_index {
+            return None;
+        }
+        let snapshot = self.parts.store.snapshot().ok()?;
+        let from = match snapshot.value(values::AWAITS_INDEX).ok()?? {
+            Awaited::Nobody => return None,
+            Awaited::AnyMember => "another device of this space knows".to_owned(),
+            Awaited::Member(member) => {
+                let name = snapshot.peer(member).ok().flatten().and_then(|row| row.name);
+                let name = name.map_or_else(|| member.to_string(), |name| escape(name.as_bytes()));
+                format!("{name} knew when this device joined")
+            }
+        };
+        Some(format!("nothing is looked at or written here before what {from} has come: connect a device that has it"))
     }
 
     fn adopt(&mut self, snapshot: &Snapshot) -> Result<(), FolderError> {

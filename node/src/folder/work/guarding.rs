@@ -218,7 +218,7 @@ impl<P: Pool> Folder<P> {
 
     /// What a file of this disk is now, as a value for the index.
     #[expect(clippy::type_complexity, reason = "used once, next to where it is made")]
-    fn content_here(
+    pub(super) fn content_here(
         &self,
         snapshot: &Snapshot,
         reader: &mut ChunkReader,

@@ -34,14 +34,20 @@ pub(super) struct Ignoring {
     left_out: BTreeMap<FileId, BTreeSet<Name>>,
     /// Pending items of which something is left out: planned again when rules change.
     pub(super) items: BTreeSet<FileId>,
+    /// Pending items of which something does not come to this device, and how many files of each.
+    pub(super) unselected: BTreeMap<FileId, u64>,
+    /// Directories that come although they are left out, because something that is here has its place in them.
+    pub(super) needed: BTreeSet<FileId>,
     /// Whether other rules were seen while something stood under a temporary name.
     is_due: bool,
 }
 
 impl Ignoring {
     pub(super) fn of_store(store: &SpaceStore) -> Result<Self, StoreError> {
-        let contents = store.snapshot()?.value(values::IGNORE_RULES)?.unwrap_or_default();
-        Ok(Self { rules: Rules::from_contents(contents), ..Self::default() })
+        let snapshot = store.snapshot()?;
+        let contents = snapshot.value(values::IGNORE_RULES)?.unwrap_or_default();
+        let selection = snapshot.value(values::SELECTION)?.map(|patterns| Arc::new(RulesFile::parse(&patterns)));
+        Ok(Self { rules: Rules::from_contents(contents).with_selection(selection), ..Self::default() })
     }
 }
 
@@ -75,6 +81,7 @@ type Above<'a> = Box<dyn Fn(FileId) -> Result<Option<(FileId, Name)>, StoreError
 pub(super) struct Ignored<'a> {
     rules: &'a Rules,
     left_out: &'a BTreeMap<FileId, BTreeSet<Name>>,
+    needed: &'a BTreeSet<FileId>,
     in_base: Scopes<'a, Above<'a>>,
     in_view: Scopes<'a, Above<'a>>,
     /// The planner's questions have no way to fail.
@@ -89,6 +96,7 @@ impl<'a> Ignored<'a> {
         Self {
             rules: &ignoring.rules,
             left_out: &ignoring.left_out,
+            needed: &ignoring.needed,
             in_base: Scopes::new(&ignoring.rules, Box::new(move |directory| above_in_base(snapshot, directory))),
             in_view: Scopes::new(&ignoring.rules, Box::new(above_in_view)),
             failure: RefCell::default(),
@@ -107,6 +115,11 @@ impl<'a> Ignored<'a> {
 
     pub(super) fn is_ignored(&self, entry: &ViewEntry) -> bool {
         self.scope(&self.in_view, entry.parent).ignores(&entry.name, entry.kind)
+    }
+
+    pub(super) fn is_left_out(&self, entry: &ViewEntry) -> bool {
+        let is_needed = self.needed.contains(&entry.id);
+        !is_needed && self.scope(&self.in_view, entry.parent).leaves_out(&entry.name, entry.kind)
     }
 
     pub(super) fn is_asleep(&self, key: &RowKey, row: &BaseRow) -> bool {
@@ -211,7 +224,7 @@ impl<P: Pool> Folder<P> {
     /// Puts the rules in force that a scan of everything found.
     fn change_rules(&mut self, found: BTreeMap<FileId, Option<Arc<RulesFile>>>) -> Result<(), FolderError> {
         let snapshot = self.parts.store.snapshot()?;
-        let mut rules = Rules::default();
+        let mut rules = Rules::default().with_selection(self.ignoring.rules.selection().cloned());
         for directory in self.ignoring.rules.directories() {
             // What could not be looked at is as it was.
             if !found.contains_key(&directory) && snapshot.find(directory, directory)?.is_some() {
@@ -298,14 +311,18 @@ impl<P: Pool> Folder<P> {
         if self.ledger.intents()?.is_some() {
             return Err(FolderError::NotRecovered);
         }
-        let mut base = BaseChanges::new();
+        let (mut base, mut sources) = (BaseChanges::new(), BTreeSet::new());
         for key in keys {
             for (key, row) in with_all_below(self.ledger.snapshot(), &key)? {
                 base.insert(key, None);
+                sources.insert(row.source);
                 self.ignoring.items.remove(&row.source);
-                self.ready.insert(row.source);
             }
         }
+        // What does not come now, because it is left out, comes when it is not.
+        self.parts.store.write::<_, StoreError>(|write| write.put_pending(&sources))?;
+        self.ledger.refresh()?;
+        self.ready.extend(sources);
         self.is_materialised = false;
         self.ledger.commit(Commit { base, ..Commit::default() })?;
         Ok(())

@@ -3,10 +3,12 @@
 //! Bookkeeping alone: who has what is [`super::wanting`]'s, what is done with a staged file [`super::acting`]'s.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use zerocloud_crdt::id::FileId;
 use zerocloud_crdt::view::ViewEntry;
 
+use crate::clock::Moment;
 use crate::engine::fetch::JobId;
 use crate::fetcher::Supply;
 use crate::tree::stage::Staged;
@@ -15,6 +17,8 @@ use crate::tree::stage::Staged;
 const ACTIVE_COUNT_MAX: usize = 512;
 /// Their lengths together, above which no further one is begun.
 const ACTIVE_LEN_MAX: u64 = 1 << 30;
+/// How long members have to look again at a file that they did not have as it was noted, until what they say counts.
+const RESCAN_DURATION: Duration = Duration::from_secs(2);
 
 /// Where the bytes of one file are.
 #[derive(Clone, Debug)]
@@ -42,6 +46,19 @@ pub(super) struct Jobs {
     active: BTreeMap<JobId, FileId>,
     active_len: u64,
     next: u64,
+    /// By id, what is known of versions that nobody had: while they are asked for again, too.
+    lacks: BTreeMap<FileId, Lack>,
+    /// What is [`At::Starved`].
+    starved: BTreeSet<FileId>,
+}
+
+/// A version that nobody had.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lack {
+    /// When every member first said that it does not have it.
+    denied_since: Option<Moment>,
+    /// Whether every member said so again, after it had the time to look.
+    is_lost: bool,
 }
 
 /// Whether what was had for one entry is what another asks for.
@@ -62,7 +79,13 @@ impl Jobs {
 
     /// An entry's bytes are wanted. What was wanted of the same id before is not any more.
     pub(super) fn want(&mut self, entry: ViewEntry, supply: &dyn Supply) {
-        if self.files.get(&entry.id).is_some_and(|(known, _)| is_same(known, &entry)) {
+        if let Some((known, _)) = self.files.get_mut(&entry.id)
+            && is_same(known, &entry)
+        {
+            // It may have got another place or other operations.
+            if known.source == entry.source {
+                *known = entry;
+            }
             return;
         }
         // What was staged for another version stays in `tmp` until the next start.
@@ -111,20 +134,60 @@ impl Jobs {
 
     /// A file is complete under a temporary name.
     pub(super) fn put_staged(&mut self, entry: ViewEntry, staged: Staged) {
+        self.lacks.remove(&entry.id);
         self.put(entry, At::Staged(staged));
     }
 
-    /// Nobody who is connected has a file.
-    pub(super) fn starve(&mut self, entry: ViewEntry) {
+    /// Nobody who is connected has a file. `denied`: when that was, if these are all members there are.
+    pub(super) fn starve(&mut self, entry: ViewEntry, denied: Option<Moment>) {
+        let lack = self.lacks.entry(entry.id).or_default();
+        if let Some(now) = denied {
+            let since = *lack.denied_since.get_or_insert(now);
+            lack.is_lost |= now.since(since) >= RESCAN_DURATION;
+        }
         self.put(entry, At::Starved);
+    }
+
+    /// Whether no member has what is wanted under an id.
+    pub(super) fn is_lost(&self, id: FileId) -> bool {
+        self.files.contains_key(&id) && self.lacks.get(&id).is_some_and(|lack| lack.is_lost)
+    }
+
+    /// What no member has.
+    pub(super) fn lost(&self) -> impl Iterator<Item = &ViewEntry> {
+        let lost = self.lacks.iter().filter(|(_, lack)| lack.is_lost);
+        lost.filter_map(|(id, _)| self.files.get(id)).map(|(entry, _)| entry)
+    }
+
+    /// How many versions no member has.
+    pub(super) fn lost_count(&self) -> usize {
+        self.lost().count()
+    }
+
+    /// What nobody who is connected has, and another member may have.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = &ViewEntry> {
+        let awaited = self.lacks.iter().filter(|(_, lack)| !lack.is_lost);
+        awaited.filter_map(|(id, _)| self.files.get(id)).map(|(entry, _)| entry)
+    }
+
+    /// All that is wanted and not lost.
+    pub(super) fn not_lost(&self) -> impl Iterator<Item = &ViewEntry> {
+        self.files.values().map(|(entry, _)| entry).filter(|entry| !self.is_lost(entry.id))
+    }
+
+    /// What is wanted of an item and not here.
+    pub(super) fn missing_of(&self, source: FileId) -> impl Iterator<Item = &ViewEntry> {
+        let ids = self.by_source.get(&source).into_iter().flatten();
+        let files = ids.filter_map(|id| self.files.get(id));
+        files.filter(|(_, at)| !matches!(at, At::Staged(_))).map(|(entry, _)| entry)
     }
 
     /// Wants again what nobody had.
     pub(super) fn want_starved(&mut self) {
-        for (id, (_, at)) in &mut self.files {
-            if matches!(at, At::Starved) {
+        for id in std::mem::take(&mut self.starved) {
+            if let Some((_, at)) = self.files.get_mut(&id) {
                 *at = At::Queued;
-                self.queue.insert(self.next, *id);
+                self.queue.insert(self.next, id);
                 self.next += 1;
             }
         }
@@ -191,7 +254,9 @@ impl Jobs {
         !self.active.is_empty() || !self.queue.is_empty()
     }
 
-    fn remove(&mut self, id: FileId, supply: &dyn Supply) -> Option<Staged> {
+    /// Nothing is wanted under an id any more; gives what was staged.
+    pub(super) fn remove(&mut self, id: FileId, supply: &dyn Supply) -> Option<Staged> {
+        self.lacks.remove(&id);
         let (entry, at) = self.take(id)?;
         match at {
             At::Staged(staged) => Some(staged),
@@ -207,6 +272,9 @@ impl Jobs {
 
     fn put(&mut self, entry: ViewEntry, at: At) {
         self.take(entry.id);
+        if matches!(at, At::Starved) {
+            self.starved.insert(entry.id);
+        }
         self.len = self.len.saturating_add(entry.len);
         self.by_source.entry(entry.source).or_default().insert(entry.id);
         self.files.insert(entry.id, (entry, at));
@@ -214,6 +282,7 @@ impl Jobs {
 
     fn take(&mut self, id: FileId) -> Option<(ViewEntry, At)> {
         let (entry, at) = self.files.remove(&id)?;
+        self.starved.remove(&id);
         self.len = self.len.saturating_sub(entry.len);
         if let Some(ids) = self.by_source.get_mut(&entry.source) {
             ids.remove(&id);

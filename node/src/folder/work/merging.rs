@@ -237,7 +237,7 @@ impl<P: Pool> Folder<P> {
                     Err(error) => self.not_had(&error.to_string()),
                 }
             }
-            Err(NotStaged::Missing) => drop(self.merging.starved.insert(item)),
+            Err(NotStaged::Missing(_)) => drop(self.merging.starved.insert(item)),
             Err(NotStaged::Failed(error)) => self.not_had(&error.to_string()),
         }
         None

@@ -74,6 +74,7 @@ impl<P: Pool> Folder<P> {
             jobs: Jobs::default(),
             next_asking: None,
             starved_delay: std::time::Duration::ZERO,
+            others: None,
             restores: BTreeMap::new(),
             merging: Merging::default(),
             texts: Texts::default(),

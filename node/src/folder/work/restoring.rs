@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseRead, RowKey};
 use zerocloud_crdt::id::FileId;
+use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::{Content, Kind};
 
 use super::wanting::{NotBegun, Version};
@@ -77,7 +78,7 @@ impl<P: Pool> Folder<P> {
         let Some(restoring) = self.restores.remove(&job) else { return };
         let put = match staged {
             Ok(staged) => self.put(&restoring, &staged).map_err(|error| error.to_string()),
-            Err(NotStaged::Missing) => Err("no device that is connected has this version".to_owned()),
+            Err(NotStaged::Missing(_)) => Err("no device that is connected has this version".to_owned()),
             Err(NotStaged::Failed(error)) => Err(error.to_string()),
         };
         answer(restoring, put);
@@ -85,6 +86,14 @@ impl<P: Pool> Folder<P> {
 
     fn put(&mut self, restoring: &Restoring, staged: &Staged) -> Result<(), FolderError> {
         let Some((name, above)) = restoring.path.split_last() else { return Ok(()) };
+        let names: Vec<&[u8]> = restoring.path.iter().map(Name::as_bytes).collect();
+        let mut content = restoring.content.clone();
+        if let Content::File(file) = &mut content {
+            file.mtime = restoring.mtime;
+        }
+        if self.put_in_place_of_missing(restoring.source, &names.join(&b'/'), content, staged)? {
+            return Ok(());
+        }
         let control = self.volume.control()?;
         let mut directory: Arc<dyn VolumeDirectory> = self.volume.root();
         let mut path: Vec<u8> = Vec::new();

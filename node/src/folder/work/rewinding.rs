@@ -29,10 +29,7 @@ impl<P: Pool> Folder<P> {
         // What was done here since the last scan is concurrent, and known first.
         self.scan_all()?;
         self.is_materialised = false;
-        self.let_pass(changes.iter().map(|change| match change {
-            Change::Former(former) => former.id,
-            Change::Gone(shown) => shown.id,
-        }));
+        self.let_pass(changes.iter().map(Change::id));
         for part in changes.chunks(REWIND_COUNT) {
             self.parts.log.append(Found::Rewound(part.to_vec()), BTreeMap::new())?;
         }

@@ -1,10 +1,10 @@
 //! Having bytes brought: from this disk where they are, from members where not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use zerocloud_crdt::base::BaseRead;
-use zerocloud_crdt::id::{ChunkId, ContentHash, EpochId, FileId, OpId};
+use zerocloud_crdt::id::{ChunkId, ContentHash, DeviceId, EpochId, FileId, OpId};
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::manifest::{Chunk, Manifest, PageAddress, ReadManifestError};
 use zerocloud_crdt::register::{Content, FileContent};
@@ -62,7 +62,12 @@ impl<P: Pool> Folder<P> {
 
     fn begin_job(&mut self, job: JobId, entry: &ViewEntry, reader: &mut ChunkReader) -> Result<(), FolderError> {
         match self.bring_entry(job, entry, reader) {
-            Ok(None) => {}
+            Ok(None) => {
+                if self.is_alone() {
+                    self.parts.supply.remove(job);
+                    self.handle_staged(job, Err(NotStaged::Missing(BTreeSet::new())));
+                }
+            }
             Ok(Some(staged)) => {
                 self.jobs.end(job);
                 self.ready.insert(entry.source);
@@ -324,8 +329,8 @@ impl Receiver for Whole {
         drop(self.inbox.send(Message::Staged { job: self.job, staged }));
     }
 
-    fn give_up(&self) {
-        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing) }));
+    fn give_up(&self, asked: &BTreeSet<DeviceId>) {
+        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing(asked.clone())) }));
     }
 }
 
@@ -360,9 +365,9 @@ impl Receiver for Parts {
         }
     }
 
-    fn give_up(&self) {
+    fn give_up(&self, asked: &BTreeSet<DeviceId>) {
         *self.partial.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing) }));
+        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing(asked.clone())) }));
     }
 }
 
@@ -377,7 +382,7 @@ impl Receiver for Page {
         drop(self.inbox.send(Message::Page { job: self.job, id: want.id, plaintext: plaintext.to_vec() }));
     }
 
-    fn give_up(&self) {
-        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing) }));
+    fn give_up(&self, asked: &BTreeSet<DeviceId>) {
+        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing(asked.clone())) }));
     }
 }

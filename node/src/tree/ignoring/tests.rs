@@ -167,3 +167,21 @@ proptest! {
         prop_assert!(RulesFile::parse(&rules.content) == *rules);
     }
 }
+
+#[test]
+fn a_selection_names_what_is_left_out_and_ignores_nothing() {
+    let rules = Rules::default().with_selection(file("raw/\n*.iso\n!kept.iso\n/top"));
+    assert!(!rules.is_empty() && Rules::default().with_selection(file("# nothing")).is_empty());
+    let root = Scope::root(file("*.tmp")).with_selection(rules.selection().cloned());
+    let deep = root.below(&name("docs"), || None);
+    let raw = deep.below(&name("raw"), || None);
+    let left_out = |scope: &Scope, text: &str, kind| scope.leaves_out(&name(text), kind);
+    assert!(left_out(&deep, "raw", Kind::Directory) && !left_out(&deep, "raw", Kind::File));
+    assert!(left_out(&deep, "a.iso", Kind::File) && !left_out(&deep, "kept.iso", Kind::File));
+    assert!(left_out(&root, "top", Kind::File) && !left_out(&deep, "top", Kind::File));
+    assert!(left_out(&raw, "kept.iso", Kind::File), "nothing in a directory that is left out is brought back");
+    assert!(!deep.ignores(&name("a.iso"), Kind::File) && deep.ignores(&name("a.tmp"), Kind::File));
+    // Without its rules files a device would publish what others ignore.
+    let all = Scope::root(None).with_selection(file("*"));
+    assert!(left_out(&all, "x", Kind::File) && !left_out(&all, ".zerocloudignore", Kind::File));
+}

@@ -117,7 +117,8 @@ impl<'a, B: BaseRead> Judge<'a, B> {
         Ok(sleepers)
     }
 
-    /// Takes the rows that slept out of those that are gone: a rule never makes a deletion. Gives those that leave base.
+    /// Takes the rows that slept out of those that are gone, and those that this device leaves out: neither a rule nor a
+    /// selection ever makes a deletion. Gives those that leave base.
     pub(super) fn take_sleeping(&self, findings: &mut Findings) -> Result<Vec<RowKey>, TreeError<B::Error>> {
         let mut left = Vec::new();
         if self.in_force.is_empty() {
@@ -126,9 +127,9 @@ impl<'a, B: BaseRead> Judge<'a, B> {
         // Something of another kind at the path is an act of the user.
         let seen: BTreeSet<RowKey> = findings.sightings.iter().filter_map(Sighting::key).collect();
         for key in findings.gone.iter().filter(|key| !seen.contains(key)) {
-            if let Some(row) = self.base.row(key).map_err(TreeError::Store)?
-                && self.before.ignores(key.parent, &row.view_name, row.kind).map_err(TreeError::Store)?
-            {
+            let Some(row) = self.base.row(key).map_err(TreeError::Store)? else { continue };
+            let scope = self.before.scope(key.parent).map_err(TreeError::Store)?;
+            if scope.ignores(&row.view_name, row.kind) || scope.leaves_out(&row.view_name, row.kind) {
                 left.push(key.clone());
             }
         }
