@@ -8,6 +8,7 @@
 mod meeting;
 mod opened;
 mod restoring;
+mod retrying;
 mod rewinding;
 mod spaces;
 mod status;
@@ -118,13 +119,17 @@ impl Shared {
         let space = Arc::new(space);
         // First here: who is told by the sessions that a space has come looks for it here, and a member may be connected.
         lock(&self.spaces).insert(space.id, space.clone());
-        if let Ok(running) = &space.running {
-            if let Err(error) = self.recall_addresses(&space) {
-                tracing::warn!(space = %space.id, %error, "where its members were last can't be read");
-            }
-            self.sessions.insert(running.handle.clone());
-        }
+        self.welcome(&space);
         space
+    }
+
+    /// Lets sessions work on a space, if anything does.
+    fn welcome(&self, space: &OpenSpace) {
+        let Ok(running) = &space.running else { return };
+        if let Err(error) = self.recall_addresses(space) {
+            tracing::warn!(space = %space.id, %error, "where its members were last can't be read");
+        }
+        self.sessions.insert(running.handle.clone());
     }
 }
 
@@ -184,6 +189,7 @@ impl Backend for Node {
         meeting::begin(&shared)?;
         if mode == Mode::Node {
             tokio::spawn(keep_small(shared.shutdown.clone()));
+            tokio::spawn(retrying::keep_trying(Arc::downgrade(&shared), shared.shutdown.clone()));
         }
         Ok(Self { shared })
     }
