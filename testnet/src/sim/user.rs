@@ -333,7 +333,7 @@ fn save_with_backup(person: &impl FolderUser, path: &[u8], bytes: &[u8]) -> Outc
 }
 
 /// The path with the letters of its last name in the other case.
-fn other_case(path: &[u8]) -> Vec<u8> {
+pub(crate) fn other_case(path: &[u8]) -> Vec<u8> {
     let name = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     let letter =
         |byte: u8| if byte.is_ascii_uppercase() { byte.to_ascii_lowercase() } else { byte.to_ascii_uppercase() };
