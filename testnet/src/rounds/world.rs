@@ -27,6 +27,9 @@ pub(super) const NAMES: [&str; 3] = ["laptop", "desk", "phone"];
 const FOUNDING_STREAM: u32 = u32::MAX - 1;
 /// Contents that a round may write: no round comes that far.
 const ROUND_CONTENT_COUNT: u32 = 1 << 12;
+/// Files that are unpacked at once, and how long each is, at most.
+const UNPACKED_COUNT_MAX: usize = 120;
+const UNPACKED_LEN_MAX: usize = 8_000;
 /// How long users and nodes are left alone between two steps, in milliseconds: below and above the time that a file must
 /// rest before it is taken.
 const WAITS_MS: [u64; 6] = [0, 5, 30, 90, 150, 500];
@@ -130,7 +133,7 @@ impl<'g> World<'g> {
                 self.spawn(n);
             }
         }
-        for _ in 0..12 + below(&mut self.rng, 28) {
+        for _ in 0..20 + below(&mut self.rng, 40) {
             self.step();
         }
         self.ground.make_room();
@@ -147,14 +150,15 @@ impl<'g> World<'g> {
 
     fn step(&mut self) {
         let n = below(&mut self.rng, self.nodes.len());
-        match below(&mut self.rng, 20) {
+        match below(&mut self.rng, 24) {
             0..=10 => {
                 let count = if below(&mut self.rng, 4) == 0 { 2 + below(&mut self.rng, 5) } else { 1 };
                 (0..count).for_each(|_| self.act(n));
             }
-            11..=14 => self.wait(),
-            15 | 16 => self.kill(n),
-            17 | 18 => self.spawn(n),
+            11 => self.unpack(n),
+            12..=15 => self.wait(),
+            16..=19 if self.nodes[n].is_on => self.kill(n),
+            16..=22 => self.spawn(n),
             _ if self.ground.folds(1) => self.collide(),
             _ if below(&mut self.rng, 2) == 0 => {
                 if let Some(line) = self.ground.fill(&mut self.rng) {
@@ -164,6 +168,25 @@ impl<'g> World<'g> {
             }
             _ => self.ground.empty(),
         }
+    }
+
+    /// A user puts a directory full of files into the folder, as from an archive: work in which a kill can meet a node.
+    fn unpack(&mut self, n: usize) {
+        let owner = &self.nodes[n].owner;
+        if owner.tree().len() > UNPACKED_COUNT_MAX {
+            return;
+        }
+        let directory = format!("unpacked {}", self.next_content).into_bytes();
+        let count = 1 + below(&mut self.rng, UNPACKED_COUNT_MAX);
+        let mut outcome = owner.create_directory(&directory);
+        for number in 0..count {
+            self.next_content += 1;
+            let mut bytes = format!("file {}\n", self.next_content).into_bytes();
+            bytes.resize(bytes.len() + below(&mut self.rng, UNPACKED_LEN_MAX), b'.');
+            let path = [&*directory, format!("/{number}").as_bytes()].concat();
+            outcome = outcome.and_then(|()| owner.write(&path, &bytes));
+        }
+        self.note(n, &format!("unpacks {count} files into {}: {outcome:?}", shown(&directory)));
     }
 
     /// The first user, on whose disk names don't fold, gives something a name that is one with another's elsewhere.
@@ -262,6 +285,7 @@ impl<'g> World<'g> {
         let first = self.nodes[0].owner.tree();
         for (n, node) in self.nodes.iter_mut().enumerate() {
             let (status, tree) = (node.device.space_status(), node.owner.tree());
+            assert!(!node.device.log().contains("panicked at"), "{} panicked", NAMES[n]);
             let problems = status["problems"].as_array().map_or(0, Vec::len);
             node.has_collisions = self.ground.folds(n) && problems > 0;
             assert!(node.has_collisions || problems == 0, "{}: {status:#}", NAMES[n]);
