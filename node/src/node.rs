@@ -24,7 +24,7 @@ use zerocloud_crdt::id::SpaceId;
 use zerocloud_crdt::name::Name;
 
 use self::meeting::Meeting;
-use self::opened::{OpenSpace, Running, Surroundings};
+use self::opened::{OpenError, OpenSpace, Running, Surroundings};
 use crate::answers;
 use crate::api::target::{Candidate, Resolved, Target};
 use crate::api::types::*;
@@ -57,7 +57,7 @@ struct Shared {
     secrets: Mutex<Secrets>,
     spaces: Mutex<BTreeMap<SpaceId, Arc<OpenSpace>>>,
     /// Stores that can't be opened, and why.
-    broken: Mutex<BTreeMap<SpaceId, String>>,
+    broken: Mutex<BTreeMap<SpaceId, OpenError>>,
     /// The spaces as sessions see them.
     sessions: Spaces,
     meeting: Option<Meeting>,
@@ -162,7 +162,7 @@ impl Backend for Node {
                 Ok(space) => spaces.push(space),
                 Err(error) => {
                     tracing::error!(space = %id, %error, "a space can't be opened");
-                    broken.insert(id, error.to_string());
+                    broken.insert(id, error);
                 }
             }
         }

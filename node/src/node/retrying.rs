@@ -8,6 +8,7 @@ use zerocloud_crdt::id::SpaceId;
 
 use super::opened::{OpenError, OpenSpace};
 use super::{Shared, lock};
+use crate::store::StoreError;
 
 /// As often as a running folder tries again what its disk had no room for.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
@@ -20,7 +21,10 @@ pub(super) async fn keep_trying(shared: Weak<Shared>, shutdown: CancellationToke
         for space in begun {
             shared.begin_again(space).await;
         }
-        let unopened: Vec<SpaceId> = lock(&shared.broken).keys().copied().collect();
+        let is_of_the_disk =
+            |error: &OpenError| matches!(error, OpenError::Store(StoreError::DiskFull | StoreError::Io(_)));
+        let broken = |(id, error): (&SpaceId, &OpenError)| is_of_the_disk(error).then_some(*id);
+        let unopened: Vec<SpaceId> = lock(&shared.broken).iter().filter_map(broken).collect();
         for id in unopened {
             shared.open_again(id).await;
         }

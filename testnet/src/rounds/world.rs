@@ -113,6 +113,7 @@ impl<'g> World<'g> {
         std::fs::write(outside.join("y"), "not yours").unwrap();
         let outside = FolderOwner::new(&outside).whole_tree();
         nodes[0].owner.create_symlink(b"out", b"../outside").unwrap();
+        // What a user had seen when he acted is not known here, unlike in the simulator.
         let oracle = Oracle::new(count, true);
         let mut world =
             Self { nodes, ground, seed, rng, outside, oracle, next_content: 0, tally: Tally::default(), story };
@@ -218,7 +219,11 @@ impl<'g> World<'g> {
         let (mut acts, is_unsure) = self.nodes[n].owner.take_acted(line);
         if is_unsure {
             self.tally.unsure_count += 1;
-            let all = self.nodes.iter().flat_map(|node| node.owner.whole_tree()).collect();
+            let trees = self.nodes.iter().enumerate().map(|(n, node)| (NAMES[n].as_bytes(), node.owner.whole_tree()));
+            let at = |name: &[u8], path: &[u8]| [name, b"/", path].concat().into_boxed_slice();
+            let all =
+                trees.flat_map(|(name, tree)| tree.into_iter().map(move |(path, entry)| (at(name, &path), entry)));
+            let all = all.collect();
             acts.push(Acted { before: all, after: Tree::new(), line: "may have taken away anything".to_owned() });
         }
         for act in &acts {
