@@ -1,7 +1,7 @@
 //! Rounds on real disks: the users of the simulator, on real folders, beside real nodes as processes that are killed at
 //! any moment.
 //!
-//! A seed makes a *world*: two or three nodes on one [`ground`], for some rounds of acts and kills, each of which ends
+//! A seed makes a *world*: two or three nodes on one `ground`, for some rounds of acts and kills, each of which ends
 //! with all nodes settled. What is drawn depends on the seed alone; which moment of a node's work it meets does not.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a round ends where a promise is broken")]
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "this is what a tool of developers says")]
@@ -161,25 +161,20 @@ pub fn run(wanted: &Wanted) -> Report {
 fn play(wanted: &Wanted, ground: Ground, seed: u64, round_count: u32, tally: &mut Tally) -> Option<Failure> {
     let program = wanted.zerocloud_bin.clone().unwrap_or_else(program_beside);
     let story = Story::kept();
-    let mut round = 0;
+    let (mut round, mut found) = (0, Tally::default());
     let outcome = catch(|| {
         let mut world = World::found(&ground, &program, seed, story.clone());
         while round < round_count {
             world.play(round);
+            found = world.tally();
             round += 1;
         }
-        world.tally()
     });
-    match outcome {
-        Ok(found) => {
-            tally.add(&found);
-            None
-        }
-        Err(broken) => {
-            let kind = ground.kind();
-            Some(Failure { kind, seed, round, broken, lines: story.lines(), kept: ground.keep() })
-        }
-    }
+    // What a round that failed counted went with it.
+    tally.add(&found);
+    let broken = outcome.err()?;
+    let kind = ground.kind();
+    Some(Failure { kind, seed, round, broken, lines: story.lines(), kept: ground.keep() })
 }
 
 /// The program as cargo builds it beside this one.
