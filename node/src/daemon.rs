@@ -177,7 +177,9 @@ async fn stop_on_signal(mut signals: Signals, shutdown: CancellationToken) {
 pub fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ZEROCLOUD_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,zerocloud=info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A line for which the log's disk has no room is lost. To tell that, too, on stderr would be a panic in whatever logs.
+    let log = log.log_internal_errors(false);
     // A second call finds the first one's subscriber in place, which is as good.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
+    let _ = log.try_init();
 }

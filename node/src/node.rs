@@ -9,6 +9,7 @@ mod forgetting;
 mod meeting;
 mod opened;
 mod restoring;
+mod retrying;
 mod rewinding;
 mod selecting;
 mod spaces;
@@ -25,7 +26,7 @@ use zerocloud_crdt::id::SpaceId;
 use zerocloud_crdt::name::Name;
 
 use self::meeting::Meeting;
-use self::opened::{OpenSpace, Running, Surroundings};
+use self::opened::{OpenError, OpenSpace, Running, Surroundings};
 use crate::answers;
 use crate::api::target::{Candidate, Resolved, Target};
 use crate::api::types::*;
@@ -58,7 +59,7 @@ struct Shared {
     secrets: Mutex<Secrets>,
     spaces: Mutex<BTreeMap<SpaceId, Arc<OpenSpace>>>,
     /// Stores that can't be opened, and why.
-    broken: Mutex<BTreeMap<SpaceId, String>>,
+    broken: Mutex<BTreeMap<SpaceId, OpenError>>,
     /// The spaces as sessions see them.
     sessions: Spaces,
     meeting: Option<Meeting>,
@@ -120,13 +121,17 @@ impl Shared {
         let space = Arc::new(space);
         // First here: who is told by the sessions that a space has come looks for it here, and a member may be connected.
         lock(&self.spaces).insert(space.id, space.clone());
-        if let Ok(running) = &space.running {
-            if let Err(error) = self.recall_addresses(&space) {
-                tracing::warn!(space = %space.id, %error, "where its members were last can't be read");
-            }
-            self.sessions.insert(running.handle.clone());
-        }
+        self.welcome(&space);
         space
+    }
+
+    /// Lets sessions work on a space, if anything does.
+    fn welcome(&self, space: &OpenSpace) {
+        let Ok(running) = &space.running else { return };
+        if let Err(error) = self.recall_addresses(space) {
+            tracing::warn!(space = %space.id, %error, "where its members were last can't be read");
+        }
+        self.sessions.insert(running.handle.clone());
     }
 }
 
@@ -159,7 +164,7 @@ impl Backend for Node {
                 Ok(space) => spaces.push(space),
                 Err(error) => {
                     tracing::error!(space = %id, %error, "a space can't be opened");
-                    broken.insert(id, error.to_string());
+                    broken.insert(id, error);
                 }
             }
         }
@@ -186,6 +191,7 @@ impl Backend for Node {
         meeting::begin(&shared)?;
         if mode == Mode::Node {
             tokio::spawn(keep_small(shared.shutdown.clone()));
+            tokio::spawn(retrying::keep_trying(Arc::downgrade(&shared), shared.shutdown.clone()));
         }
         Ok(Self { shared })
     }

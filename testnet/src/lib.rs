@@ -1,3 +1,4 @@
 //! Simulator, network lab and benchmarks. Nothing ships from here.
 
+pub mod rounds;
 pub mod sim;

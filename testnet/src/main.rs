@@ -1,9 +1,10 @@
-//! The command line of the test network: `sim` runs the simulator over many seeds.
+//! The command line of the test network: `sim` runs the simulator over many seeds, `rounds` real nodes on real disks.
 #![allow(clippy::print_stdout, reason = "this is what a tool of developers says")]
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use zerocloud_testnet::rounds::{self, Wanted};
 use zerocloud_testnet::sim::runner::{Effort, Report, run};
 use zerocloud_testnet::sim::scenario::Selection;
 
@@ -23,16 +24,42 @@ enum Command {
         #[command(flatten)]
         effort: Effort,
     },
+    /// Runs real nodes on real disks, with users who act and nodes that are killed. Exits with 1 if a promise was broken.
+    Rounds {
+        #[command(flatten)]
+        wanted: Wanted,
+    },
 }
 
 fn main() -> ExitCode {
-    let Command::Sim { selection, effort } = Arguments::parse().command;
-    let report = run(&selection, &effort);
+    let is_sound = match Arguments::parse().command {
+        Command::Sim { selection, effort } => simulate(&selection, &effort),
+        Command::Rounds { wanted } => play(&wanted),
+    };
+    if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn simulate(selection: &Selection, effort: &Effort) -> bool {
+    let report = run(selection, effort);
     for failure in &report.failures {
         println!("{failure}\n");
     }
     print_sums(&report);
-    if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    report.failures.is_empty()
+}
+
+fn play(wanted: &Wanted) -> bool {
+    let report = rounds::run(wanted);
+    for (kind, error) in &report.skipped {
+        println!("NOT RUN: {kind}: {error}");
+    }
+    for played in &report.played {
+        println!("{played}");
+    }
+    if let Some(failure) = &report.failure {
+        println!("{failure}");
+    }
+    report.failure.is_none()
 }
 
 fn print_sums(report: &Report) {

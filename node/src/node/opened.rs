@@ -138,6 +138,13 @@ impl OpenSpace {
         Ok(Self { id, name, dir, store, running })
     }
 
+    /// The same space, and what works on it from now on.
+    pub(super) fn begin(&self, surroundings: &Surroundings, secrets: &Secrets) -> Result<Self, OpenError> {
+        let Self { id, name, dir, store, .. } = self;
+        let running = Running::start(*id, name, dir.clone(), store.clone(), surroundings, secrets)?;
+        Ok(Self { id: *id, name: name.clone(), dir: dir.clone(), store: store.clone(), running: Ok(running) })
+    }
+
     /// Whether the user paused it.
     pub(super) fn is_paused(&self) -> Result<bool, StoreError> {
         Ok(self.store.snapshot()?.value(values::PAUSED)?.unwrap_or(false))

@@ -57,8 +57,9 @@ impl Shared {
                  folder, with a ticket from another member (`zerocloud invite SPACE --me` there)"
             )
         }));
-        let broken = lock(&self.broken).clone();
-        warnings.extend(broken.iter().map(|(id, reason)| format!("the space {id} can't be opened: {reason}")));
+        let broken = lock(&self.broken);
+        warnings.extend(broken.iter().map(|(id, error)| format!("the space {id} can't be opened: {error}")));
+        drop(broken);
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device: self.surroundings.keys.id().to_string(),

@@ -110,3 +110,19 @@ fn a_folder_that_is_moved_away_is_missed_at_once_and_kept_again_when_it_is_back(
     agree(&[&a, &b]);
     assert_eq!((a.read("file"), b.read("file")), ("kept".into(), "kept".into()));
 }
+
+#[test]
+fn a_node_whose_log_has_no_room_goes_on() {
+    let lab = Lab::new(PROGRAM);
+    let (mut a, mut b) = lab.pair();
+    a.stop();
+    a.log_to("/dev/full");
+    a.start();
+    agree(&[&a, &b]);
+    // Connections that end and come again are told in the log, by the task that makes them.
+    b.stop();
+    b.write("photos/one", "while it was off");
+    b.start();
+    agree(&[&a, &b]);
+    assert_eq!(a.read("photos/one"), "while it was off");
+}

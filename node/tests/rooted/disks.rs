@@ -197,3 +197,28 @@ fn a_node_whose_home_is_full_says_so_and_goes_on_when_there_is_room() {
     until("all are there", || a.tree().file_count() == 401 && a.tree() == b.tree());
     agree(&[&a, &b]);
 }
+
+#[test]
+fn a_node_that_starts_on_a_full_disk_goes_on_when_there_is_room() {
+    if !rights::is_root() {
+        return;
+    }
+    let lab = Lab::new(PROGRAM);
+    let disk = Mount::disk(lab.path().join("desk.home"), "64m");
+    let (a, mut b) = pair_in(&lab);
+    a.write("first", "there was room");
+    agree(&[&a, &b]);
+    b.kill();
+    let filler = disk.path().join("filler");
+    fill(&filler);
+    b.start();
+    let status = b.space_status();
+    assert!(status["state"] == "error" && status["error"].as_str().unwrap().contains("full"), "{status}");
+    a.write("second", "while it was full");
+    b.write("third", "while it was full");
+
+    std::fs::remove_file(filler).unwrap();
+    until("it goes on", || b.space_status()["state"] != "error");
+    until("all are there", || a.tree().file_count() == 3 && a.tree() == b.tree());
+    agree(&[&a, &b]);
+}

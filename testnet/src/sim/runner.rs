@@ -94,9 +94,17 @@ pub struct Report {
 /// # Errors
 /// What is broken.
 pub fn run_one(scenario: &Scenario, story: &Story) -> Result<Tally, Broken> {
+    catch(|| World::play(scenario, story.clone()))
+}
+
+/// Does what ends with a panic where a promise is broken.
+///
+/// # Errors
+/// What is broken.
+pub fn catch<T>(play: impl FnOnce() -> T) -> Result<T, Broken> {
     hear_panics();
     IS_RUNNING.set(true);
-    let outcome = catch_unwind(AssertUnwindSafe(|| World::play(scenario, story.clone())));
+    let outcome = catch_unwind(AssertUnwindSafe(play));
     IS_RUNNING.set(false);
     outcome.map_err(|panic| Broken { at: PANICKED_AT.take(), message: message_of(&*panic) })
 }

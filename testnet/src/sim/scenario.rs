@@ -154,7 +154,8 @@ impl Scenario {
     }
 }
 
-fn generator(seed: u64, step: u32) -> ChaCha8Rng {
+/// What a step of a seed's run draws from.
+pub(crate) fn generator(seed: u64, step: u32) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(u64::from(step));
     rng

@@ -4,7 +4,45 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 use zerocloud::volume::{FileTime, VolumeErrorKind};
 
-use super::volume::{SimPerson, Tree, TreeEntry};
+use super::volume::{Tree, TreeEntry};
+
+/// What a user does to a folder, of whatever it is made. Paths are relative to its root, with `/`. Every method fails as
+/// a file manager would, with the kind that a volume has for it.
+pub trait FolderUser {
+    /// All that there is, without our own directory.
+    fn tree(&self) -> Tree;
+    /// A file's content.
+    fn read(&self, path: &[u8]) -> Outcome<Vec<u8>>;
+    /// Makes a file, or overwrites one in place: same inode.
+    fn write(&self, path: &[u8], content: &[u8]) -> Outcome<()>;
+    /// Saves as editors do: a new file under another name, renamed over the old one. A new inode.
+    fn save_by_rename(&self, path: &[u8], content: &[u8]) -> Outcome<()> {
+        let temporary = [path, b".saving"].concat();
+        self.write(&temporary, content)?;
+        self.rename(&temporary, path)
+    }
+    /// Renames; a file or link at the new path is replaced, and an empty directory by a directory.
+    fn rename(&self, from: &[u8], to: &[u8]) -> Outcome<()>;
+    /// Removes a file, a link or an empty directory.
+    fn remove(&self, path: &[u8]) -> Outcome<()>;
+    /// Removes a file or link, or a directory with all that is in it.
+    fn remove_all(&self, path: &[u8]) -> Outcome<()>;
+    /// Makes a directory.
+    fn create_directory(&self, path: &[u8]) -> Outcome<()>;
+    /// Makes a link.
+    fn create_symlink(&self, path: &[u8], target: &[u8]) -> Outcome<()>;
+    /// Sets the time of the last change of content.
+    fn set_mtime(&self, path: &[u8], mtime: FileTime) -> Outcome<()>;
+    /// Sets the permission bits.
+    fn set_mode(&self, path: &[u8], mode: u32) -> Outcome<()>;
+    /// Copies all that there is to another disk, in place of what was copied before.
+    fn keep_backup(&self);
+    /// What was copied the last time.
+    fn backup(&self) -> Tree;
+}
+
+/// What comes of an act.
+pub type Outcome<T> = Result<T, VolumeErrorKind>;
 
 /// Names that users give.
 const NAMES: [&[u8]; 6] = [b"x.t", b"y", b"a", b"b", b"c.txt", b"d"];
@@ -47,7 +85,7 @@ fn is_under(path: &[u8], directory: &[u8]) -> bool {
 }
 
 /// One act of a user, of the first `verb_count` kinds, told as a line. What a file manager would refuse is not done.
-pub fn act(person: &SimPerson, rng: &mut ChaCha8Rng, number: u32, verb_count: usize) -> String {
+pub fn act(person: &impl FolderUser, rng: &mut ChaCha8Rng, number: u32, verb_count: usize) -> String {
     let tree = person.tree();
     let paths: Vec<&Box<[u8]>> = tree.keys().collect();
     let files: Vec<&Box<[u8]>> =
@@ -165,12 +203,12 @@ struct Picked<'t> {
 
 /// The acts of which the first scenarios knew nothing.
 fn act_later(
-    person: &SimPerson,
+    person: &impl FolderUser,
     tree: &Tree,
     rng: &mut ChaCha8Rng,
     verb: usize,
     picked: &Picked<'_>,
-) -> (String, Result<(), VolumeErrorKind>) {
+) -> (String, Outcome<()>) {
     let Picked { files, directories, new, bytes, number } = picked;
     let shown = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
     let (file, other) = (pick(rng, files).copied(), pick(rng, files).copied());
@@ -216,11 +254,11 @@ fn act_later(
 
 /// A directory with all that is in it goes into another; elsewhere the other may go into it.
 fn move_into(
-    person: &SimPerson,
+    person: &impl FolderUser,
     tree: &Tree,
     rng: &mut ChaCha8Rng,
     directories: &[&[u8]],
-) -> (String, Result<(), VolumeErrorKind>) {
+) -> (String, Outcome<()>) {
     let moved: Vec<&[u8]> = directories.iter().copied().filter(|path| !path.is_empty()).collect();
     let (from, into) = (pick(rng, &moved).copied(), pick(rng, &moved).copied());
     let (Some(from), Some(into)) = (from, into) else { return ("waits".to_owned(), Ok(())) };
@@ -233,7 +271,7 @@ fn move_into(
 }
 
 /// A backup is put over the folder: its files replace what stands at their paths, all else stays.
-fn put_back(person: &SimPerson, tree: &Tree) -> Result<(), VolumeErrorKind> {
+fn put_back(person: &impl FolderUser, tree: &Tree) -> Outcome<()> {
     for (path, entry) in person.backup() {
         match (entry, tree.get(&path)) {
             (TreeEntry::Directory, None) => person.create_directory(&path)?,
@@ -251,7 +289,7 @@ fn put_back(person: &SimPerson, tree: &Tree) -> Result<(), VolumeErrorKind> {
 }
 
 /// Something gets its name in the other Unicode form.
-fn respell(person: &SimPerson, tree: &Tree, rng: &mut ChaCha8Rng) -> (String, Result<(), VolumeErrorKind>) {
+fn respell(person: &impl FolderUser, tree: &Tree, rng: &mut ChaCha8Rng) -> (String, Outcome<()>) {
     let named: Vec<(&[u8], usize)> =
         tree.keys().filter_map(|path| Some((&**path, FORMS.iter().position(|form| path.ends_with(form))?))).collect();
     let Some((path, form)) = pick(rng, &named).copied() else { return ("waits".to_owned(), Ok(())) };
@@ -263,7 +301,7 @@ fn respell(person: &SimPerson, tree: &Tree, rng: &mut ChaCha8Rng) -> (String, Re
 }
 
 /// Writes as many bytes as there were: nothing but time tells that they are others.
-fn edit_in_place(person: &SimPerson, path: &[u8], number: u32) -> (String, Result<(), VolumeErrorKind>) {
+fn edit_in_place(person: &impl FolderUser, path: &[u8], number: u32) -> (String, Outcome<()>) {
     let mut bytes = format!("{number}.").into_bytes();
     let len = person.read(path).map_or(0, |old| old.len());
     if len < bytes.len() {
@@ -274,7 +312,7 @@ fn edit_in_place(person: &SimPerson, path: &[u8], number: u32) -> (String, Resul
 }
 
 /// Two things take each other's places, by way of a third.
-fn swap(person: &SimPerson, tree: &Tree, rng: &mut ChaCha8Rng, path: &[u8]) -> (String, Result<(), VolumeErrorKind>) {
+fn swap(person: &impl FolderUser, tree: &Tree, rng: &mut ChaCha8Rng, path: &[u8]) -> (String, Outcome<()>) {
     let others: Vec<&[u8]> =
         tree.keys().map(|other| &**other).filter(|o| *o != path && !is_under(o, path) && !is_under(path, o)).collect();
     let Some(other) = pick(rng, &others) else { return ("waits".to_owned(), Ok(())) };
@@ -286,7 +324,7 @@ fn swap(person: &SimPerson, tree: &Tree, rng: &mut ChaCha8Rng, path: &[u8]) -> (
 }
 
 /// As vim saves with a backup: the old file goes aside, a new one comes, the old one goes.
-fn save_with_backup(person: &SimPerson, path: &[u8], bytes: &[u8]) -> Result<(), VolumeErrorKind> {
+fn save_with_backup(person: &impl FolderUser, path: &[u8], bytes: &[u8]) -> Outcome<()> {
     let backup = [path, b"~"].concat();
     person.rename(path, &backup)?;
     let written = person.write(path, bytes);
@@ -295,14 +333,14 @@ fn save_with_backup(person: &SimPerson, path: &[u8], bytes: &[u8]) -> Result<(),
 }
 
 /// The path with the letters of its last name in the other case.
-fn other_case(path: &[u8]) -> Vec<u8> {
+pub(crate) fn other_case(path: &[u8]) -> Vec<u8> {
     let name = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     let letter =
         |byte: u8| if byte.is_ascii_uppercase() { byte.to_ascii_lowercase() } else { byte.to_ascii_uppercase() };
     path.iter().enumerate().map(|(at, byte)| if at < name { *byte } else { letter(*byte) }).collect()
 }
 
-fn copy_all(person: &SimPerson, tree: &Tree, from: &[u8], to: &[u8]) -> Result<(), VolumeErrorKind> {
+fn copy_all(person: &impl FolderUser, tree: &Tree, from: &[u8], to: &[u8]) -> Outcome<()> {
     for (path, entry) in tree.iter().filter(|(path, _)| ***path == *from || is_under(path, from)) {
         let target = [to, path.get(from.len()..).unwrap_or_default()].concat();
         match entry {
@@ -316,12 +354,7 @@ fn copy_all(person: &SimPerson, tree: &Tree, from: &[u8], to: &[u8]) -> Result<(
 }
 
 /// What people do with a conflict copy: edit it, give it a name, throw it away, or put it in place of the other.
-fn resolve(
-    person: &SimPerson,
-    tree: &Tree,
-    rng: &mut ChaCha8Rng,
-    bytes: &[u8],
-) -> (String, Result<(), VolumeErrorKind>) {
+fn resolve(person: &impl FolderUser, tree: &Tree, rng: &mut ChaCha8Rng, bytes: &[u8]) -> (String, Outcome<()>) {
     const MARK: &[u8] = b" (conflict ";
     let mark_of = |path: &[u8]| path.windows(MARK.len()).rposition(|part| part == MARK);
     let is_file = |entry: &TreeEntry| matches!(entry, TreeEntry::File { .. });

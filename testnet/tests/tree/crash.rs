@@ -6,6 +6,7 @@ use zerocloud::tree::materialise::Trust;
 use zerocloud::volume::Volume;
 use zerocloud_crdt::id::ContentHash;
 use zerocloud_crdt::register::Op;
+use zerocloud_testnet::sim::user::FolderUser;
 use zerocloud_testnet::sim::volume::{Crash, SimPerson, Tree, TreeEntry};
 
 use super::device::{Contents, Device};

@@ -8,6 +8,7 @@ use zerocloud::tree::scan::{Extent, Reason, scan};
 use zerocloud::volume::{At, Control, FilesystemId, FreeSpace, Volume, VolumeDirectory, VolumeError, VolumeErrorKind};
 use zerocloud_crdt::id::SpaceId;
 use zerocloud_crdt::register::Op;
+use zerocloud_testnet::sim::user::FolderUser;
 use zerocloud_testnet::sim::volume::{Crash, SimPerson, SimVolume, TreeEntry};
 
 use super::device::{Contents, Device, SPACE};

@@ -10,6 +10,7 @@ use zerocloud_crdt::name::CONTROL;
 
 use super::image::{Body, Ino, ROOT, folded};
 use super::{Disk, Tree, lock};
+use crate::sim::user::{FolderUser, Outcome};
 
 /// What stands at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +38,6 @@ pub struct SimPerson {
     /// What the person has put away elsewhere. Held for one call.
     backup: Arc<Mutex<Tree>>,
 }
-
-type Outcome<T> = Result<T, VolumeErrorKind>;
 
 impl SimPerson {
     pub(super) fn new(disk: Arc<Mutex<Disk>>) -> Self {
@@ -71,13 +70,6 @@ impl SimPerson {
             disk.note(directory, name, Hint::ClosedAfterWrite, false);
             Ok(())
         })
-    }
-
-    /// Saves as editors do: a new file under another name, renamed over the old one. A new inode.
-    pub fn save_by_rename(&self, path: &[u8], content: &[u8]) -> Outcome<()> {
-        let temporary = [path, b".saving"].concat();
-        self.write(&temporary, content)?;
-        self.rename(&temporary, path)
     }
 
     /// Renames; a file or link at the new path is replaced, and an empty directory by a directory.
@@ -268,6 +260,45 @@ fn resolve(disk: &Disk, path: &[u8]) -> Outcome<Ino> {
     path.split(|&byte| byte == b'/')
         .filter(|name| !name.is_empty())
         .try_fold(ROOT, |directory, name| disk.live.child(directory, name))
+}
+
+impl FolderUser for SimPerson {
+    fn tree(&self) -> Tree {
+        Self::tree(self)
+    }
+    fn read(&self, path: &[u8]) -> Outcome<Vec<u8>> {
+        Self::read(self, path)
+    }
+    fn write(&self, path: &[u8], content: &[u8]) -> Outcome<()> {
+        Self::write(self, path, content)
+    }
+    fn rename(&self, from: &[u8], to: &[u8]) -> Outcome<()> {
+        Self::rename(self, from, to)
+    }
+    fn remove(&self, path: &[u8]) -> Outcome<()> {
+        Self::remove(self, path)
+    }
+    fn remove_all(&self, path: &[u8]) -> Outcome<()> {
+        Self::remove_all(self, path)
+    }
+    fn create_directory(&self, path: &[u8]) -> Outcome<()> {
+        Self::create_directory(self, path)
+    }
+    fn create_symlink(&self, path: &[u8], target: &[u8]) -> Outcome<()> {
+        Self::create_symlink(self, path, target)
+    }
+    fn set_mtime(&self, path: &[u8], mtime: FileTime) -> Outcome<()> {
+        Self::set_mtime(self, path, mtime)
+    }
+    fn set_mode(&self, path: &[u8], mode: u32) -> Outcome<()> {
+        Self::set_mode(self, path, mode)
+    }
+    fn keep_backup(&self) {
+        Self::keep_backup(self);
+    }
+    fn backup(&self) -> Tree {
+        Self::backup(self)
+    }
 }
 
 #[allow(clippy::unwrap_used, reason = "the conformance suite's person does what must succeed")]

@@ -3,6 +3,7 @@ use zerocloud::volume::conformance::{self, Subject};
 
 use super::*;
 use crate::sim::clock::SimClock;
+use crate::sim::user::FolderUser;
 
 const CAPACITY: u64 = 1 << 30;
 
