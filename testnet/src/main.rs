@@ -22,11 +22,32 @@ enum Command {
         selection: Selection,
         #[command(flatten)]
         effort: Effort,
+        /// A deliberate fault that all runs have.
+        #[cfg(feature = "mutations")]
+        #[arg(long, value_parser = mutation_of)]
+        mutation: Option<zerocloud_crdt::mutation::Mutation>,
+    },
+    /// Has the simulator find deliberate faults of the engine, each in the runs that it is given. Exits with 1 if it misses
+    /// one.
+    #[cfg(feature = "mutations")]
+    Mutations {
+        /// Only these; without it all.
+        names: Vec<String>,
     },
 }
 
 fn main() -> ExitCode {
-    let Command::Sim { selection, effort } = Arguments::parse().command;
+    let (selection, effort) = match Arguments::parse().command {
+        #[cfg(not(feature = "mutations"))]
+        Command::Sim { selection, effort } => (selection, effort),
+        #[cfg(feature = "mutations")]
+        Command::Sim { selection, effort, mutation } => {
+            zerocloud_crdt::mutation::switch_to(mutation);
+            (selection, effort)
+        }
+        #[cfg(feature = "mutations")]
+        Command::Mutations { names } => return find_mutations(&names),
+    };
     let report = run(&selection, &effort);
     for failure in &report.failures {
         println!("{failure}\n");
@@ -55,4 +76,28 @@ fn print_sums(report: &Report) {
         slowest.0.as_secs_f64(),
         slowest.1
     );
+}
+
+#[cfg(feature = "mutations")]
+fn mutation_of(name: &str) -> Result<zerocloud_crdt::mutation::Mutation, String> {
+    let mut all = zerocloud_crdt::mutation::Mutation::ALL.iter().copied();
+    all.find(|mutation| mutation.name() == name).ok_or_else(|| "there is no such fault".to_owned())
+}
+
+#[cfg(feature = "mutations")]
+fn find_mutations(names: &[String]) -> ExitCode {
+    use zerocloud_testnet::sim::mutation::{TRIALS, find, table};
+    let is_named = |name: &str| names.is_empty() || names.iter().any(|named| named == name);
+    let (mut found, mut is_all) = (Vec::new(), true);
+    for trial in TRIALS.iter().filter(|trial| is_named(trial.mutation.name())) {
+        match trial.selection().map(|selection| find(trial.mutation, &selection, None)) {
+            Ok(Some(finding)) => found.push((trial, finding)),
+            missed => {
+                println!("{} is not found: {missed:?}", trial.mutation.name());
+                is_all = false;
+            }
+        }
+    }
+    print!("{}", table(found.iter().map(|(trial, finding)| (*trial, finding))));
+    if is_all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

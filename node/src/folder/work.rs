@@ -31,6 +31,7 @@ use zerocloud_crdt::base::RowKey;
 use zerocloud_crdt::id::{ActorId, ContentHash, EpochId, FileId, SpaceId};
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::{Frontier, LogRead};
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::plan::Waiting;
 
 use self::guarding::Guard;
@@ -334,7 +335,9 @@ impl<P: Pool> Folder<P> {
 
     fn want_starved(&mut self) {
         self.next_asking = None;
-        self.jobs.want_starved();
+        if !mutated!(StarvedForGood) {
+            self.jobs.want_starved();
+        }
     }
 
     /// A peer asked for what this file should have and does not: it changed and no scan has seen it.
