@@ -22,8 +22,8 @@ pub struct Trial {
     pub manner: Manner,
     /// What else may break, as `--faults` takes it.
     pub faults: &'static str,
-    /// How many steps a run has; without it each seed draws.
-    pub length: Option<u32>,
+    /// How many steps a run has.
+    pub length: u32,
     /// How many seeds it is given, from 0 on.
     pub seed_count: u64,
     /// The one that found it when this was written: tried before all others.
@@ -51,7 +51,7 @@ impl Trial {
             devices: None,
             faults: Some(self.faults.parse::<Faults>()?),
             manner: Some(self.manner),
-            length: self.length,
+            length: Some(self.length),
             verbs: VERB_COUNT,
             steps: None,
         })
@@ -128,7 +128,6 @@ pub fn table<'t>(found: impl IntoIterator<Item = (&'t Trial, &'t Finding)>) -> S
         let Trial { mutation, manner, faults, length, seed_count, .. } = trial;
         let manner = clap::ValueEnum::to_possible_value(manner);
         let manner = manner.as_ref().map_or("", |value| value.get_name());
-        let length = length.map_or("drawn".to_owned(), |length| length.to_string());
         let rule = finding.rule().map_or("?".to_owned(), |(letter, words)| format!("{letter}: *{words}*"));
         lines.push(format!(
             "| `{}` | {} | {manner} | {} | {length} | {seed_count} | {} | {rule} |",
@@ -148,7 +147,7 @@ const fn trial(
     length: u32,
     (seed_count, seed): (u64, u64),
 ) -> Trial {
-    Trial { mutation, manner, faults, length: Some(length), seed_count, seed }
+    Trial { mutation, manner, faults, length, seed_count, seed }
 }
 
 /// What is tried.
