@@ -27,6 +27,7 @@ pub mod log;
 pub mod manifest;
 pub mod membership;
 pub mod merge;
+pub mod mutation;
 pub mod name;
 pub mod padding;
 pub mod pairing;

@@ -469,6 +469,9 @@ impl<B: BaseRead> Planner<'_, B> {
         let key = key.clone();
         if entry.kind != Kind::Directory && (entry.hash != old.hash || entry.kind != old.kind) {
             if entry.kind == Kind::File && !situation.has_content(entry) {
+                if crate::mutated!(NotedWithoutBytes) {
+                    return Ok(Step::Done(Box::new(Action::Note { key, row: BaseRow::of_entry(entry, old.print) })));
+                }
                 return Ok(Step::Wanted);
             }
             return Ok(Step::Done(Box::new(Action::Replace { key, old: old.clone(), entry: entry.clone() })));

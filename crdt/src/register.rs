@@ -167,7 +167,7 @@ impl Item {
                 self.place.insert(op.id, place.clone());
             }
             Write::Content(content) => {
-                self.content.retain(|id, _| !op.pred.contains(id));
+                self.content.retain(|id, _| !op.pred.contains(id) || crate::mutated!(UnsupersededContent));
                 if let Some(content) = content {
                     self.content.insert(op.id, content.clone());
                 }

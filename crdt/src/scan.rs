@@ -11,6 +11,7 @@ use crate::base::{BaseChanges, BaseRead, BaseRow, Fingerprint, RowKey};
 use crate::id::{ActorId, ContentHash, FileId, OpId};
 use crate::index::IndexRead;
 use crate::manifest::Manifest;
+use crate::mutated;
 use crate::name::Name;
 use crate::register::{Content, FileContent, FileTime, Kind, Meta, Op, Place, Write};
 use crate::view::file_id;
@@ -214,8 +215,17 @@ impl<I: IndexRead, B: BaseRead<Error = I::Error>> Scan<'_, I, B> {
         Ok(())
     }
 
+    /// What a register holds by now: what only a fault supersedes.
+    fn held(&self, item: FileId) -> BTreeSet<OpId> {
+        self.index.item(item).ok().flatten().unwrap_or_default().content.into_keys().collect()
+    }
+
     /// Takes away what a row shows.
     fn delete(&mut self, row: &BaseRow) {
+        if mutated!(DeletePredOfRegister) {
+            self.op(row.source, Write::Content(None), self.held(row.source));
+            return;
+        }
         if !row.content_ops.is_empty() {
             self.op(row.source, Write::Content(None), row.content_ops.iter().copied());
         }
@@ -302,7 +312,12 @@ impl<I: IndexRead, B: BaseRead<Error = I::Error>> Scan<'_, I, B> {
     /// New bytes: a put in place of what the row shows, and its metas go.
     fn edit(&mut self, row: &mut BaseRow, now: &Now) {
         let Some(content) = now.content.clone() else { return };
-        let op = self.op(row.source, Write::Content(Some(content)), row.content_ops.iter().copied());
+        let pred = match () {
+            () if mutated!(EditPredOfRegister) => self.held(row.source),
+            () if mutated!(EditWithoutPred) => BTreeSet::new(),
+            () => row.content_ops.clone(),
+        };
+        let op = self.op(row.source, Write::Content(Some(content)), pred);
         if !row.meta_ops.is_empty() {
             self.op(row.source, Write::Meta(None), row.meta_ops.iter().copied());
         }
@@ -432,11 +447,8 @@ impl Now {
         let (print, known) = (&sighting.print, &row.print);
         let is_known = row.mtime.is_some();
         let mtime = if is_known && print.mtime == known.mtime { row.mtime } else { Some(print.mtime) };
-        let executable = if is_known && print.is_executable() == known.is_executable() {
-            row.executable
-        } else {
-            print.is_executable()
-        };
+        let is_same_bit = print.is_executable() == known.is_executable() && !mutated!(PublishedFixedMode);
+        let executable = if is_known && is_same_bit { row.executable } else { print.is_executable() };
         match &sighting.seen {
             Seen::AsBefore => {
                 let mtime = row.mtime.and(mtime);

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+#[cfg(all(feature = "mutations", not(debug_assertions)))]
+compile_error!(
+    "a program that ships is not built with faults in it: leave the feature `mutations` to the test network"
+);
+
 fn main() -> ExitCode {
     zerocloud::home::share_memory();
     // Odd sandboxes refuse it; that is no reason not to run.

@@ -240,6 +240,9 @@ impl SpaceStore {
         self.check_room()?;
         let mut transaction = self.database.begin_write().map_err(StoreError::of_redb)?;
         transaction.set_quick_repair(true);
+        if zerocloud_crdt::mutated!(UnsyncedStore) {
+            drop(transaction.set_durability(redb::Durability::None));
+        }
         let cache = self.caches.lock().unwrap_or_else(PoisonError::into_inner).current();
         let at_ms = self.watch.as_ref().map(|watch| watch.0.wall_time().as_milliseconds());
         let (value, cache) = {

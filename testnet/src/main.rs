@@ -23,6 +23,17 @@ enum Command {
         selection: Selection,
         #[command(flatten)]
         effort: Effort,
+        /// A deliberate fault that all runs have.
+        #[cfg(feature = "mutations")]
+        #[arg(long, value_parser = mutation_of)]
+        mutation: Option<zerocloud_crdt::mutation::Mutation>,
+    },
+    /// Has the simulator find deliberate faults of the engine, each in the runs that it is given. Exits with 1 if it misses
+    /// one.
+    #[cfg(feature = "mutations")]
+    Mutations {
+        /// Only these; without it all.
+        names: Vec<String>,
     },
     /// Runs real nodes on real disks, with users who act and nodes that are killed. Exits with 1 if a promise was broken.
     Rounds {
@@ -33,7 +44,15 @@ enum Command {
 
 fn main() -> ExitCode {
     let is_sound = match Arguments::parse().command {
+        #[cfg(not(feature = "mutations"))]
         Command::Sim { selection, effort } => simulate(&selection, &effort),
+        #[cfg(feature = "mutations")]
+        Command::Sim { selection, effort, mutation } => {
+            zerocloud_crdt::mutation::switch_to(mutation);
+            simulate(&selection, &effort)
+        }
+        #[cfg(feature = "mutations")]
+        Command::Mutations { names } => find_mutations(&names),
         Command::Rounds { wanted } => play(&wanted),
     };
     if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -82,4 +101,28 @@ fn print_sums(report: &Report) {
         slowest.0.as_secs_f64(),
         slowest.1
     );
+}
+
+#[cfg(feature = "mutations")]
+fn mutation_of(name: &str) -> Result<zerocloud_crdt::mutation::Mutation, String> {
+    let mut all = zerocloud_crdt::mutation::Mutation::ALL.iter().copied();
+    all.find(|mutation| mutation.name() == name).ok_or_else(|| "there is no such fault".to_owned())
+}
+
+#[cfg(feature = "mutations")]
+fn find_mutations(names: &[String]) -> bool {
+    use zerocloud_testnet::sim::mutation::{TRIALS, find, table};
+    let is_named = |name: &str| names.is_empty() || names.iter().any(|named| named == name);
+    let (mut found, mut is_all) = (Vec::new(), true);
+    for trial in TRIALS.iter().filter(|trial| is_named(trial.mutation.name())) {
+        match trial.selection().map(|selection| find(trial.mutation, &selection, None)) {
+            Ok(Some(finding)) => found.push((trial, finding)),
+            missed => {
+                println!("{} is not found: {missed:?}", trial.mutation.name());
+                is_all = false;
+            }
+        }
+    }
+    print!("{}", table(found.iter().map(|(trial, finding)| (*trial, finding))));
+    is_all
 }

@@ -7,6 +7,8 @@ pub mod device;
 pub mod disk;
 pub mod faults;
 pub mod founding;
+#[cfg(feature = "mutations")]
+pub mod mutation;
 pub mod oracle;
 pub mod runner;
 pub mod scenario;

@@ -163,6 +163,55 @@ fn the_check_of_effects_sees_them_however_deep() {
     assert_eq!(effects_below(&built, "zerocloud-crdt"), ["files: zerocloud-crdt -> a -> b -> redb"]);
 }
 
+/// What says in the manifests of our crates that it builds deliberate faults: defaults, and dependencies by their edges.
+fn edges_to_faults(packages: &Value) -> Vec<String> {
+    let mut edges = Vec::new();
+    for package in packages.as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        let is_fault = |feature: &Value| feature.as_str().is_some_and(|feature| feature.ends_with(FAULTS));
+        for (feature, switched) in package["features"].as_object().unwrap() {
+            let switched = switched.as_array().unwrap().iter().filter(|switched| is_fault(switched));
+            edges.extend(switched.map(|switched| format!("{name}: {feature} = {}", switched.as_str().unwrap())));
+        }
+        for dependency in package["dependencies"].as_array().unwrap() {
+            if dependency["features"].as_array().unwrap().iter().any(is_fault) {
+                edges.push(format!("{name} -> {}", dependency["name"].as_str().unwrap()));
+            }
+        }
+    }
+    edges.sort();
+    edges
+}
+
+/// The feature that builds deliberate faults.
+const FAULTS: &str = "mutations";
+
+#[test]
+fn nothing_builds_deliberate_faults_but_the_feature_of_that_name() {
+    let answer = cargo(&["metadata", "--offline", "--locked", "--format-version=1", "--no-deps"]);
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    let allowed = [
+        "zerocloud-testnet: mutations = zerocloud-crdt/mutations",
+        "zerocloud-testnet: mutations = zerocloud/mutations",
+        "zerocloud: mutations = zerocloud-crdt/mutations",
+    ];
+    assert_eq!(edges_to_faults(&answer["packages"]), allowed);
+
+    let program = std::fs::read_to_string(workspace().join("node/src/main.rs")).unwrap();
+    let guard = "#[cfg(all(feature = \"mutations\", not(debug_assertions)))]\ncompile_error!";
+    assert!(program.contains(guard), "a release build of the program with faults in it must not compile");
+}
+
+#[test]
+fn the_check_of_deliberate_faults_sees_a_default_and_a_dependency() {
+    let packages = serde_json::json!([{
+        "name": "a",
+        "features": { "default": ["mutations"], "other": [] },
+        "dependencies": [{ "name": "b", "features": ["mutations"] }, { "name": "c", "features": ["conformance"] }],
+    }]);
+    assert_eq!(edges_to_faults(&packages), ["a -> b", "a: default = mutations"]);
+}
+
 #[test]
 fn architecture_md_has_a_paragraph_for_each_folder() {
     let text = std::fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap();

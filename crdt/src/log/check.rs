@@ -335,6 +335,7 @@ impl Past {
         for head in &header.heads {
             match branches.locate(log, head.point, head.hash)? {
                 Some(located) => heads.push(located),
+                None if crate::mutated!(AppliedBeforeHeads) => {}
                 None => return Ok(Err(Outcome::Waits(Missing::Entry { point: head.point, hash: head.hash }))),
             }
         }

@@ -61,7 +61,10 @@ impl<'a, R: LogRead> Lacking<'a, R> {
             };
             let parent = meta.clock.ends().find(|end| {
                 let is_needed = end.log != wanted && !self.theirs.includes(*end);
-                is_needed && self.behind.contains_key(&end.log) && !self.wanted.contains(&end.log)
+                is_needed
+                    && !crate::mutated!(AppliedBeforeHeads)
+                    && self.behind.contains_key(&end.log)
+                    && !self.wanted.contains(&end.log)
             });
             if let Some(parent) = parent {
                 if self.wanted.is_empty() {

@@ -326,7 +326,9 @@ impl<'a, B: BaseRead> Walk<'a, B> {
             match from {
                 Some(from) => {
                     if let Some(row) = self.base.row(&from)? {
-                        self.take_back_below(row.id)?;
+                        if !crate::mutated!(GoneWithMove) {
+                            self.take_back_below(row.id)?;
+                        }
                         self.found.insert(row.id, at);
                         let directory = Parent::Known(row.id);
                         if self.missing.remove(&directory) {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use zerocloud_crdt::id::{ChunkId, DeviceId, EpochId};
 use zerocloud_crdt::limits::REQUEST_COUNT_MAX;
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::wire::{Ask, Request, What, Whereabouts};
 
 /// Bytes of plaintext that are asked of one peer and not yet here: a long path's worth (75 MiB/s at 200 ms).
@@ -126,7 +127,7 @@ impl Fetch {
     pub fn disconnect(&mut self, peer: DeviceId) {
         let asked: VecDeque<Key> =
             self.peers.remove(&peer).map(|gone| gone.asked.into_values().collect()).unwrap_or_default();
-        asked.into_iter().for_each(|key| self.requeue(key));
+        asked.into_iter().filter(|_| !mutated!(LostAsks)).for_each(|key| self.requeue(key));
         for state in self.wants.values_mut() {
             state.refused.remove(&peer);
         }

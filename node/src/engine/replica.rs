@@ -11,6 +11,7 @@ use zerocloud_crdt::keys::{DeviceKeys, EpochSecret};
 use zerocloud_crdt::log::frontier::SignedFrontierError;
 use zerocloud_crdt::log::{EntryError, Frontier, LogRead, Start, WaitingPool};
 use zerocloud_crdt::membership::{InsertError, Records};
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::wire;
 
 use super::found::Found;
@@ -218,7 +219,8 @@ impl<S: Shelf> Replica<S> {
     /// # Errors
     /// Those of the store.
     pub fn connect(&mut self, peer: DeviceId) -> Result<(), ReplicaError<S::Error>> {
-        self.peers.insert(peer, Peer::default());
+        let known = self.peers.remove(&peer).filter(|_| mutated!(StaleCursor)).and_then(|peer| peer.frontier);
+        self.peers.insert(peer, Peer { frontier: known, ..Peer::default() });
         if self.is_member(peer) {
             self.show_records(peer, &[]);
             self.tell_frontier(peer)?;
@@ -228,7 +230,9 @@ impl<S: Shelf> Replica<S> {
 
     /// A peer is gone.
     pub fn disconnect(&mut self, peer: DeviceId) {
-        self.peers.remove(&peer);
+        if !mutated!(StaleCursor) {
+            self.peers.remove(&peer);
+        }
     }
 
     /// A message came from a peer.

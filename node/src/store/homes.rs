@@ -69,6 +69,9 @@ impl Write<'_> {
     /// # Errors
     /// Those of the disk.
     pub fn begin_anew(&mut self, notice: Notice, awaited: Awaited) -> Result<(), StoreError> {
+        if zerocloud_crdt::mutated!(ReusedIncarnation) {
+            return Ok(());
+        }
         self.unset(values::INCARNATION)?;
         self.await_index(awaited)?;
         self.put_notice(notice)

@@ -185,6 +185,9 @@ impl Write<'_> {
             self.set(values::MAX_COUNTER, &max_counter)?;
             self.cache.max_counter = max_counter;
         }
+        if zerocloud_crdt::mutated!(UnmarkedItems) {
+            return Ok(());
+        }
         self.put_pending(&changes.touched)
     }
 

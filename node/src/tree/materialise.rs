@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseOverlay, BaseRow};
 use zerocloud_crdt::id::FileId;
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::plan::{Action, Obstacle};
 
 use self::act::Actor;
@@ -149,9 +150,13 @@ impl Materialiser {
         }
         let is_few = deeds.len() < FEW;
         if !deeds.is_empty() {
-            self.sync_staged(&control, &deeds, is_few)?;
+            if !mutated!(UnsyncedStaging) {
+                self.sync_staged(&control, &deeds, is_few)?;
+            }
             let tmp_inode = control.tmp.stat_self()?.ino;
-            ledger.note_intents(Intents { tmp_inode, deeds }).map_err(TreeError::Store)?;
+            if !mutated!(UnnotedIntents) {
+                ledger.note_intents(Intents { tmp_inode, deeds }).map_err(TreeError::Store)?;
+            }
         }
         let mut actor = Actor {
             volume: &*self.volume,

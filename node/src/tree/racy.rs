@@ -33,7 +33,7 @@ const WHOLE_SECONDS_NS: i64 = 2_000_000_000;
 pub fn is_racy(print: &Fingerprint, begun: WallTime, ended: WallTime) -> bool {
     let (mtime, step) = (in_nanoseconds(print.mtime), step_of(print.mtime));
     let is_recent = mtime.saturating_add(step) > begun.0 && mtime <= ended.0.saturating_add(step);
-    is_recent && mtime <= in_nanoseconds(print.ctime).saturating_add(step)
+    is_recent && mtime <= in_nanoseconds(print.ctime).saturating_add(step) && !zerocloud_crdt::mutated!(TrustedTick)
 }
 
 /// Marks what was read between `begun` and `ended` and can be edited so, and gives the places of these sightings, with the

@@ -22,6 +22,7 @@ use crate::volume::{Kind, TMP, Volume, VolumeDirectory, VolumeError, VolumeError
 use zerocloud_crdt::base::{BaseRead, PARKED, RowKey};
 use zerocloud_crdt::id::{FileId, SpaceId};
 use zerocloud_crdt::limits::LINK_TARGET_LEN_MAX;
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::name::{CONTROL, Name, NameError, escape};
 use zerocloud_crdt::register;
 use zerocloud_crdt::scan::{Findings, Listed, Parent, Sighting, Walk};
@@ -258,6 +259,11 @@ impl<B: BaseRead> Lister<'_, B> {
             return Err(error.into());
         }
         self.report(locate, directory, None, Reason::Unlisted(error.kind()))?;
+        if mutated!(UnlistedIsEmpty)
+            && let Some(Step { inode, .. }) = locate.locate(directory).map_err(TreeError::Store)?
+        {
+            return Ok(Listing::Complete { inode, entries: Vec::new() });
+        }
         Ok(Listing::Failed)
     }
 

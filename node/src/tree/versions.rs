@@ -96,6 +96,9 @@ pub(crate) fn find(control: &Control, stored: &str) -> Result<(Arc<dyn VolumeDir
 /// it is there already.
 pub(crate) fn keep(volume: &dyn Volume, control: &Control, stored: &str) -> Result<(), VolumeError> {
     let name = stored.as_bytes();
+    if zerocloud_crdt::mutated!(UnkeptVersion) {
+        return found(control.tmp.remove_file(name)).map(drop);
+    }
     let (from, to) = (At { directory: &*control.tmp, name }, At { directory: &*control.versions, name });
     found(volume.park(from, to)).map(drop)
 }

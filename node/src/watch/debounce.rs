@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use zerocloud_crdt::mutated;
+
 use super::{Change, Hint};
 use crate::clock::Moment;
 
@@ -106,7 +108,7 @@ impl Debounce {
     pub fn handle_rescan(&mut self, now: Moment) {
         // A rescan that waits already keeps its time, so that a flood can't put it off for ever.
         let rescan = self.rescan.unwrap_or(now + WRITE_DELAY);
-        *self = Self { rescan: Some(rescan), ..Self::default() };
+        *self = Self { rescan: (!mutated!(LostRescan)).then_some(rescan), ..Self::default() };
     }
 
     /// Takes out what is due: each directory once, in order. Creations that are due come with the deletions that

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
+use zerocloud::clock::{Clock, SystemClock};
 use zerocloud::home::Home;
 use zerocloud::store::SpaceStore;
 use zerocloud_crdt::log::{Frontier, LogRead};
@@ -305,10 +306,11 @@ impl<'g> World<'g> {
 
     /// Nothing is lost, and nothing is there that nobody wrote.
     fn check(&mut self) {
+        let now = SystemClock::new().wall_time();
         for (n, node) in self.nodes.iter_mut().enumerate() {
             let (tree, disk) = (node.owner.tree(), node.owner.whole_tree());
             let acts = std::mem::take(&mut node.acts);
-            self.oracle.check_turn(n, &node.settled, &acts, &tree, &disk);
+            self.oracle.check_turn((n, now), &node.settled, &acts, &tree, &disk);
             node.settled = tree;
             self.tally.collision_count += u64::from(node.has_collisions);
         }

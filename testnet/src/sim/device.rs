@@ -137,6 +137,8 @@ pub struct Device {
     pub clock: SimClock,
     founding: Arc<Founding>,
     disk: SimDisk,
+    /// The home as it was some time ago.
+    kept_home: Option<SimDisk>,
     /// Draws nonces and what a power loss leaves.
     rng: ChaCha8Rng,
     process: Option<Process>,
@@ -191,6 +193,7 @@ impl Device {
             clock,
             founding,
             disk,
+            kept_home: None,
             rng,
             process: None,
             boot_count: 0,
@@ -289,6 +292,18 @@ impl Device {
             .unwrap();
         drop(store);
         self.disk = disk.restart(Crash::Killed, &mut self.rng);
+    }
+
+    /// Copies the home as it is.
+    pub fn keep_home(&mut self) {
+        self.kept_home = Some(self.disk.copy());
+    }
+
+    /// Puts the copy of the home in place of it, while the device is off.
+    pub fn restore_home(&mut self) {
+        if let Some(copy) = &self.kept_home {
+            self.disk = copy.restart(Crash::Killed, &mut self.rng);
+        }
     }
 
     /// Ends the process as a user does, with everything stored.

@@ -57,6 +57,13 @@ impl SimDisk {
         Self { image: Arc::default(), volume, process: 0 }
     }
 
+    /// Another disk with all that is on this one.
+    pub fn copy(&self) -> Self {
+        let live = self.lock().live.clone();
+        let image = Image { durable: live.clone(), live, unsynced: Vec::new(), process: self.process };
+        Self { image: Arc::new(Mutex::new(image)), volume: self.volume.clone(), process: self.process }
+    }
+
     /// The disk as the next process finds it. What holds an earlier clone can do nothing any more.
     #[must_use]
     pub fn restart(&self, crash: Crash, rng: &mut ChaCha8Rng) -> Self {

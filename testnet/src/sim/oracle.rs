@@ -7,11 +7,16 @@ mod counts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use zerocloud::clock::WallTime;
+use zerocloud::tree::versions::KEEP_DAY_COUNT;
 use zerocloud_crdt::id::ContentHash;
 use zerocloud_crdt::name::CONTROL;
 
 use self::counts::Counts;
 use super::volume::{Tree, TreeEntry};
+
+/// How long a version is kept, in nanoseconds.
+const KEPT_FOR_NS: i64 = KEEP_DAY_COUNT as i64 * 24 * 60 * 60 * 1_000_000_000;
 
 /// Contents by hash.
 pub type Hashes = BTreeSet<ContentHash>;
@@ -82,6 +87,8 @@ pub struct Oracle {
     ended: Vec<Hashes>,
     /// How many files have each content.
     counts: Counts,
+    /// By device: what its node took out of the tree, and when, by its own clock: it is a version from then on.
+    versions: Vec<BTreeMap<ContentHash, WallTime>>,
     /// Some device forgot what it knew, or can't show all that there is.
     is_forgetful: bool,
     /// A user touched, moved or copied what a power loss had left as zeros, which may spread by that.
@@ -95,6 +102,7 @@ impl Oracle {
             own: vec![Hashes::new(); device_count],
             ended: vec![Hashes::new(); device_count],
             counts: Counts::new(device_count),
+            versions: vec![BTreeMap::new(); device_count],
             is_forgetful,
             ..Self::default()
         }
@@ -137,6 +145,7 @@ impl Oracle {
         before.retain(|path, _| !staged(path));
         self.counts.note_loss(&before, after);
         let (before, after) = (hashes(&before), hashes(after));
+        self.versions[device].retain(|content, _| after.contains(content));
         for content in before.difference(&after) {
             let is_own = self.own[device].contains(content) || !self.written.contains(content);
             assert!(is_own || self.gone.contains(content), "a power loss took what had come from another device");
@@ -145,20 +154,37 @@ impl Oracle {
         self.dead.retain(|content| !after.contains(content));
     }
 
+    /// A device got an old home, which does not know what its user did since.
+    pub fn note_rollback(&mut self, device: usize) {
+        self.is_forgetful = true;
+        self.versions[device].clear();
+    }
+
     /// A device lost its home and our own directory: all files of the disk before and after. A local edit that was
     /// displaced and not yet published goes with them.
     pub fn note_wipe(&mut self, device: usize, before: &Tree, after: &Tree) {
         self.is_forgetful = true;
         self.counts.note_wipe(before, after);
         let (before, after) = (hashes(before), hashes(after));
+        self.versions[device].clear();
         self.gone.extend(before.difference(&after).filter(|content| self.own[device].contains(content)));
     }
 
     /// The node worked: the user's tree before, what the user did meanwhile, and tree and whole disk after.
-    pub fn check_turn(&self, device: usize, before: &Tree, meanwhile: &[Acted], after: &Tree, disk: &Tree) {
+    pub fn check_turn(
+        &mut self,
+        (device, now): (usize, WallTime),
+        before: &Tree,
+        meanwhile: &[Acted],
+        after: &Tree,
+        disk: &Tree,
+    ) {
         if let Some(path) = zeros(after).find(|path| self.is_emptied(before.get(*path), after)) {
             panic!("device {device}: {} became zeros by no act of a user", String::from_utf8_lossy(path));
         }
+        // What makes room for others comes back.
+        let parked = disk.iter().filter(|(path, _)| is_temporary(path, b"parked-"));
+        let parked = hashes(&parked.map(|(path, entry)| (path.clone(), entry.clone())).collect());
         let (mut kept, after, disk) = (hashes(before), hashes(after), hashes(disk));
         let mut before = kept.clone();
         for act in meanwhile {
@@ -170,12 +196,37 @@ impl Oracle {
         if let Some(content) = kept.difference(&disk).next() {
             panic!("device {device}: {content} left the tree and is in no version");
         }
+        let left = kept.difference(&after).filter(|content| !parked.contains(content));
+        self.check_versions(device, now, left, &disk);
         if let Some(content) = after.difference(&before).find(|content| !self.written.contains(content)) {
             panic!("device {device}: {content} was put into the tree and nobody wrote it");
         }
         if let Some(content) = after.difference(&before).find(|content| self.dead.contains(content)) {
             panic!("device {device}: {content} was deleted and came back");
         }
+    }
+
+    /// What left the tree stays on the disk for as long as versions are kept.
+    fn check_versions<'c>(
+        &mut self,
+        device: usize,
+        now: WallTime,
+        left: impl Iterator<Item = &'c ContentHash>,
+        disk: &Hashes,
+    ) {
+        let versions = &mut self.versions[device];
+        for content in left {
+            let at = versions.entry(*content).or_insert(now);
+            *at = (*at).max(now);
+        }
+        versions.retain(|content, at| {
+            let is_due = now.0.saturating_sub(at.0) >= KEPT_FOR_NS;
+            assert!(
+                is_due || disk.contains(content),
+                "device {device}: {content} was a version and went before its time"
+            );
+            disk.contains(content)
+        });
     }
 
     /// Whether a device may not show a content again: its user saw it and took the last file of it away. An edit

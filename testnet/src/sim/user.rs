@@ -1,5 +1,7 @@
 //! What users do to their files, drawn from a generator: whatever a file manager, an editor and a shell do.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 use zerocloud::volume::{FileTime, VolumeErrorKind};
@@ -78,6 +80,10 @@ pub fn content(rng: &mut ChaCha8Rng, number: u32) -> Vec<u8> {
 
 fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
+}
+
+fn leaf(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
 
 fn is_under(path: &[u8], directory: &[u8]) -> bool {
@@ -252,6 +258,42 @@ fn act_later(
     }
 }
 
+/// Something at a path that is otherwise on another disk, of this name if there is one, told as a line.
+pub fn act_aimed<U: FolderUser>(
+    person: &U,
+    (others, name): (&[U], &[u8]),
+    rng: &mut ChaCha8Rng,
+    number: u32,
+) -> String {
+    let here = person.tree();
+    let there: Vec<Tree> = others.iter().map(U::tree).collect();
+    let is_other = |path: &&[u8]| there.iter().any(|tree| tree.get(*path) != here.get(*path));
+    let all = here.keys().chain(there.iter().flat_map(BTreeMap::keys)).map(|path| &**path);
+    let paths: BTreeSet<&[u8]> = all.filter(is_other).collect();
+    let mut paths: Vec<&[u8]> = paths.into_iter().collect();
+    if paths.iter().any(|path| leaf(path) == name) {
+        paths.retain(|path| leaf(path) == name);
+    }
+    let bytes = content(rng, number);
+    let verb = below(rng, 6);
+    let Some(path) = pick(rng, &paths) else { return "waits".to_owned() };
+    let shown = String::from_utf8_lossy(path);
+    let (line, outcome) = match (verb, here.get(*path)) {
+        (_, None) => (format!("creates {shown} with {number}"), person.write(path, &bytes)),
+        (0, Some(_)) => (format!("deletes {shown}"), person.remove_all(path)),
+        (1, Some(TreeEntry::File { .. })) => {
+            (format!("saves {shown} with {number}"), person.save_by_rename(path, &bytes))
+        }
+        (2 | 3, Some(TreeEntry::File { .. })) => edit_in_place(person, path, number),
+        (_, Some(TreeEntry::File { .. })) => (format!("overwrites {shown} with {number}"), person.write(path, &bytes)),
+        (_, Some(_)) => ("waits".to_owned(), Ok(())),
+    };
+    match outcome {
+        Ok(()) => line,
+        Err(kind) => format!("{line}, but {kind}"),
+    }
+}
+
 /// A directory with all that is in it goes into another; elsewhere the other may go into it.
 fn move_into(
     person: &impl FolderUser,
@@ -262,8 +304,7 @@ fn move_into(
     let moved: Vec<&[u8]> = directories.iter().copied().filter(|path| !path.is_empty()).collect();
     let (from, into) = (pick(rng, &moved).copied(), pick(rng, &moved).copied());
     let (Some(from), Some(into)) = (from, into) else { return ("waits".to_owned(), Ok(())) };
-    let name = from.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let to = join(into, name);
+    let to = join(into, leaf(from));
     if from == into || is_under(into, from) || tree.contains_key(&*to) {
         return ("waits".to_owned(), Ok(()));
     }

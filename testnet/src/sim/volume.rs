@@ -9,6 +9,7 @@
 
 mod handles;
 mod image;
+mod interruption;
 mod person;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,8 @@ use zerocloud_crdt::name::CONTROL;
 use self::handles::SimDirectory;
 pub use self::image::folded;
 use self::image::{Image, Ino, ROOT};
+pub use self::interruption::Before;
+use self::interruption::Interruption;
 pub use self::person::{SimPerson, TreeEntry};
 
 /// A simulated disk with the root of one space on it. Clones are the same disk.
@@ -46,9 +49,6 @@ struct Session {
     process: u64,
     mount: u64,
 }
-
-/// Something that happens between two calls of the node.
-type Interruption = Box<dyn FnOnce() + Send>;
 
 /// What a stop of the simulated process takes away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +80,8 @@ struct Disk {
     unmounted: Option<Box<(Image, Image)>>,
     /// Of which nothing can be read or listed.
     unreadable: BTreeSet<Ino>,
-    /// What happens before a call of the node, and how many calls come before that.
-    interruption: Option<(u64, Interruption)>,
+    /// What happens before a call of the node.
+    interruption: Option<Interruption>,
     changes: Vec<Change>,
     /// Nanoseconds between two times that the file system can tell apart.
     granularity_ns: i64,
@@ -173,9 +173,10 @@ impl SimVolume {
         self.lock().unmounted.is_none()
     }
 
-    /// Has something happen before one of the node's next calls, after so many others; in place of what was to happen.
-    pub fn interrupt_after(&self, call_count: u64, interruption: impl FnOnce() + Send + 'static) {
-        self.lock().interruption = Some((call_count, Box::new(interruption)));
+    /// Has something happen before one of the node's next calls of a kind, after so many others; in place of what was to
+    /// happen.
+    pub fn interrupt_after(&self, call_count: u64, before: Before, act: impl FnOnce(&[u8]) + Send + 'static) {
+        self.lock().interruption = Some(Interruption::new(before, call_count, act));
     }
 
     /// Nothing is to happen between calls any more.
@@ -299,7 +300,9 @@ impl SimVolume {
     fn rename(&self, from: At<'_>, to: At<'_>, verb: &'static str) -> Result<(), VolumeError> {
         let (source, target) = (self.own(from, verb)?, self.own(to, verb)?);
         target.check_same_session(source, verb, to.name)?;
-        target.call(verb, to.name, |disk| {
+        // What is put out of the way is told by the name that it has in the tree.
+        let name = if verb == "park" { from.name } else { to.name };
+        target.call(verb, name, |disk| {
             let now = disk.tick();
             let ino = disk.live.rename((source.ino(), from.name), (target.ino(), to.name), now)?;
             disk.note_rename(source.ino(), from.name, target.ino(), to.name, ino);
@@ -317,9 +320,9 @@ fn call<T>(
     act: impl FnOnce(&mut Disk) -> Result<T, VolumeErrorKind>,
 ) -> Result<T, VolumeError> {
     // Not while the disk is held: whoever interrupts uses it.
-    let interruption = lock(disk).take_interruption();
+    let interruption = lock(disk).take_interruption(verb);
     if let Some(interruption) = interruption {
-        interruption();
+        interruption.happen(name);
     }
     let mut disk = lock(disk);
     let outcome = disk.begin(session).and_then(|()| act(&mut disk));
@@ -346,13 +349,8 @@ impl Disk {
         Ok(())
     }
 
-    fn take_interruption(&mut self) -> Option<Interruption> {
-        let (calls, _) = self.interruption.as_mut()?;
-        match calls.checked_sub(1) {
-            Some(left) => *calls = left,
-            None => return self.interruption.take().map(|(_, interruption)| interruption),
-        }
-        None
+    fn take_interruption(&mut self, verb: &str) -> Option<Interruption> {
+        if self.interruption.as_mut()?.is_due(verb) { self.interruption.take() } else { None }
     }
 
     /// Whether an inode can be read or listed.

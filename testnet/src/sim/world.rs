@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
+use zerocloud::clock::Clock;
 
 use self::links::{Answer, Link};
 use super::device::{Device, FileSystem};
@@ -23,8 +24,8 @@ use super::oracle::{Acted, Oracle};
 use super::runner::Tally;
 use super::scenario::{Manner, Scenario};
 use super::story::{Story, difference, shown};
-use super::user::{EARLY_VERB_COUNT, act, below, content};
-use super::volume::Crash;
+use super::user::{EARLY_VERB_COUNT, act, act_aimed, below, content};
+use super::volume::{Before, Crash, SimPerson};
 
 /// Streams of the seed's generator that no step draws from.
 const FOUNDING_STREAM: u32 = u32::MAX - 1;
@@ -47,6 +48,9 @@ const CALL_COUNT_MAX: u64 = 200_000;
 /// The stream of what is drawn while a device is wiped, and the first number of contents that are written then.
 const WIPING: u32 = SETTLING - 1;
 const WIPING_CONTENT: u32 = SETTLING_CONTENT - 64;
+/// The same of a device whose home is rolled back.
+const ROLLING_BACK: u32 = SETTLING - 2;
+const ROLLING_BACK_CONTENT: u32 = SETTLING_CONTENT - 128;
 /// Days that a device is left alone: more than versions are kept.
 const LONG_WAIT: Duration = Duration::from_secs(17 * 24 * 60 * 60);
 
@@ -68,6 +72,8 @@ pub struct World {
     oracle: Oracle,
     /// The number of the next content.
     next_content: u32,
+    /// Whether some watcher has left changes untold: only a walk finds them.
+    is_blind: bool,
     /// How often the world settled.
     settling_count: u32,
     tally: Tally,
@@ -84,9 +90,12 @@ impl World {
         match scenario.manner {
             Manner::AtOnce | Manner::OneWriter => {
                 let middle = scenario.length * 3 / 5;
-                world.run(|step| step < middle);
+                world.run(|step| step < middle / 2);
+                world.devices.iter_mut().for_each(Device::keep_home);
+                world.run(|step| (middle / 2..middle).contains(&step));
                 world.settle();
                 world.wipe_one();
+                world.roll_back_one();
                 world.run(|step| step >= middle);
                 world.settle();
             }
@@ -144,6 +153,7 @@ impl World {
             message_count_max: u64::MAX,
             oracle: Oracle::new(usize::from(*count), faults.has(Fault::FoldedNames)),
             next_content: 0,
+            is_blind: false,
             settling_count: 0,
             tally: Tally::default(),
             story,
@@ -253,20 +263,48 @@ impl World {
 
     /// A user will act in the middle of what the node does next.
     fn interrupt(&mut self, n: usize) {
-        let calls = below(&mut self.rng, 60) as u64;
+        let calls = below(&mut self.rng, 60);
         self.next_content += 1;
-        if !self.faults().has(Fault::Interruptions) || !self.devices[n].volume.is_mounted() {
+        if !self.devices[n].volume.is_mounted() {
+            return;
+        }
+        if self.faults().has(Fault::Aims) {
+            return self.interrupt_aimed(n, calls);
+        }
+        if !self.faults().has(Fault::Interruptions) {
             return;
         }
         self.story.tell(|| format!("user {n} is to act after {calls} calls of the device"));
-        let (person, told) = (self.devices[n].person.clone(), self.interrupted[n].clone());
         let (mut rng, number, verb_count) = (self.rng.clone(), self.next_content, self.scenario.verb_count);
-        self.devices[n].volume.interrupt_after(calls, move || {
+        let act = self.in_between(n, move |person, _| act(person, &mut rng, number, verb_count));
+        self.devices[n].volume.interrupt_after(calls as u64, Before::Any, act);
+    }
+
+    /// The same, with what stands otherwise elsewhere: that is what the node will read or change.
+    fn interrupt_aimed(&mut self, n: usize, calls: usize) {
+        let others: Vec<SimPerson> =
+            self.devices.iter().enumerate().filter(|(at, _)| *at != n).map(|(_, other)| other.person.clone()).collect();
+        let (mut rng, number) = (self.rng.clone(), self.next_content);
+        self.story.tell(|| format!("user {n} is to act on what device {n} is about to touch ({calls})"));
+        let act = self.in_between(n, move |person, name| act_aimed(person, (&others, name), &mut rng, number));
+        let (before, calls) =
+            if calls.is_multiple_of(2) { (Before::Naming, calls / 2 % 2) } else { (Before::Any, calls / 2) };
+        self.devices[n].volume.interrupt_after(calls as u64, before, act);
+    }
+
+    /// What a user does while the node works, to be made known later.
+    fn in_between(
+        &self,
+        n: usize,
+        act: impl FnOnce(&SimPerson, &[u8]) -> String + Send + 'static,
+    ) -> impl FnOnce(&[u8]) + Send + 'static {
+        let (person, told) = (self.devices[n].person.clone(), self.interrupted[n].clone());
+        move |name| {
             let before = person.tree();
-            let line = act(&person, &mut rng, number, verb_count);
+            let line = act(&person, name);
             let acted = Acted { before, after: person.tree(), line: format!("in between {line}") };
             told.lock().unwrap_or_else(PoisonError::into_inner).push(acted);
-        });
+        }
     }
 
     /// What a user did while the node worked is made known; gives it.
@@ -321,14 +359,17 @@ impl World {
             if self.writer == Some(n) && meanwhile.is_empty() && self.is_memory_safe() {
                 settling::assert_same(&before, &after, "nobody else acts, and the writer's tree changed by itself");
             }
-            self.oracle.check_turn(n, &before, &meanwhile, &after, &person.whole_tree());
+            if is_mounted {
+                let now = self.devices[n].clock.wall_time();
+                self.oracle.check_turn((n, now), &before, &meanwhile, &after, &person.whole_tree());
+            }
         }
         self.after(n);
     }
 
     /// Whether no device forgets what its user did.
     fn is_memory_safe(&self) -> bool {
-        !self.faults().has(Fault::PowerLosses) && !self.faults().has(Fault::Wipes)
+        [Fault::PowerLosses, Fault::Wipes, Fault::Rollbacks].iter().all(|fault| !self.faults().has(*fault))
     }
 
     /// A device did something: what it said is on its way, and if it stopped, that is seen.
@@ -379,6 +420,24 @@ impl World {
         self.answers[n].clear();
         self.oracle.note_wipe(n, &before, &self.devices[n].person.whole_tree());
         self.story.tell(|| format!("device {n} joins anew"));
+        self.start(n);
+    }
+
+    /// The home of a device becomes what it was some time ago, as a machine that is rolled back; the folder does not.
+    fn roll_back_one(&mut self) {
+        self.begin(ROLLING_BACK);
+        self.next_content = ROLLING_BACK_CONTENT;
+        let n = below(&mut self.rng, self.devices.len());
+        if !self.faults().has(Fault::Rollbacks) || self.faults().has(Fault::Wipes) {
+            return;
+        }
+        self.disconnect(n);
+        self.devices[n].close();
+        (0..below(&mut self.rng, 8)).for_each(|_| self.act(self.writer.unwrap_or(n)));
+        self.devices[n].restore_home();
+        self.answers[n].clear();
+        self.oracle.note_rollback(n);
+        self.story.tell(|| format!("device {n} gets an old home"));
         self.start(n);
     }
 

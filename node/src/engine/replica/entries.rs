@@ -17,6 +17,7 @@ use zerocloud_crdt::log::{
     Setting, SignedFrontier, Start, Verdict, Written,
 };
 use zerocloud_crdt::membership::Records;
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::register::Op;
 use zerocloud_crdt::scan::ScanOutcome;
 use zerocloud_crdt::wire;
@@ -92,6 +93,7 @@ impl<S: Shelf> Replica<S> {
         if self.stop.is_some() || !self.is_member(to) {
             return Ok(());
         }
+        let own = self.identity.log;
         let Some(peer) = self.peers.get_mut(&to) else { return Ok(()) };
         let Some(theirs) = &mut peer.frontier else { return Ok(()) };
         let snapshot = self.shelf.snapshot().map_err(ReplicaError::Store)?;
@@ -99,6 +101,9 @@ impl<S: Shelf> Replica<S> {
         let (mut frames, mut frame, mut len) = (Vec::new(), Vec::new(), 0);
         while peer.sending_len < SENDING_LEN_MAX {
             let Some(point) = lacking.next_point().map_err(ReplicaError::Store)? else { break };
+            if point.log != own && mutated!(UnpassedEntries) {
+                continue;
+            }
             let bytes = snapshot.entry_bytes(point).map_err(ReplicaError::Store)?;
             let meta = LogRead::entry(&snapshot, point).map_err(ReplicaError::Store)?;
             let (Some(bytes), Some(meta)) = (bytes, meta) else { break };

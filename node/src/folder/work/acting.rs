@@ -6,6 +6,7 @@ use std::time::Duration;
 use zerocloud_crdt::base::{BaseRead, BaseRow, RowKey};
 use zerocloud_crdt::id::FileId;
 use zerocloud_crdt::index::IndexRead;
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::plan::{Action, Plan, Situation, Wait, Waiting, plan, unstick};
 use zerocloud_crdt::register::{Content, Kind};
 use zerocloud_crdt::view::ViewEntry;
@@ -52,7 +53,9 @@ impl Situation for Now<'_> {
     }
 
     fn is_held(&self, id: FileId) -> bool {
-        self.stuck.contains_key(&id) || self.held.contains_key(&id) || self.lost.contains_key(&id)
+        self.stuck.contains_key(&id)
+            || self.held.contains_key(&id)
+            || (self.lost.contains_key(&id) && !mutated!(UnheldLost))
     }
 
     fn is_ignored(&self, entry: &ViewEntry) -> bool {
@@ -278,7 +281,7 @@ impl<P: Pool> Folder<P> {
         for version in batch.versions {
             self.looks.add(now, version);
         }
-        for displaced in batch.displaced {
+        for displaced in batch.displaced.into_iter().filter(|_| !mutated!(UnpublishedDisplaced)) {
             self.publish(&displaced)?;
         }
         // While more is on its way, half of the time at most goes into flushing the disk.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use zerocloud_crdt::base::{BaseRead, RowKey};
 use zerocloud_crdt::id::{DeviceId, FileId};
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::register::{Content, Kind};
 use zerocloud_crdt::rewind::{Change, REWIND_COUNT};
 use zerocloud_crdt::view::{View, ViewEntry};
@@ -52,7 +53,9 @@ impl<P: Pool> Folder<P> {
 
     pub(super) fn want_starved(&mut self) {
         self.next_asking = None;
-        self.jobs.want_starved();
+        if !mutated!(StarvedForGood) {
+            self.jobs.want_starved();
+        }
     }
 
     fn others(&mut self) -> Others {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 
 use zerocloud_crdt::index::IndexRead;
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::scan::{Parent, Sighting};
 
 use super::{Folder, FolderError, FolderParts, Message, pending_of};
@@ -50,7 +51,7 @@ impl<P: Pool> Folder<P> {
             inbox,
             pool,
             debounce: Debounce::new(),
-            dirty: BTreeMap::from([(Box::default(), Depth::Subtree)]),
+            dirty: (!mutated!(UnscannedStart)).then(|| (Box::default(), Depth::Subtree)).into_iter().collect(),
             again: BTreeMap::new(),
             rescans: Vec::new(),
             next_walk: now + super::WALK_INTERVAL,
@@ -176,14 +177,17 @@ fn check_marker(parts: &FolderParts, volume: &dyn Volume) -> Result<(Trust, u64)
     volume.check_root()?;
     let snapshot = parts.store.snapshot()?;
     let filesystem = volume.filesystem_id()?;
-    if snapshot.value(values::FILESYSTEM)?.is_some_and(|noted| !noted.is_same(&filesystem)) {
+    let is_other = snapshot.value(values::FILESYSTEM)?.is_some_and(|noted| !noted.is_same(&filesystem));
+    if is_other && !mutated!(UnmountedIsEmpty) {
         return Err(FolderError::OtherFilesystem);
     }
     let counter = snapshot.value(values::MARKER_COUNTER)?;
     let found = match Marker::read(volume) {
         // It was checked that the folder is nobody's when the space was stored; it gets its marker now. What can't be read
         // is a first one that a crash left half written.
-        Err(MarkerError::Missing | MarkerError::Damaged(_)) if counter.is_none() => return Ok((Trust::Same, 0)),
+        Err(MarkerError::Missing | MarkerError::Damaged(_)) if counter.is_none() || mutated!(UnmountedIsEmpty) => {
+            return Ok((Trust::Same, 0));
+        }
         marker => marker?,
     };
     // The first marker comes before the store's counter: where that is missing, a crash came between, or the store was

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use zerocloud_crdt::base::BaseRead;
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::scan::Seen;
 
 use super::acting::key_path;
@@ -63,7 +64,9 @@ impl<P: Pool> Folder<P> {
     pub(super) fn note_walk(&mut self) -> Result<(), FolderError> {
         self.rebooting.doubt.since = None;
         let begun = self.parts.clock.wall_time();
-        self.volume.sync_all()?;
+        if !mutated!(UnsyncedWalk) {
+            self.volume.sync_all()?;
+        }
         self.write_sync(begun, false)
     }
 

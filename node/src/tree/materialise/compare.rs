@@ -2,6 +2,7 @@
 
 use zerocloud_crdt::base::BaseRow;
 use zerocloud_crdt::id::ContentHash;
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::register::Kind;
 
 use super::super::reading::read_content_hash;
@@ -30,7 +31,7 @@ pub(super) fn compare(
         return Ok(Verdict::OtherKind);
     }
     let print = fingerprint(stat);
-    if is_same_but_ctime(&print, &row.print) && !row.print.is_unsettled() {
+    if is_same_but_ctime(&print, &row.print) && !row.print.is_unsettled() || mutated!(UncomparedDisplaced) {
         return Ok(Verdict::AsBase);
     }
     let is_touched = row.kind == Kind::File

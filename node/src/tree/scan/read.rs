@@ -8,6 +8,7 @@ use zerocloud_crdt::chunk::ContentBuilder;
 use zerocloud_crdt::id::{ChunkId, ContentHash, EpochId, FileId};
 use zerocloud_crdt::limits::LINK_TARGET_LEN_MAX;
 use zerocloud_crdt::manifest::{Chunk, ManifestBuilder, Profile};
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::register::Kind;
 use zerocloud_crdt::scan::identity::must_be_read;
 use zerocloud_crdt::scan::{Findings, Parent, Seen, Sighting};
@@ -214,7 +215,11 @@ fn keep_read(
             Some(Err(_)) => {
                 // What stands there is not known: the row of this path sleeps.
                 if let Some(key) = sighting.key() {
-                    read.findings.gone.remove(&key);
+                    if mutated!(UnreadIsDeleted) {
+                        read.findings.gone.insert(key);
+                    } else {
+                        read.findings.gone.remove(&key);
+                    }
                 }
                 continue;
             }
@@ -295,6 +300,10 @@ pub fn read_content(file: &dyn VolumeFile, previous: Option<&Previous>, keyring:
         let (hash, len, profile, chunks) = cut(file, before.size, previous, keyring)?;
         if file.stat()? != before || len != before.size {
             continue;
+        }
+        let mut chunks = chunks;
+        if mutated!(ReorderedManifest) {
+            chunks.reverse();
         }
         let pages = keyring.pages(&keyring.epoch()).ok_or(ReadError::NoKeys)?;
         let (manifest, pages) =

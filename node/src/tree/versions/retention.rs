@@ -47,6 +47,7 @@ impl Retention {
         let age_ms = now_ms.saturating_sub(kept_at_ms);
         match self {
             Self::None => age_ms >= i64::try_from(SECOND_LOOK_DELAY.as_millis()).unwrap_or(i64::MAX),
+            Self::KeepDays(_) if zerocloud_crdt::mutated!(PrunedAtOnce) => age_ms > 0,
             Self::KeepDays(days) => age_ms >= i64::from(*days).saturating_mul(DAY_MS),
             Self::Staggered => {
                 let Some(newer_ms) = newer_ms.filter(|_| age_ms >= 0) else { return false };

@@ -252,7 +252,7 @@ fn a_person_acts_between_two_calls_once() {
     let (volume, person) = fixture();
     let root = volume.root();
     let other = person.clone();
-    volume.interrupt_after(1, move || other.write(b"a", b"1").unwrap());
+    volume.interrupt_after(1, Before::Any, move |_| other.write(b"a", b"1").unwrap());
     assert_eq!(root.list().unwrap(), []);
     assert_eq!(root.list().unwrap().len(), 1);
     person.remove(b"a").unwrap();

@@ -34,7 +34,10 @@ impl World {
         if self.faults().has(Fault::CoarseTimes) {
             self.wait(TICK_MAX);
         }
-        self.devices.iter().for_each(Device::rescan);
+        // Where every change was told, in whatever way, all is found without being asked for.
+        if self.is_blind || self.faults().has(Fault::Unreadable) {
+            self.devices.iter().for_each(Device::rescan);
+        }
         self.quiet();
         let tree = self.devices[0].person.tree();
         let frontier = self.devices[0].frontier();

@@ -84,6 +84,7 @@ impl World {
         let watching = watching[below(&mut self.rng, watching.len())];
         if self.faults().has(Fault::Watchers) {
             self.devices[n].watching = watching;
+            self.is_blind |= watching == Watching::Drops;
             self.story.tell(|| format!("device {n}: the watcher {watching:?}"));
         }
     }
