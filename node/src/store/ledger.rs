@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseRead, BaseRow, RowKey};
-use zerocloud_crdt::id::FileId;
+use zerocloud_crdt::id::{ContentHash, FileId};
 use zerocloud_crdt::name::Name;
 
 use super::{Snapshot, SpaceStore, StoreError, Write};
@@ -63,12 +63,17 @@ impl StoreLedger {
     }
 
     /// After a displaced file was published: it is a version like others, kept from `kept_at_ms` (milliseconds since
-    /// 1970) on. Nothing is done if none is noted under that name.
+    /// 1970) on and found by the `hash` of what was published. Nothing is done if none is noted under that name.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and those of the disk.
-    pub fn confirm_displaced(&mut self, stored: &str, kept_at_ms: i64) -> Result<(), StoreError> {
-        self.write(|write| write.confirm_displaced(stored, kept_at_ms))
+    pub fn confirm_displaced(
+        &mut self,
+        stored: &str,
+        kept_at_ms: i64,
+        hash: Option<ContentHash>,
+    ) -> Result<(), StoreError> {
+        self.write(|write| write.confirm_displaced(stored, kept_at_ms, hash))
     }
 
     /// Forgets a version, after its file was removed; returns what was noted of it.

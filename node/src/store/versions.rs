@@ -222,15 +222,20 @@ impl Write<'_> {
         self.tables.store(Table::Displaced, row.stored.as_bytes(), row)
     }
 
-    /// Makes a displaced file, which was published, a version like others, kept from `kept_at_ms` on. Nothing is done
-    /// if none is noted under that name.
+    /// Makes a displaced file, which was published, a version like others, kept from `kept_at_ms` on and found by the `hash`
+    /// of what was published. Nothing is done if none is noted under that name.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and those of the disk.
-    pub fn confirm_displaced(&mut self, stored: &str, kept_at_ms: i64) -> Result<(), StoreError> {
+    pub fn confirm_displaced(
+        &mut self,
+        stored: &str,
+        kept_at_ms: i64,
+        hash: Option<ContentHash>,
+    ) -> Result<(), StoreError> {
         let Some(row) = self.load::<Displaced>(Table::Displaced, stored.as_bytes())? else { return Ok(()) };
         self.tables.remove(Table::Displaced, stored.as_bytes())?;
-        self.put_version(&row.confirmed(kept_at_ms))
+        self.put_version(&row.confirmed(kept_at_ms, hash))
     }
 
     fn set_version_counts(&mut self, versions: u64, bytes: u64) -> Result<(), StoreError> {

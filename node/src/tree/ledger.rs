@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use serde::{Deserialize, Serialize};
 use zerocloud_crdt::base::{BaseChanges, BaseRead, BaseRow, Fingerprint, MemoryBase, RowKey};
-use zerocloud_crdt::id::FileId;
+use zerocloud_crdt::id::{ContentHash, FileId};
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::Kind;
 
@@ -108,9 +108,11 @@ pub struct Displaced {
 }
 
 impl Displaced {
-    /// The version that it is once it was published: kept from `kept_at_ms` (milliseconds since 1970) on.
-    pub fn confirmed(self, kept_at_ms: i64) -> VersionRow {
-        VersionRow { stored: self.stored, origin: Some((self.key, self.row)), print: self.print, kept_at_ms }
+    /// The version that it is once it was published: kept from `kept_at_ms` (milliseconds since 1970) on. `hash` is that of
+    /// what was published, by which its bytes are found for whoever wants them; `None` if nothing was.
+    pub fn confirmed(self, kept_at_ms: i64, hash: Option<ContentHash>) -> VersionRow {
+        let origin = Some((self.key, self.row));
+        VersionRow { stored: self.stored, origin, print: self.print, kept_at_ms }.published_as(hash)
     }
 }
 
@@ -154,9 +156,9 @@ pub struct MemoryLedger {
 
 impl MemoryLedger {
     /// After a displaced file was published: it is a version like others.
-    pub fn confirm(&mut self, stored: &str, kept_at_ms: i64) {
+    pub fn confirm(&mut self, stored: &str, kept_at_ms: i64, hash: Option<ContentHash>) {
         if let Some(displaced) = self.displaced.remove(stored) {
-            self.versions.insert(stored.to_owned(), displaced.confirmed(kept_at_ms));
+            self.versions.insert(stored.to_owned(), displaced.confirmed(kept_at_ms, hash));
         }
     }
 }

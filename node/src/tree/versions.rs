@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use zerocloud_crdt::base::{BaseRow, Fingerprint, RowKey};
+use zerocloud_crdt::id::ContentHash;
+use zerocloud_crdt::register::Kind;
 
 use super::{fingerprint, found, is_same_but_ctime};
 use crate::clock::Moment;
@@ -36,6 +38,18 @@ pub struct VersionRow {
     pub print: Fingerprint,
     /// When, in milliseconds since 1970.
     pub kept_at_ms: i64,
+}
+
+impl VersionRow {
+    /// The same after it was published as a file's content with this hash: by that its bytes are found.
+    #[must_use]
+    pub(crate) fn published_as(mut self, hash: Option<ContentHash>) -> Self {
+        if let (Some(hash), Some((_, row))) = (hash, &mut self.origin) {
+            (row.kind, row.hash, row.print) = (Kind::File, hash, self.print);
+            (row.len, row.mtime) = (self.print.len, Some(self.print.mtime));
+        }
+        self
+    }
 }
 
 /// What a look at a stored file found.

@@ -174,7 +174,7 @@ impl Device {
         let Ok(outcome) = diff(&self.index, &base, self.actor, &findings);
         self.pending.extend(self.index.apply(&outcome.ops));
         let now_ms = self.clock.wall_time().as_milliseconds();
-        self.ledger.confirm(&displaced.stored, now_ms);
+        self.ledger.confirm(&displaced.stored, now_ms, None);
         self.outbox.extend(outcome.ops);
         Ok(())
     }

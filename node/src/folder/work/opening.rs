@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 
+use zerocloud_crdt::id::ContentHash;
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::mutated;
-use zerocloud_crdt::scan::{Parent, Sighting};
+use zerocloud_crdt::scan::{Parent, Seen, Sighting};
 
 use super::{Folder, FolderError, FolderParts, Message, pending_of};
 use crate::answers::conflicts::contested_directories;
@@ -125,9 +126,11 @@ impl<P: Pool> Folder<P> {
         Ok(())
     }
 
-    /// Publishes a file that was displaced and is not what base had there.
-    pub(super) fn publish(&mut self, displaced: &Displaced) -> Result<(), FolderError> {
+    /// Publishes a file that was displaced and is not what base had there. Gives the hash of the content that it is published
+    /// with.
+    pub(super) fn publish(&mut self, displaced: &Displaced) -> Result<Option<ContentHash>, FolderError> {
         let kept_at_ms = self.parts.clock.wall_time().as_milliseconds();
+        let mut hash = None;
         if let Some(kind) = displaced.kind {
             let control = self.volume.control()?;
             let previous = super::scanning::previous(self.ledger.snapshot(), &displaced.row);
@@ -136,7 +139,7 @@ impl<P: Pool> Folder<P> {
                 // What can't be read stays where it is, and is tried again at the next start.
                 Err(error @ (ReadError::Unstable | ReadError::NoKeys | ReadError::TooLong(_))) => {
                     tracing::warn!(stored = displaced.stored, %error, "a local edit waits in the version store");
-                    return Ok(());
+                    return Ok(None);
                 }
                 Err(ReadError::Volume(error)) => return Err(error.into()),
             };
@@ -145,9 +148,13 @@ impl<P: Pool> Folder<P> {
                     stored = displaced.stored,
                     "a file that a power loss emptied is kept as a version alone"
                 );
-                return Ok(self.ledger.confirm_displaced(&displaced.stored, kept_at_ms)?);
+                self.ledger.confirm_displaced(&displaced.stored, kept_at_ms, None)?;
+                return Ok(None);
             }
             let contents = super::scanning::contents_of(&read.seen, read.contents);
+            if let Seen::File { hash: seen, .. } = &read.seen {
+                hash = Some(*seen);
+            }
             let sighting = Sighting {
                 parent: Parent::Known(displaced.key.parent),
                 local: displaced.key.local.clone(),
@@ -160,8 +167,8 @@ impl<P: Pool> Folder<P> {
             let found = Found::Displaced { sighting: Box::new(sighting), row: Box::new(displaced.row.clone()) };
             self.parts.log.append(found, contents)?;
         }
-        self.ledger.confirm_displaced(&displaced.stored, kept_at_ms)?;
-        Ok(())
+        self.ledger.confirm_displaced(&displaced.stored, kept_at_ms, hash)?;
+        Ok(hash)
     }
 }
 

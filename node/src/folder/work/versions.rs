@@ -171,12 +171,14 @@ impl<P: Pool> Folder<P> {
 
     /// Something wrote to a version since it was displaced: that is an edit of what stood there.
     fn publish_version(&mut self, row: VersionRow) -> Result<(), FolderError> {
+        let mut hash = None;
         if let Some((key, old)) = row.origin.clone() {
             let displaced =
                 Displaced { stored: row.stored.clone(), key, kind: Some(old.kind), row: old, print: row.print };
-            self.publish(&displaced)?;
+            hash = self.publish(&displaced)?;
         }
         // As it is now; the next look compares with this.
+        let row = row.published_as(hash);
         self.parts.store.write::<_, StoreError>(|write| write.put_version(&row))?;
         Ok(self.ledger.refresh()?)
     }

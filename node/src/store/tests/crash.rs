@@ -180,7 +180,7 @@ fn batch(write: &mut Write<'_>, round: u8) -> Result<(), StoreError> {
         displaced: vec![displaced(&format!("displaced-{round}"), round)],
         done: [id(round)].into(),
     })?;
-    write.confirm_displaced(&format!("displaced-{}", round - 1), i64::from(round))?;
+    write.confirm_displaced(&format!("displaced-{}", round - 1), i64::from(round), None)?;
     write.put_page(ChunkId([1; 32]), &vec![round; 5_000])?;
     if round.is_multiple_of(3) { Ok(()) } else { write.put_intents(&intents(round)) }
 }

@@ -95,8 +95,8 @@ proptest! {
                     let Ok(()) = model.commit(commit);
                 }
                 Step::Confirm(stored, kept_at_ms) => {
-                    ledger.confirm_displaced(&stored, kept_at_ms).unwrap();
-                    model.confirm(&stored, kept_at_ms);
+                    ledger.confirm_displaced(&stored, kept_at_ms, None).unwrap();
+                    model.confirm(&stored, kept_at_ms, None);
                 }
                 Step::RemoveVersion(stored) => {
                     prop_assert_eq!(ledger.remove_version(&stored).unwrap(), model.versions.remove(&stored));
@@ -336,7 +336,7 @@ mod on_a_real_tree {
         assert!(folder.ledger.is_stored(&stored).unwrap());
         assert!(!folder.ledger.snapshot().has_content(old.hash).unwrap(), "base never knew its content");
 
-        folder.ledger.confirm_displaced(&stored, 9).unwrap();
+        folder.ledger.confirm_displaced(&stored, 9, None).unwrap();
         folder.lose_power();
         assert_eq!(folder.ledger.displaced().unwrap(), []);
         assert_eq!(folder.ledger.snapshot().versions_kept_before(9, 9).unwrap()[0].stored, stored);
