@@ -18,7 +18,7 @@ use zerocloud::engine::replica::{Action, Replica, ReplicaError};
 use zerocloud::engine::shelf::Contents;
 use zerocloud::folder::serve::FolderChunks;
 use zerocloud::folder::work::{Folder, FolderError, FolderParts, Publish};
-use zerocloud::folder::{Message, Phase};
+use zerocloud::folder::{Forgetting, Message, Phase};
 use zerocloud::session::chunks::ChunkSource;
 use zerocloud::space::AppendError;
 use zerocloud::store::{Awaited, PeerRow, SpaceStore, StoreError, values};
@@ -351,6 +351,17 @@ impl Device {
         if let Some(process) = &self.process {
             process.tell(Message::Rescan(tokio::sync::oneshot::channel().0));
         }
+    }
+
+    /// The user gives up what no device has any more; says whether there was any.
+    pub fn forget_lost(&self) -> bool {
+        let Some(process) = &self.process else { return false };
+        let is_lost = process.folder.as_ref().is_some_and(|folder| folder.state().lacks.lost > 0);
+        if is_lost {
+            let done = tokio::sync::oneshot::channel().0;
+            process.tell(Message::Forget(Box::new(Forgetting { path: Vec::new(), is_awaited_too: false, done })));
+        }
+        is_lost
     }
 
     /// A peer is connected.

@@ -317,9 +317,13 @@ impl World {
         acted
     }
 
-    /// A user is told of files that lost their bytes to a power loss, and deletes or writes them; says whether there
-    /// were any.
+    /// A user is told of files that lost their bytes to a power loss, and deletes or writes them, and of versions that no
+    /// device has, and gives them up; says whether there were any.
     fn decide(&mut self, n: usize) -> bool {
+        let is_ended = self.devices[n].forget_lost();
+        if is_ended {
+            self.story.tell(|| format!("user {n} gives up what no device has"));
+        }
         let lost = self.devices[n].lost_paths();
         for path in &lost {
             self.next_content += 1;
@@ -333,7 +337,7 @@ impl World {
             self.story.tell(|| format!("user {n} {verb} {}, which lost its bytes: {outcome:?}", shown(path)));
             self.tally.lost_count += 1;
         }
-        !lost.is_empty()
+        is_ended || !lost.is_empty()
     }
 
     /// The folder of a device does what is due.
