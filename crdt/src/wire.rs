@@ -172,7 +172,7 @@ pub struct Piece {
 /// What a piece of an answer says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PieceBody {
-    /// The sender does not have it, or its file changed since it was scanned.
+    /// The sender knows of no file or version that has it.
     Missing,
     /// A fragment of the sealed bytes, in order, of at most [`limits::FRAGMENT_LEN_MAX`] bytes.
     Fragment {
@@ -181,6 +181,9 @@ pub enum PieceBody {
         /// The bytes.
         bytes: ByteBuf,
     },
+    /// The sender knows of one and can't read it now: its disk is away, or the file changed since it was scanned. What every
+    /// member misses is lost; what one can't read now is not.
+    NotNow,
 }
 
 /// A message that has a bound and counts to check.
@@ -276,7 +279,7 @@ impl Message for Answer {
     fn is_bounded(&self) -> bool {
         self.pieces.len() <= limits::ANSWER_PIECE_COUNT_MAX
             && self.pieces.iter().all(|piece| match &piece.body {
-                PieceBody::Missing => true,
+                PieceBody::Missing | PieceBody::NotNow => true,
                 PieceBody::Fragment { total_len, bytes } => {
                     !bytes.is_empty()
                         && bytes.len() <= limits::FRAGMENT_LEN_MAX

@@ -15,7 +15,7 @@ use zerocloud_crdt::id::{DeviceId, SpaceId};
 use zerocloud_crdt::seal::Opener;
 use zerocloud_crdt::wire::Request;
 
-use crate::engine::fetch::{Fetch, JobId, NotAsked, Want};
+use crate::engine::fetch::{Fetch, JobId, Lack, NotAsked, Want};
 use crate::link::{CloseCode, Conn};
 use crate::session::SessionError;
 use crate::session::chunks::{Answered, ChunkStream};
@@ -222,32 +222,32 @@ impl Shared {
         let Answered { ask, sealed } = answered;
         let want = self.lock().fetch.asked(peer, ask)?;
         let keys = self.keyring.keys_of(want.what, &want.epoch);
-        let opened = sealed.and_then(|sealed| match opener.open(keys?, &want.id, &sealed) {
-            Ok(plaintext) => Some(plaintext),
+        let opened = sealed.and_then(|sealed| match opener.open(keys.ok_or(Lack::Missing)?, &want.id, &sealed) {
+            Ok(plaintext) => Ok(plaintext),
             Err(error) => {
                 tracing::warn!(space = %self.space, %peer, %error, "a peer's chunk is not what was asked for");
-                None
+                Err(Lack::Missing)
             }
         });
         match opened {
-            Some(plaintext) => {
+            Ok(plaintext) => {
                 let receivers = self.lock().arrived(peer, ask, plaintext.len() as u64)?;
                 for receiver in receivers {
                     receiver.receive(&want, &plaintext);
                 }
             }
-            None => {
-                tracing::debug!(space = %self.space, %peer, chunk = ?want.id, "a peer does not have a chunk");
-                let mut state = self.lock();
-                let given_up = state.lacked(peer, ask)?;
-                let asked = state.fetch.peers().collect();
-                drop(state);
-                given_up.iter().for_each(|receiver| receiver.give_up(&asked));
+            Err(lack) => {
+                tracing::debug!(space = %self.space, %peer, chunk = ?want.id, ?lack, "a peer does not give a chunk");
+                let given_up = self.lock().lacked(peer, ask, lack)?;
+                given_up.iter().for_each(|(receiver, deniers)| receiver.give_up(deniers));
             }
         }
         Ok(())
     }
 }
+
+/// Whose job nobody can do, and who said to have nothing of it.
+type GivenUp = (Arc<dyn Receiver>, BTreeSet<DeviceId>);
 
 impl State {
     fn next_request(&mut self) -> Option<(mpsc::Sender<Request>, Request)> {
@@ -271,14 +271,15 @@ impl State {
         Ok(receivers)
     }
 
-    /// A peer does not have a chunk: whose job nobody can do.
-    fn lacked(&mut self, peer: DeviceId, ask: u64) -> Result<Vec<Arc<dyn Receiver>>, NotAsked> {
-        self.fetch.handle_missing(peer, ask)?;
+    /// A peer does not give a chunk: whose job nobody can do, and who has nothing of it.
+    fn lacked(&mut self, peer: DeviceId, ask: u64, lack: Lack) -> Result<Vec<GivenUp>, NotAsked> {
+        self.fetch.handle_missing(peer, ask, lack)?;
         let starved: Vec<JobId> = self.fetch.starved().iter().copied().collect();
         let mut given_up = Vec::new();
         for job in starved {
+            let deniers = self.fetch.deniers(job);
             self.fetch.remove_job(job);
-            given_up.extend(self.receivers.remove(&job));
+            given_up.extend(self.receivers.remove(&job).map(|receiver| (receiver, deniers)));
         }
         Ok(given_up)
     }

@@ -46,6 +46,15 @@ pub struct Answered {
     pub jobs: Vec<JobId>,
 }
 
+/// Why a peer does not give what it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// It knows of no file or version here that has it.
+    Missing,
+    /// It knows of one, and can't read it now: the disk is away, or the file changed since it was scanned.
+    NotNow,
+}
+
 /// A peer answered something that it was not asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the peer answered what it was not asked")]
@@ -74,8 +83,8 @@ struct State {
     /// Its place in the queue; the queue no longer has it while it is asked of a peer.
     rank: (u64, JobId, u64),
     asked: Option<DeviceId>,
-    /// Peers that do not have it.
-    refused: BTreeSet<DeviceId>,
+    /// Peers that did not give it.
+    refused: BTreeMap<DeviceId, Lack>,
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +105,7 @@ impl Fetch {
             let rank = (len, job, want.at.ordinal);
             let state = self.wants.entry(key).or_insert_with(|| {
                 self.queue.insert(rank, key);
-                State { want, jobs: BTreeSet::new(), rank, asked: None, refused: BTreeSet::new() }
+                State { want, jobs: BTreeSet::new(), rank, asked: None, refused: BTreeMap::new() }
             });
             state.jobs.insert(job);
         }
@@ -170,7 +179,9 @@ impl Fetch {
         let mut asks = Vec::new();
         let mut taken = Vec::new();
         for (rank, key) in &self.queue {
-            let Some(state) = self.wants.get_mut(key).filter(|state| !state.refused.contains(&id)) else { continue };
+            let Some(state) = self.wants.get_mut(key).filter(|state| !state.refused.contains_key(&id)) else {
+                continue;
+            };
             state.asked = Some(id);
             taken.push(*rank);
             peer.asked.insert(peer.next_ask, *key);
@@ -212,15 +223,15 @@ impl Fetch {
         Ok(Answered { want: state.want, jobs: state.jobs.into_iter().collect() })
     }
 
-    /// A peer does not have it, or its answer did not open: it is asked of others.
+    /// A peer does not give it, or its answer did not open: it is asked of others.
     ///
     /// # Errors
     /// [`NotAsked`] if the peer was not asked this, or answered already.
-    pub fn handle_missing(&mut self, peer: DeviceId, ask: u64) -> Result<(), NotAsked> {
+    pub fn handle_missing(&mut self, peer: DeviceId, ask: u64, lack: Lack) -> Result<(), NotAsked> {
         let key = self.end(peer, ask)?;
         if let Some(state) = self.wants.get_mut(&key) {
-            state.refused.insert(peer);
-            let is_starved = self.peers.keys().all(|peer| state.refused.contains(peer));
+            state.refused.insert(peer, lack);
+            let is_starved = self.peers.keys().all(|peer| state.refused.contains_key(peer));
             if is_starved {
                 self.starved.extend(&state.jobs);
             }
@@ -266,9 +277,12 @@ impl Fetch {
         &self.starved
     }
 
-    /// Whom can be asked: of a job that starves, all of them lack something.
-    pub fn peers(&self) -> impl Iterator<Item = DeviceId> {
-        self.peers.keys().copied()
+    /// Who can be asked and, of a job that starves, said to have nothing of what is wanting: not for now alone.
+    pub fn deniers(&self, job: JobId) -> BTreeSet<DeviceId> {
+        let keys = self.jobs.get(&job).into_iter().flat_map(|(_, keys)| keys);
+        let states: Vec<&State> = keys.filter_map(|key| self.wants.get(key)).collect();
+        let has_hope = |peer: &DeviceId| states.iter().any(|state| state.refused.get(peer) == Some(&Lack::NotNow));
+        self.peers.keys().filter(|peer| !has_hope(peer)).copied().collect()
     }
 
     /// How many chunks and pages are still to come.

@@ -19,6 +19,7 @@ use zerocloud_crdt::wire::{Ask, What, Whereabouts};
 
 use super::Message;
 use crate::clock::{Clock, Moment, SystemClock};
+use crate::engine::fetch::Lack;
 use crate::random::system_rng;
 use crate::session::chunks::ChunkSource;
 use crate::store::{Snapshot, SpaceStore, StoreError};
@@ -126,19 +127,19 @@ impl FolderChunks {
     }
 
     /// The plaintext of what is asked for. Takes a `server` if it looks on the disk.
-    fn find(&self, ask: &Ask, server: &mut Option<Server>) -> Result<Option<Vec<u8>>, StoreError> {
+    fn find(&self, ask: &Ask, server: &mut Option<Server>) -> Result<Result<Vec<u8>, Lack>, StoreError> {
         let snapshot = self.store.snapshot()?;
         if ask.what == What::Page {
-            return snapshot.page(ask.id);
+            return Ok(snapshot.page(ask.id)?.ok_or(Lack::Missing));
         }
-        let Some(at) = ask.at else { return Ok(None) };
+        let Some(at) = ask.at else { return Ok(Err(Lack::Missing)) };
         let chunk = Chunk { id: ask.id, epoch: ask.epoch, len: at.len };
         let places = places(&snapshot, &at)?;
         // What no row and no version of this space has is not looked for on the disk.
         if places.is_empty() {
-            return Ok(None);
+            return Ok(Err(Lack::Missing));
         }
-        let Some(taken) = self.server() else { return Ok(None) };
+        let Some(taken) = self.server() else { return Ok(Err(Lack::NotNow)) };
         let server = server.insert(taken);
         for place in places {
             let source = match &place {
@@ -146,14 +147,14 @@ impl FolderChunks {
                 Place::Stored(stored) => Source::Stored(stored),
             };
             match server.reader.read(&snapshot, source, at.offset, &chunk, &self.keyring) {
-                Ok(Answer::Plaintext(plaintext)) => return Ok(Some(plaintext)),
+                Ok(Answer::Plaintext(plaintext)) => return Ok(Ok(plaintext)),
                 Ok(Answer::Missing) => {}
                 Err(error) => tracing::debug!(space = %self.store.space(), %error, "a chunk could not be read"),
             }
         }
         tracing::debug!(space = %self.store.space(), chunk = ?ask.id, "a chunk that was asked for is not here");
         self.report(at.file);
-        Ok(None)
+        Ok(Err(Lack::NotNow))
     }
 
     /// The file may have changed since the scan: a new one finds out.
@@ -172,22 +173,23 @@ impl FolderChunks {
 }
 
 impl ChunkSource for FolderChunks {
-    fn sealed(&self, ask: &Ask) -> Option<Vec<u8>> {
+    fn sealed(&self, ask: &Ask) -> Result<Vec<u8>, Lack> {
         let mut taken = None;
         let found = match self.find(ask, &mut taken) {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(space = %self.store.space(), %error, "a chunk could not be looked up");
-                None
+                Err(Lack::NotNow)
             }
         };
         let sealed = found.and_then(|plaintext| {
-            let named = self.keyring.keys_of(ask.what, &ask.epoch)?.check(&ask.id, &plaintext)?;
+            let keys = self.keyring.keys_of(ask.what, &ask.epoch).ok_or(Lack::NotNow)?;
+            let named = keys.check(&ask.id, &plaintext).ok_or(Lack::Missing)?;
             if taken.is_none() {
                 taken = self.server();
             }
-            let server = taken.as_mut()?;
-            server.sealer.seal(&named, &mut server.rng).ok()
+            let server = taken.as_mut().ok_or(Lack::NotNow)?;
+            server.sealer.seal(&named, &mut server.rng).map_err(|_| Lack::NotNow)
         });
         if let Some(server) = taken {
             self.rest(server);

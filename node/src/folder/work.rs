@@ -225,8 +225,8 @@ pub struct Folder<P> {
     next_asking: Option<Moment>,
     /// How long that was put off the last time.
     starved_delay: Duration,
-    /// The other devices of the space, if that was asked since something was told that may change it.
-    others: Option<lacking::Others>,
+    /// The other devices of the space, and by how many records that is known.
+    others: (usize, lacking::Others),
     /// Versions that are being brought back.
     restores: BTreeMap<JobId, Restoring>,
     merging: Merging,
@@ -280,7 +280,6 @@ impl<P: Pool> Folder<P> {
                 self.is_materialised = false;
                 // Something has happened to the members; they may have more.
                 self.starved_delay = Duration::ZERO;
-                self.others = None;
                 self.free_what_collides_of(&items);
                 self.ready.extend(items);
                 self.look_for_awaited();
@@ -295,7 +294,6 @@ impl<P: Pool> Folder<P> {
             }
             Message::Connected => {
                 self.starved_delay = Duration::ZERO;
-                self.others = None;
                 self.want_starved();
                 self.merging.look_at_starved();
             }

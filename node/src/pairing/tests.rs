@@ -84,8 +84,8 @@ impl Host for Arc<Told> {
 struct NoChunks;
 
 impl ChunkSource for NoChunks {
-    fn sealed(&self, _: &Ask) -> Option<Vec<u8>> {
-        None
+    fn sealed(&self, _: &Ask) -> Result<Vec<u8>, crate::engine::fetch::Lack> {
+        Err(crate::engine::fetch::Lack::Missing)
     }
 }
 

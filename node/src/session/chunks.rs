@@ -14,6 +14,7 @@ use zerocloud_crdt::limits::FRAGMENT_LEN_MAX;
 use zerocloud_crdt::wire::{Answer, Ask, Assembly, Message, Opening, Piece, PieceBody, Request};
 
 use super::{SessionError, read};
+use crate::engine::fetch::Lack;
 use crate::link::{Conn, RecvStream, SendStream, StreamKind};
 use crate::wire::{FrameError, write_frame};
 
@@ -32,8 +33,11 @@ const ANSWER_QUEUE_COUNT: usize = 16;
 
 /// Where sealed chunks come from. Called on a thread that may block.
 pub trait ChunkSource: Send + Sync + 'static {
-    /// What is asked for, sealed; `None` if it is not here or the file changed since it was scanned.
-    fn sealed(&self, ask: &Ask) -> Option<Vec<u8>>;
+    /// What is asked for, sealed; or why it is not.
+    ///
+    /// # Errors
+    /// [`Lack`].
+    fn sealed(&self, ask: &Ask) -> Result<Vec<u8>, Lack>;
 }
 
 /// The answer to one ask.
@@ -41,8 +45,8 @@ pub trait ChunkSource: Send + Sync + 'static {
 pub struct Answered {
     /// Which ask, counted on from [`Request::first`].
     pub ask: u64,
-    /// The sealed bytes, as the peer sent them; `None` if it does not have them.
-    pub sealed: Option<Vec<u8>>,
+    /// The sealed bytes, as the peer sent them; or why it did not.
+    pub sealed: Result<Vec<u8>, Lack>,
 }
 
 /// Answers requests until the peer ends the stream. Of `places` one is taken for each request while it is answered.
@@ -76,7 +80,7 @@ pub(super) async fn serve(
 }
 
 /// Sealed chunks with their asks, handed on together: waking the other side for each costs more than a small chunk.
-type Run = Vec<(u64, Option<Vec<u8>>)>;
+type Run = Vec<(u64, Result<Vec<u8>, Lack>)>;
 
 fn seal_all(source: &dyn ChunkSource, request: &Request, sealing: &mpsc::Sender<Run>) {
     let (mut run, mut len) = (Run::new(), 0);
@@ -105,10 +109,22 @@ struct Frame {
 }
 
 impl Frame {
-    async fn add(&mut self, send: &mut SendStream, ask: u64, sealed: Option<Vec<u8>>) -> Result<(), SessionError> {
-        let Some(sealed) = sealed.filter(|sealed| !sealed.is_empty()) else {
-            self.pieces.push(Piece { ask, body: PieceBody::Missing });
-            return Ok(());
+    async fn add(
+        &mut self,
+        send: &mut SendStream,
+        ask: u64,
+        sealed: Result<Vec<u8>, Lack>,
+    ) -> Result<(), SessionError> {
+        let sealed = match sealed {
+            Ok(sealed) if !sealed.is_empty() => sealed,
+            Ok(_) | Err(Lack::Missing) => {
+                self.pieces.push(Piece { ask, body: PieceBody::Missing });
+                return Ok(());
+            }
+            Err(Lack::NotNow) => {
+                self.pieces.push(Piece { ask, body: PieceBody::NotNow });
+                return Ok(());
+            }
         };
         // A sealed chunk is far below 4 GiB: its bound is `SEALED_CHUNK_LEN_MAX`.
         let total_len = u32::try_from(sealed.len()).unwrap_or(u32::MAX);
@@ -202,11 +218,12 @@ async fn take_answers(receive: &mut RecvStream, answering: &mpsc::Sender<Vec<Ans
         let mut complete = Vec::new();
         for Piece { ask, body } in answer.pieces {
             let sealed = match body {
-                PieceBody::Missing => None,
+                PieceBody::Missing => Err(Lack::Missing),
+                PieceBody::NotNow => Err(Lack::NotNow),
                 PieceBody::Fragment { total_len, bytes } => {
                     let assembly = assemblies.entry(ask).or_default();
                     match assembly.push(total_len, &bytes).map_err(|_| SessionError::OutOfTurn)? {
-                        Some(sealed) => Some(sealed),
+                        Some(sealed) => Ok(sealed),
                         None if assemblies.len() > ASSEMBLY_COUNT_MAX => return Err(SessionError::OutOfTurn),
                         None => continue,
                     }

@@ -10,6 +10,7 @@ use zerocloud_crdt::log::{Frontier, LogRead};
 
 use super::chunks::{Answered, ChunkSource, ChunkStream};
 use super::*;
+use crate::engine::fetch::Lack;
 use crate::engine::found::Found;
 use crate::engine::founding::{Founding, creation, founding};
 use crate::engine::replica::Replica;
@@ -108,9 +109,9 @@ impl Sized {
 }
 
 impl ChunkSource for Sized {
-    fn sealed(&self, ask: &Ask) -> Option<Vec<u8>> {
+    fn sealed(&self, ask: &Ask) -> Result<Vec<u8>, Lack> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        Self::of(ask)
+        Self::of(ask).ok_or(Lack::Missing)
     }
 }
 
@@ -245,7 +246,7 @@ async fn asked(a: &Device, b: &Device, ids: &[[u8; 32]]) -> BTreeMap<u64, Option
     }
     while answers.len() < ids.len() {
         let Some(Answered { ask, sealed }) = stream.answer().await else { break };
-        answers.insert(ask, sealed);
+        answers.insert(ask, sealed.ok());
     }
     answers
 }

@@ -13,6 +13,7 @@ use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::{Rng, SeedableRng};
 use zerocloud::clock::{Clock, Moment, WallTime};
 use zerocloud::config::Guard;
+use zerocloud::engine::fetch::Lack;
 use zerocloud::engine::found::Found;
 use zerocloud::engine::replica::{Action, Replica, ReplicaError};
 use zerocloud::engine::shelf::Contents;
@@ -411,8 +412,8 @@ impl Device {
     }
 
     /// Answers a peer that asks for a chunk.
-    pub fn sealed(&self, ask: &Ask) -> Option<Vec<u8>> {
-        self.process.as_ref()?.chunks.sealed(ask)
+    pub fn sealed(&self, ask: &Ask) -> Result<Vec<u8>, Lack> {
+        self.process.as_ref().ok_or(Lack::NotNow)?.chunks.sealed(ask)
     }
 
     /// When the folder has something to do by itself.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use zerocloud::engine::fetch::{Fetch, JobId, Want};
+use zerocloud::engine::fetch::{Fetch, JobId, Lack, Want};
 use zerocloud::fetcher::{Receiver, Supply};
 use zerocloud::tree::Keyring;
 use zerocloud_crdt::id::DeviceId;
@@ -69,17 +69,17 @@ impl SimSupply {
     }
 
     /// A peer answered.
-    pub fn answer(&self, asked: &Asked, sealed: Option<Vec<u8>>) {
+    pub fn answer(&self, asked: &Asked, sealed: Result<Vec<u8>, Lack>) {
         let Ok(want) = self.lock().fetch.asked(asked.peer, asked.number) else { return };
-        match sealed.and_then(|sealed| self.open(&want, &sealed)) {
-            Some(plaintext) => {
+        match sealed.and_then(|sealed| self.open(&want, &sealed).ok_or(Lack::Missing)) {
+            Ok(plaintext) => {
                 for receiver in self.arrived(asked) {
                     receiver.receive(&want, &plaintext);
                 }
             }
-            None => {
-                let peers: BTreeSet<DeviceId> = self.lock().fetch.peers().collect();
-                self.lacked(asked).iter().for_each(|receiver| receiver.give_up(&peers));
+            Err(lack) => {
+                let given_up = self.lacked(asked, lack);
+                given_up.iter().for_each(|(receiver, deniers)| receiver.give_up(deniers));
             }
         }
     }
@@ -102,16 +102,17 @@ impl SimSupply {
         receivers
     }
 
-    fn lacked(&self, asked: &Asked) -> Vec<Arc<dyn Receiver>> {
+    fn lacked(&self, asked: &Asked, lack: Lack) -> Vec<(Arc<dyn Receiver>, BTreeSet<DeviceId>)> {
         let mut state = self.lock();
-        if state.fetch.handle_missing(asked.peer, asked.number).is_err() {
+        if state.fetch.handle_missing(asked.peer, asked.number, lack).is_err() {
             return Vec::new();
         }
         let starved: Vec<JobId> = state.fetch.starved().iter().copied().collect();
         let mut given_up = Vec::new();
         for job in starved {
+            let deniers = state.fetch.deniers(job);
             state.fetch.remove_job(job);
-            given_up.extend(state.receivers.remove(&job));
+            given_up.extend(state.receivers.remove(&job).map(|receiver| (receiver, deniers)));
         }
         given_up
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use zerocloud::clock::Clock;
+use zerocloud::folder::Phase;
 
 use self::links::{Answer, Link};
 use super::device::{Device, FileSystem};
@@ -320,7 +321,9 @@ impl World {
     /// A user is told of files that lost their bytes to a power loss, and deletes or writes them, and of versions that no
     /// device has, and gives them up; says whether there were any.
     fn decide(&mut self, n: usize) -> bool {
-        let is_ended = self.devices[n].forget_lost();
+        // Who still scans may find out that it has another version, or has it after all.
+        let are_idle = self.devices.iter().all(|device| device.phase() == Some(Phase::Idle));
+        let is_ended = are_idle && self.devices[n].forget_lost();
         if is_ended {
             self.story.tell(|| format!("user {n} gives up what no device has"));
         }

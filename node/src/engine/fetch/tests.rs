@@ -75,7 +75,7 @@ fn threat_44_an_answer_that_was_not_asked_for_is_refused() {
     let (asked, request) = fetch.poll_request().unwrap();
     let other = if asked == peer(1) { peer(2) } else { peer(1) };
     assert_eq!(fetch.handle_chunk(other, request.first), Err(NotAsked), "another was asked");
-    assert_eq!(fetch.handle_missing(asked, request.first + 1), Err(NotAsked));
+    assert_eq!(fetch.handle_missing(asked, request.first + 1, Lack::Missing), Err(NotAsked));
     fetch.handle_chunk(asked, request.first).unwrap();
     assert_eq!(fetch.handle_chunk(asked, request.first), Err(NotAsked), "twice");
 }
@@ -86,12 +86,29 @@ fn what_nobody_has_starves_its_job_until_somebody_comes() {
     fetch.add_job(JobId(1), vec![want(1, 0, 10)]);
     fetch.connect(peer(1));
     let (_, request) = fetch.poll_request().unwrap();
-    fetch.handle_missing(peer(1), request.first).unwrap();
+    fetch.handle_missing(peer(1), request.first, Lack::Missing).unwrap();
     assert_eq!(fetch.starved(), &BTreeSet::from([JobId(1)]));
     assert_eq!(fetch.poll_request(), None, "it is not asked again of who lacks it");
     fetch.connect(peer(2));
     assert!(fetch.starved().is_empty());
     assert_eq!(fetch.poll_request().unwrap().0, peer(2));
+}
+
+#[test]
+fn who_can_not_read_something_now_does_not_deny_that_it_has_it() {
+    let mut fetch = Fetch::default();
+    fetch.add_job(JobId(1), vec![want(1, 0, 10), want(2, 1, 10)]);
+    fetch.connect(peer(1));
+    fetch.connect(peer(2));
+    let mut lacks = BTreeMap::from([(peer(1), Lack::Missing), (peer(2), Lack::NotNow)]);
+    while let Some((peer, request)) = fetch.poll_request() {
+        for ask in request.first..request.first + request.asks.len() as u64 {
+            let lack = lacks.insert(peer, Lack::Missing).unwrap();
+            fetch.handle_missing(peer, ask, lack).unwrap();
+        }
+    }
+    assert_eq!(fetch.starved(), &BTreeSet::from([JobId(1)]));
+    assert_eq!(fetch.deniers(JobId(1)), BTreeSet::from([peer(1)]));
 }
 
 #[test]
@@ -137,7 +154,7 @@ fn everything_comes_as_long_as_somebody_has_it_and_stays() {
                 _ if !asked.is_empty() => {
                     let (from, ask) = asked.swap_remove(next(asked.len() as u32) as usize);
                     if from != peer(1) && next(2) == 0 {
-                        fetch.handle_missing(from, ask).unwrap();
+                        fetch.handle_missing(from, ask, Lack::Missing).unwrap();
                     } else {
                         fetch.handle_chunk(from, ask).unwrap();
                     }

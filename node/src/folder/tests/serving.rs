@@ -6,6 +6,7 @@ use zerocloud_crdt::id::{ChunkId, EpochId, FileId, OpId};
 use zerocloud_crdt::wire::{Ask, What, Whereabouts};
 
 use super::*;
+use crate::engine::fetch::Lack;
 use crate::session::chunks::ChunkSource;
 use crate::volume::Volume;
 
@@ -69,11 +70,11 @@ async fn threat_32_what_a_space_does_not_have_is_refused_without_a_look_at_the_d
         Ask { what: What::Page, ..ask },
         Ask { what: What::Page, ..foreign },
     ] {
-        assert_eq!(served.chunks.sealed(&refused), None, "{refused:?}");
+        assert_eq!(served.chunks.sealed(&refused), Err(Lack::Missing), "{refused:?}");
     }
     assert_eq!(served.opened_count.load(Ordering::SeqCst), 0, "the disk was not turned to");
     assert!(served.told.try_recv().is_err(), "the folder was not made to scan");
-    assert!(served.chunks.sealed(&ask).is_some());
+    assert!(served.chunks.sealed(&ask).is_ok());
 
     // The right file, and what is not in it: an id of another space, an unknown one, another epoch.
     for wrong in [
@@ -82,16 +83,16 @@ async fn threat_32_what_a_space_does_not_have_is_refused_without_a_look_at_the_d
         Ask { id: ChunkId([7; 32]), ..ask },
         Ask { epoch: EpochId([7; 32]), ..ask },
     ] {
-        assert_eq!(served.chunks.sealed(&wrong), None, "{wrong:?}");
+        assert!(served.chunks.sealed(&wrong).is_err(), "{wrong:?}");
     }
 
     // A version that is neither shown nor kept any more.
     std::fs::write(device.path().join("file"), b"another content").unwrap();
     device.folder.rescan().await.unwrap();
     let served = serve(&device, &founding);
-    assert_eq!(served.chunks.sealed(&ask), None);
+    assert_eq!(served.chunks.sealed(&ask), Err(Lack::Missing));
     assert_eq!(served.opened_count.load(Ordering::SeqCst), 0);
-    assert!(served.chunks.sealed(&ask_for(&device)).is_some());
+    assert!(served.chunks.sealed(&ask_for(&device)).is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,13 +101,13 @@ async fn threat_44_however_much_is_asked_in_vain_one_message_waits_for_the_folde
     let device = with_file(&founding, b"content").await;
     let (served, ask) = (serve(&device, &founding), ask_for(&device));
     for n in 0..200 {
-        assert_eq!(served.chunks.sealed(&Ask { id: ChunkId([n; 32]), ..ask }), None);
+        assert_eq!(served.chunks.sealed(&Ask { id: ChunkId([n; 32]), ..ask }), Err(Lack::NotNow));
     }
     let Ok(Message::Changed(suspects)) = served.told.try_recv() else { panic!("the folder is not told") };
     assert!(served.told.try_recv().is_err());
     assert_eq!(suspects.take(), [ask.at.unwrap().file].into());
     // What was looked at may be told again.
-    assert_eq!(served.chunks.sealed(&Ask { id: ChunkId([1; 32]), ..ask }), None);
+    assert_eq!(served.chunks.sealed(&Ask { id: ChunkId([1; 32]), ..ask }), Err(Lack::NotNow));
     assert!(matches!(served.told.try_recv(), Ok(Message::Changed(_))));
 }
 

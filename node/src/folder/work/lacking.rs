@@ -58,16 +58,19 @@ impl<P: Pool> Folder<P> {
         }
     }
 
+    /// Records come at any time, and are never fewer: of as many as there were, the same is known.
     fn others(&mut self) -> Others {
-        if self.others.is_none() {
-            // A store that fails is told by the next step.
-            let devices = self.parts.store.snapshot().and_then(|snapshot| devices(&snapshot)).ok().flatten();
-            self.others = Some(devices.map(|mut devices| {
+        // A store that fails is told by the next step.
+        let snapshot = self.parts.store.snapshot().ok()?;
+        let record_count = snapshot.records().ok()?.len();
+        if self.others.0 != record_count {
+            let devices = devices(&snapshot).ok().flatten().map(|mut devices| {
                 devices.remove(&self.parts.device);
                 devices
-            }));
+            });
+            self.others = (record_count, devices);
         }
-        self.others.clone().flatten()
+        self.others.1.clone()
     }
 
     /// What to say of versions without a source.

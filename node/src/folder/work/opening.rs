@@ -76,7 +76,7 @@ impl<P: Pool> Folder<P> {
             jobs: Jobs::default(),
             next_asking: None,
             starved_delay: std::time::Duration::ZERO,
-            others: None,
+            others: (0, None),
             restores: BTreeMap::new(),
             merging: Merging::default(),
             texts: Texts::default(),

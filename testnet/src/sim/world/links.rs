@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use zerocloud::engine::fetch::Lack;
 use zerocloud_crdt::id::DeviceId;
 use zerocloud_crdt::wire::Log;
 
@@ -10,10 +11,10 @@ use crate::sim::faults::Fault;
 use crate::sim::supply::{Asked, SimSupply};
 use crate::sim::user::below;
 
-/// A chunk on its way to whoever asked; `None` where the other does not have it.
+/// A chunk on its way to whoever asked, or why there is none.
 pub(super) struct Answer {
     asked: Asked,
-    sealed: Option<Vec<u8>>,
+    sealed: Result<Vec<u8>, Lack>,
 }
 
 /// Two devices that can be connected.
@@ -149,7 +150,12 @@ impl World {
         self.count_message();
         let sealed = self.devices[other].sealed(&asked.ask);
         self.story.tell(|| {
-            format!("device {n} asks {other} for a chunk: {}", if sealed.is_some() { "here" } else { "missing" })
+            let told = match sealed {
+                Ok(_) => "here",
+                Err(Lack::Missing) => "missing",
+                Err(Lack::NotNow) => "not now",
+            };
+            format!("device {n} asks {other} for a chunk: {told}")
         });
         if self.devices[other].volume.has_crashed() {
             // The connection ends with it, and the answer with the connection.
