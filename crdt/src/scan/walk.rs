@@ -51,6 +51,9 @@ pub struct Walk<'a, B: BaseRead> {
     gone_count: usize,
     /// Whether directories that are as base has them are descended.
     is_full: bool,
+    /// Whether they are in a directory that was moved, and the directories of which that is known.
+    are_moved_whole: bool,
+    whole: BTreeSet<FileId>,
 }
 
 impl<'a, B: BaseRead> Walk<'a, B> {
@@ -76,9 +79,18 @@ impl<'a, B: BaseRead> Walk<'a, B> {
             looked_at: 0,
             gone_count: 0,
             is_full: false,
+            are_moved_whole: false,
+            whole: BTreeSet::new(),
         };
         directories.into_iter().for_each(|directory| walk.ask(Parent::Known(directory)));
         walk
+    }
+
+    /// Looks at all below what was moved: something changed there, and it is not known where base has it.
+    #[must_use]
+    pub fn with_moved_whole(mut self) -> Self {
+        self.are_moved_whole = true;
+        self
     }
 
     fn ask(&mut self, directory: Parent) {
@@ -147,7 +159,11 @@ impl<'a, B: BaseRead> Walk<'a, B> {
                 && !is_doubted
                 && row.print.is_unchanged(&print, kind)
             {
-                if kind == Kind::Directory && self.is_full {
+                let is_whole = matches!(directory, Parent::Known(id) if self.whole.contains(&id));
+                if kind == Kind::Directory && (self.is_full || is_whole) {
+                    if is_whole {
+                        self.whole.insert(row.id);
+                    }
                     self.ask(Parent::Known(row.id));
                 }
                 continue;
@@ -331,6 +347,9 @@ impl<'a, B: BaseRead> Walk<'a, B> {
                         }
                         self.found.insert(row.id, at);
                         let directory = Parent::Known(row.id);
+                        if self.are_moved_whole {
+                            self.whole.insert(row.id);
+                        }
                         if self.missing.remove(&directory) {
                             self.asked.remove(&directory);
                         }

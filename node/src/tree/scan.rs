@@ -32,8 +32,13 @@ use zerocloud_crdt::scan::{Findings, Listed, Parent, Sighting, Walk};
 pub enum Extent {
     /// The whole tree.
     Full,
-    /// These directories, and whatever in them is new or moved.
-    Directories(Vec<FileId>),
+    /// Some directories, and whatever in them is new or moved.
+    Directories {
+        /// These.
+        directories: Vec<FileId>,
+        /// Also all below what is moved: something changed there that was told under its new path.
+        are_moved_whole: bool,
+    },
 }
 
 /// What a scan found, not yet read.
@@ -165,7 +170,10 @@ pub fn scan_under<B: BaseRead>(
     let control = root.open_directory(CONTROL.as_bytes())?;
     let mut walk = match extent {
         Extent::Full => Walk::full(base),
-        Extent::Directories(directories) => Walk::of_directories(base, directories.iter().copied()),
+        Extent::Directories { directories, are_moved_whole } => {
+            let walk = Walk::of_directories(base, directories.iter().copied());
+            if *are_moved_whole { walk.with_moved_whole() } else { walk }
+        }
     };
     let tmp = match super::found(control.open_directory(TMP))? {
         Some(tmp) => tmp,

@@ -83,6 +83,23 @@ fn what_is_in_a_directory_that_was_found_elsewhere_is_there_whatever_took_its_ol
 }
 
 #[test]
+fn what_changed_below_a_directory_that_was_moved_is_seen_where_that_is_asked_for() {
+    let base = base([
+        (BOX, FileId::ROOT, "box", Kind::Directory, 2),
+        (DESK, BOX, "desk", Kind::Directory, 3),
+        (LETTER, DESK, "letter", Kind::File, 4),
+    ]);
+    let disk = |directory| match directory {
+        Parent::Known(FileId::ROOT) => Some((1, vec![listed("chest", Kind::Directory, 2)])),
+        Parent::Known(BOX) => Some((2, vec![listed("desk", Kind::Directory, 3)])),
+        Parent::Known(_) | Parent::New(_) => Some((3, Vec::new())),
+    };
+    let walk = || Walk::of_directories(&base, [FileId::ROOT]);
+    assert_eq!(findings(walk(), disk).gone, BTreeSet::new());
+    assert_eq!(findings(walk().with_moved_whole(), disk).gone, BTreeSet::from([key(DESK, "letter")]));
+}
+
+#[test]
 fn what_is_gone_from_a_directory_is_gone_although_the_directory_is_found_to_be_renamed_later() {
     // Where names fold, the old spelling of the box leads to it still: it is listed before its new name is seen.
     let base = base([

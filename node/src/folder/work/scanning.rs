@@ -217,30 +217,34 @@ fn extent_of(snapshot: &Snapshot, dirty: &BTreeMap<Box<[u8]>, Depth>) -> Result<
     if is_everything(dirty) {
         return Ok(Extent::Full);
     }
-    let mut directories = BTreeSet::new();
+    let (mut directories, mut are_moved_whole) = (BTreeSet::new(), false);
     for (path, depth) in dirty {
-        let (directory, is_whole) = directory_at(snapshot, path)?;
-        if is_whole && *depth == Depth::Subtree {
+        let (directory, unknown_count) = directory_at(snapshot, path)?;
+        // A change below a directory that is not known under this name: it may be a known one that was moved.
+        are_moved_whole |= unknown_count > 1;
+        if unknown_count == 0 && *depth == Depth::Subtree {
             add_subtree(snapshot, directory, &mut directories)?;
         } else {
             // A directory that has no row is new: whoever lists the one that it is in descends into it.
             directories.insert(directory);
         }
     }
-    Ok(Extent::Directories(directories.into_iter().collect()))
+    Ok(Extent::Directories { directories: directories.into_iter().collect(), are_moved_whole })
 }
 
-/// The last directory on the way to `path` that base knows, and whether that is the whole way.
-fn directory_at(snapshot: &Snapshot, path: &[u8]) -> Result<(FileId, bool), StoreError> {
+/// The last directory on the way to `path` that base knows, and how many names are left of the way.
+fn directory_at(snapshot: &Snapshot, path: &[u8]) -> Result<(FileId, usize), StoreError> {
     let mut at = FileId::ROOT;
-    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-        let Ok(local) = Name::parse(name) else { return Ok((at, false)) };
+    let names: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
+    for (known_count, name) in names.iter().enumerate() {
+        let left = names.len().saturating_sub(known_count);
+        let Ok(local) = Name::parse(name) else { return Ok((at, left)) };
         match snapshot.row(&RowKey { parent: at, local })? {
             Some(row) if row.kind == Kind::Directory => at = row.id,
-            _ => return Ok((at, false)),
+            _ => return Ok((at, left)),
         }
     }
-    Ok((at, true))
+    Ok((at, 0))
 }
 
 fn add_subtree(snapshot: &Snapshot, top: FileId, to: &mut BTreeSet<FileId>) -> Result<(), StoreError> {
