@@ -68,8 +68,7 @@ impl Counts {
                 *done.put.entry(content).or_default() += 1;
             }
         }
-        let is_other = |(path, entry): &(&Box<[u8]>, &TreeEntry)| after.get(*path) != Some(*entry);
-        done.changed += before.iter().filter(is_other).count();
+        done.changed += before.iter().filter(|(path, entry)| after.get(*path) != Some(*entry)).count();
         done.changed += after.keys().filter(|path| !before.contains_key(*path)).count();
     }
 

@@ -74,6 +74,8 @@ impl World {
         }
         let is_mounted = !device.volume.is_mounted();
         device.volume.set_mounted(is_mounted);
+        // The kernel tells whoever watches that its disk is gone, and what was not told by then is looked for.
+        device.rescan();
         device.volume.clear_interruption();
         self.story.tell(|| format!("the disk of device {n} is {}", if is_mounted { "mounted" } else { "unmounted" }));
     }
