@@ -159,12 +159,8 @@ impl<'a, B: BaseRead> Walk<'a, B> {
                 && !is_doubted
                 && row.print.is_unchanged(&print, kind)
             {
-                let is_whole = matches!(directory, Parent::Known(id) if self.whole.contains(&id));
-                if kind == Kind::Directory && (self.is_full || is_whole) {
-                    if is_whole {
-                        self.whole.insert(row.id);
-                    }
-                    self.ask(Parent::Known(row.id));
+                if kind == Kind::Directory {
+                    self.handle_unchanged(directory, row.id);
                 }
                 continue;
             }
@@ -188,6 +184,23 @@ impl<'a, B: BaseRead> Walk<'a, B> {
             self.findings.sightings.push(Sighting { parent: directory, local, kind, print, links, from: None, seen });
         }
         Ok(())
+    }
+
+    /// A directory is as base has it, in one that was listed.
+    fn handle_unchanged(&mut self, parent: Parent, id: FileId) {
+        let directory = Parent::Known(id);
+        let is_whole = matches!(parent, Parent::Known(parent) if self.whole.contains(&parent));
+        if is_whole {
+            self.whole.insert(id);
+        }
+        // It was asked for where it is no more, because one above it was moved.
+        let is_found = self.missing.remove(&directory);
+        if is_found {
+            self.asked.remove(&directory);
+        }
+        if self.is_full || is_whole || is_found {
+            self.ask(directory);
+        }
     }
 
     fn is_another(&self, directory: Parent, inode: u64) -> Result<bool, B::Error> {

@@ -100,6 +100,24 @@ fn what_changed_below_a_directory_that_was_moved_is_seen_where_that_is_asked_for
 }
 
 #[test]
+fn a_directory_that_is_asked_for_is_found_in_the_one_that_was_moved_with_it() {
+    let base = base([
+        (BOX, FileId::ROOT, "box", Kind::Directory, 2),
+        (DESK, BOX, "desk", Kind::Directory, 3),
+        (LETTER, DESK, "letter", Kind::File, 4),
+    ]);
+    let is_asked = std::cell::Cell::new(false);
+    let found = findings(Walk::of_directories(&base, [DESK]), |directory| match directory {
+        Parent::Known(FileId::ROOT) => Some((1, vec![listed("chest", Kind::Directory, 2)])),
+        // The first time it is looked for in `box`, which is not there.
+        Parent::Known(DESK) if !is_asked.replace(true) => None,
+        Parent::Known(BOX) => Some((2, vec![listed("desk", Kind::Directory, 3)])),
+        Parent::Known(_) | Parent::New(_) => Some((3, Vec::new())),
+    });
+    assert_eq!(found.gone, BTreeSet::from([key(DESK, "letter")]));
+}
+
+#[test]
 fn what_is_gone_from_a_directory_is_gone_although_the_directory_is_found_to_be_renamed_later() {
     // Where names fold, the old spelling of the box leads to it still: it is listed before its new name is seen.
     let base = base([

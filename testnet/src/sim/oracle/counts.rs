@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use zerocloud_crdt::id::ContentHash;
 
 use super::{content_of, counts};
-use crate::sim::volume::{Tree, TreeEntry};
+use crate::sim::volume::Tree;
 
 /// Numbers of files by content.
 type Numbers = BTreeMap<ContentHash, usize>;
