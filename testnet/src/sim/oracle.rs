@@ -158,13 +158,15 @@ impl Oracle {
     pub fn note_rollback(&mut self, device: usize) {
         self.is_forgetful = true;
         self.versions[device].clear();
+        self.counts.note_forgotten();
     }
 
     /// A device lost its home and our own directory: all files of the disk before and after. A local edit that was
     /// displaced and not yet published goes with them.
     pub fn note_wipe(&mut self, device: usize, before: &Tree, after: &Tree) {
         self.is_forgetful = true;
-        self.counts.note_wipe(before, after);
+        self.counts.note_loss(before, after);
+        self.counts.note_forgotten();
         let (before, after) = (hashes(before), hashes(after));
         self.versions[device].clear();
         self.gone.extend(before.difference(&after).filter(|content| self.own[device].contains(content)));

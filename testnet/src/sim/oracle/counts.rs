@@ -31,6 +31,8 @@ struct Done {
     left: Option<Numbers>,
     /// Paths at which something else stood.
     changed: usize,
+    /// Copies of conflicts that the user copied.
+    copied: usize,
 }
 
 /// What users did since all was settled, counted.
@@ -56,6 +58,7 @@ impl Counts {
     /// A user acted: the tree before and after.
     pub(super) fn note_act(&mut self, device: usize, before: &Tree, after: &Tree) {
         let Some(done) = self.users.get_mut(device) else { return };
+        done.copied += copy_count(after).saturating_sub(copy_count(before));
         let (had, has) = (counts(before), counts(after));
         add(&mut done.taken, more(&had, &has));
         let gained = more(&has, &had);
@@ -77,9 +80,8 @@ impl Counts {
         add(&mut self.dropped, more(&counts(before), &counts(after)));
     }
 
-    /// A device lost its home: all of its disk before and after.
-    pub(super) fn note_wipe(&mut self, before: &Tree, after: &Tree) {
-        self.note_loss(before, after);
+    /// A device knows no more of what was since some moment.
+    pub(super) fn note_forgotten(&mut self) {
         self.old.clone_from(&self.ever);
     }
 
@@ -112,8 +114,10 @@ impl Counts {
         for content in known {
             let (there, begun) = (of(&now, content), of(&settled, content));
             let taken = all(|done| &done.taken, content);
+            // What two put may have come to one path.
+            let puts = all(|done| &done.put, content).into_iter().filter(|count| *count > 0).count();
             let gained = all(|done| &done.gained, content).into_iter().filter(|_| !old.contains(content));
-            let least = begun + gained.max().unwrap_or_default();
+            let least = if puts > 1 { begun.min(1) } else { begun + gained.max().unwrap_or_default() };
             let least = least.saturating_sub(taken.iter().sum::<usize>() + of(&dropped, content));
             if there < least.min(1) {
                 return Err(format!("{content} is lost: {least} files of it were not taken away by anybody"));
@@ -132,7 +136,8 @@ impl Counts {
         let changed: Vec<usize> = users.iter().map(|done| done.changed).collect();
         let busiest = changed.iter().max().copied().unwrap_or_default();
         let others = changed.iter().sum::<usize>() - busiest;
-        if copies > former_copies + others && !is_forgetful {
+        let copied = users.iter().map(|done| done.copied).sum::<usize>();
+        if copies > former_copies + others + copied && !is_forgetful {
             return Err(format!(
                 "{copies} conflict copies after {former_copies}, and others than one changed {others} paths"
             ));
