@@ -229,6 +229,10 @@ fn extent_of(snapshot: &Snapshot, dirty: &BTreeMap<Box<[u8]>, Depth>) -> Result<
             directories.insert(directory);
         }
     }
+    // What was put aside and changed there has no path of its own that would be told.
+    if snapshot.has_rows(PARKED)? {
+        directories.insert(PARKED);
+    }
     Ok(Extent::Directories { directories: directories.into_iter().collect(), are_moved_whole })
 }
 
