@@ -141,6 +141,7 @@ impl FolderChunks {
         }
         let Some(taken) = self.server() else { return Ok(Err(Lack::NotNow)) };
         let server = server.insert(taken);
+        let mut may_come = false;
         for place in places {
             let source = match &place {
                 Place::Row(key) => Source::Row(key),
@@ -148,13 +149,17 @@ impl FolderChunks {
             };
             match server.reader.read(&snapshot, source, at.offset, &chunk, &self.keyring) {
                 Ok(Answer::Plaintext(plaintext)) => return Ok(Ok(plaintext)),
-                Ok(Answer::Missing) => {}
-                Err(error) => tracing::debug!(space = %self.store.space(), %error, "a chunk could not be read"),
+                // No scan brings back what the version store should have and does not.
+                Ok(Answer::Missing) => may_come |= matches!(place, Place::Row(_)),
+                Err(error) => {
+                    may_come = true;
+                    tracing::debug!(space = %self.store.space(), %error, "a chunk could not be read");
+                }
             }
         }
         tracing::debug!(space = %self.store.space(), chunk = ?ask.id, "a chunk that was asked for is not here");
         self.report(at.file);
-        Ok(Err(Lack::NotNow))
+        Ok(Err(if may_come { Lack::NotNow } else { Lack::Missing }))
     }
 
     /// The file may have changed since the scan: a new one finds out.

@@ -354,15 +354,17 @@ impl Device {
         }
     }
 
-    /// The user gives up what no device has any more; says whether there was any.
-    pub fn forget_lost(&self) -> bool {
+    /// The user gives up what no device has any more, or what only members may have that are not here; says whether there
+    /// was any.
+    pub fn forget(&self, is_awaited_too: bool) -> bool {
         let Some(process) = &self.process else { return false };
-        let is_lost = process.folder.as_ref().is_some_and(|folder| folder.state().lacks.lost > 0);
-        if is_lost {
+        let lacks = process.folder.as_ref().map(|folder| folder.state().lacks).unwrap_or_default();
+        let is_any = lacks.lost > 0 || (is_awaited_too && lacks.awaited > 0);
+        if is_any {
             let done = tokio::sync::oneshot::channel().0;
-            process.tell(Message::Forget(Box::new(Forgetting { path: Vec::new(), is_awaited_too: false, done })));
+            process.tell(Message::Forget(Box::new(Forgetting { path: Vec::new(), is_awaited_too, done })));
         }
-        is_lost
+        is_any
     }
 
     /// A peer is connected.

@@ -64,7 +64,7 @@ impl<P: Pool> Folder<P> {
         let snapshot = self.parts.store.snapshot().ok()?;
         let record_count = snapshot.records().ok()?.len();
         if self.others.0 != record_count {
-            let devices = devices(&snapshot).ok().flatten().map(|mut devices| {
+            let devices = devices(&snapshot).ok()?.map(|mut devices| {
                 devices.remove(&self.parts.device);
                 devices
             });

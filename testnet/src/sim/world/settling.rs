@@ -14,6 +14,8 @@ use crate::sim::volume::{Tree, TreeEntry};
 
 /// Rounds in which everything must have become one.
 const ROUND_COUNT_MAX: usize = 1_500;
+/// Rounds after which users no longer wait for what only members may have that are not there: those whose homes are gone.
+const PATIENCE_ROUND_COUNT: usize = 400;
 /// Longer than the time in which every file system's clock goes on, and what it hid is looked at again.
 const TICK_MAX: Duration = Duration::from_secs(4);
 /// The longest step of time while the world settles.
@@ -87,8 +89,13 @@ impl World {
     /// Lets everything go on until nothing is to be done.
     fn quiet(&mut self) {
         let mut quiet_count = 0;
-        for _ in 0..ROUND_COUNT_MAX {
+        for round in 1..=ROUND_COUNT_MAX {
             let mut is_moved = false;
+            if round % PATIENCE_ROUND_COUNT == 0 {
+                for n in (0..self.devices.len()).filter(|n| self.devices[*n].forget(true)) {
+                    self.story.tell(|| format!("user {n} waits no longer for what no device here has"));
+                }
+            }
             for n in 0..self.devices.len() {
                 self.turn(n);
                 is_moved |= self.decide(n);
