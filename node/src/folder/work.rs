@@ -226,7 +226,7 @@ pub struct Folder<P> {
     /// How long that was put off the last time.
     starved_delay: Duration,
     /// The other devices of the space, and by how many records that is known.
-    others: (usize, lacking::Others),
+    others: Option<(usize, lacking::Others)>,
     /// Versions that are being brought back.
     restores: BTreeMap<JobId, Restoring>,
     merging: Merging,

@@ -63,14 +63,15 @@ impl<P: Pool> Folder<P> {
         // A store that fails is told by the next step.
         let snapshot = self.parts.store.snapshot().ok()?;
         let record_count = snapshot.records().ok()?.len();
-        if self.others.0 != record_count {
-            let devices = devices(&snapshot).ok()?.map(|mut devices| {
-                devices.remove(&self.parts.device);
-                devices
-            });
-            self.others = (record_count, devices);
+        if let Some((_, others)) = self.others.as_ref().filter(|(count, _)| *count == record_count) {
+            return others.clone();
         }
-        self.others.1.clone()
+        let others = devices(&snapshot).ok()?.map(|mut devices| {
+            devices.remove(&self.parts.device);
+            devices
+        });
+        self.others = Some((record_count, others.clone()));
+        others
     }
 
     /// What to say of versions without a source.

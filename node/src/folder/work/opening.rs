@@ -76,7 +76,7 @@ impl<P: Pool> Folder<P> {
             jobs: Jobs::default(),
             next_asking: None,
             starved_delay: std::time::Duration::ZERO,
-            others: (0, None),
+            others: None,
             restores: BTreeMap::new(),
             merging: Merging::default(),
             texts: Texts::default(),

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use zerocloud_crdt::id::ContentHash;
 
 use super::{content_of, counts};
-use crate::sim::volume::Tree;
+use crate::sim::volume::{Tree, TreeEntry};
 
 /// Numbers of files by content.
 type Numbers = BTreeMap<ContentHash, usize>;
@@ -43,6 +43,9 @@ pub(super) struct Counts {
     users: Vec<Done>,
     /// What power losses and lost homes took.
     dropped: Numbers,
+    /// What stood in copies of conflicts that somebody saw. If it is put in the place of the other version, too, the copy
+    /// becomes a file of its own, whatever others do with it.
+    in_copies: BTreeSet<ContentHash>,
     /// All that was ever there.
     ever: BTreeSet<ContentHash>,
     /// What had been there when a device lost its home, since all was settled: an old copy of a folder that joins brings
@@ -58,6 +61,7 @@ impl Counts {
     /// A user acted: the tree before and after.
     pub(super) fn note_act(&mut self, device: usize, before: &Tree, after: &Tree) {
         let Some(done) = self.users.get_mut(device) else { return };
+        self.in_copies.extend(copies_of(before).filter_map(|(_, entry)| content_of(entry)));
         done.copied += copy_count(after).saturating_sub(copy_count(before));
         let (had, has) = (counts(before), counts(after));
         add(&mut done.taken, more(&had, &has));
@@ -102,6 +106,7 @@ impl Counts {
     pub(super) fn settle(&mut self, tree: &Tree, is_forgetful: bool) -> Result<(), String> {
         let (now, copies) = (counts(tree), copy_count(tree));
         let users = std::mem::take(&mut self.users);
+        let in_copies = std::mem::take(&mut self.in_copies);
         let (dropped, old) = (std::mem::take(&mut self.dropped), std::mem::take(&mut self.old));
         let settled = std::mem::replace(&mut self.settled, now.clone());
         let former_copies = std::mem::replace(&mut self.copies, copies);
@@ -129,7 +134,7 @@ impl Counts {
                 left + others.map(|(_, done)| of(&done.put, content)).sum::<usize>()
             });
             let most = most.min().unwrap_or_default();
-            if there > most && !is_forgetful {
+            if there > most && !is_forgetful && !in_copies.contains(content) {
                 return Err(format!("{there} files of {content} are there, and {most} could be"));
             }
         }
@@ -162,10 +167,14 @@ fn add(to: &mut Numbers, numbers: Numbers) {
 
 /// How many things have the name of a conflict copy.
 fn copy_count(tree: &Tree) -> usize {
+    copies_of(tree).count()
+}
+
+fn copies_of(tree: &Tree) -> impl Iterator<Item = (&[u8], &TreeEntry)> {
     const MARK: &[u8] = b" (conflict ";
     let is_copy = |path: &[u8]| {
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         name.windows(MARK.len()).any(|part| part == MARK)
     };
-    tree.keys().filter(|path| is_copy(path)).count()
+    tree.iter().map(|(path, entry)| (&**path, entry)).filter(move |(path, _)| is_copy(path))
 }
