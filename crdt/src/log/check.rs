@@ -449,6 +449,8 @@ impl Past {
     pub(super) fn deps(&self) -> Vec<ChangeHash> {
         let mut deps: Vec<ChangeHash> = self.tips.iter().map(|(_, hash)| *hash).collect();
         deps.sort_unstable();
+        // Before the fork, an entry is one of the log's and one of each branch's.
+        deps.dedup();
         deps
     }
 
