@@ -225,6 +225,13 @@ impl Device {
         let nonce = rng.next_u64();
         let store = SpaceStore::with_backend(self.disk.clone(), *space).map_err(|error| error.to_string())?;
         let store = Arc::new(store);
+        if store.snapshot().and_then(|snapshot| snapshot.records()).map_err(|error| error.to_string())?.is_empty() {
+            let mut stored = self.founding.stored.iter();
+            let outcome = store.write::<_, StoreError>(|write| {
+                stored.try_for_each(|(hash, bytes)| write.put_record(*hash, bytes).map(drop))
+            });
+            outcome.map_err(|error| error.to_string())?;
+        }
         let keyring = Arc::new(Keyring::new(secret, []));
         let (inbox, messages) = mpsc::channel();
         let (volume, clock) = (self.volume.clone(), Arc::new(self.clock.clone()));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use zerocloud::engine::replica::Identity;
-use zerocloud_crdt::id::{Incarnation, LogId, PersonId, SpaceId};
+use zerocloud_crdt::id::{Incarnation, LogId, PersonId, RecordHash, SpaceId};
 use zerocloud_crdt::keys::{DeviceKeys, EpochSecret, Secret};
 use zerocloud_crdt::log::Start;
 use zerocloud_crdt::membership::{Genesis, Given, Identity as PublicIdentity, Introduction, Records, Role, Row};
@@ -22,6 +22,8 @@ pub struct Founding {
     /// Of each device, and then of each that joins anew.
     pub(super) keys: Vec<DeviceKeys>,
     pub(super) records: Records,
+    /// Those that each device has in its store from the start: of all but those that join anew.
+    pub(super) stored: Vec<(RecordHash, Vec<u8>)>,
 }
 
 impl Founding {
@@ -34,13 +36,17 @@ impl Founding {
         let secret = Secret::draw(&mut rng);
         let genesis = Genesis::make(&keys[0], recovery, &secret, &mut rng);
         let space = genesis.space();
+        let mut stored = vec![(RecordHash(space.0), genesis.bytes().to_vec())];
         let mut records = Records::begin(genesis);
         for (n, keys_of) in (0..key_count).zip(&keys).skip(1) {
             let given = Given { person: PersonId([n; 16]), rank: 2, role: Role::Editor };
             let introduction = Introduction::make(keys_of, keys[0].id(), space);
-            records.add(&keys[0].signing_key(), Row { introduction, given }).unwrap();
+            let record = records.add(&keys[0].signing_key(), Row { introduction, given }).unwrap();
+            if n < count {
+                stored.push((record.hash(), record.bytes().to_vec()));
+            }
         }
-        Self { space, secret: EpochSecret::new(space, space.first_epoch(), secret), keys, records }
+        Self { space, secret: EpochSecret::new(space, space.first_epoch(), secret), keys, records, stored }
     }
 
     /// The keys that come after these for the same device; `None` where there are no more.
