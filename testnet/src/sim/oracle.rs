@@ -144,6 +144,8 @@ impl Oracle {
         let staged = |path: &[u8]| [&b"put-"[..], b"get-"].iter().any(|prefix| is_temporary(path, prefix));
         before.retain(|path, _| !staged(path));
         self.counts.note_loss(&before, after);
+        let spoilt = before.iter().filter(|(path, entry)| after.get(*path) != Some(*entry));
+        let spoilt: Hashes = spoilt.filter_map(|(_, entry)| content_of(entry)).collect();
         let (before, after) = (hashes(&before), hashes(after));
         self.versions[device].retain(|content, _| after.contains(content));
         for content in before.difference(&after) {
@@ -151,6 +153,8 @@ impl Oracle {
             assert!(is_own || self.gone.contains(content), "a power loss took what had come from another device");
             self.gone.insert(*content);
         }
+        // Who deletes what is left of a file deletes what it had, and with that its copies.
+        self.gone.extend(spoilt);
         self.dead.retain(|content| !after.contains(content));
     }
 
