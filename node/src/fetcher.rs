@@ -34,8 +34,9 @@ const AGAIN_DELAY: Duration = Duration::from_secs(2);
 pub trait Receiver: Send + Sync {
     /// One of the wants, opened: the plaintext is what its members named.
     fn receive(&self, want: &Want, plaintext: &[u8]);
-    /// Nobody who is connected has one of them: `asked`. The job was taken out; chunks that are on their way are not given.
-    fn give_up(&self, asked: &BTreeSet<DeviceId>);
+    /// Nobody who is connected gives one of them; `deniers` do not have it. The job was taken out; chunks that are on their
+    /// way are not given.
+    fn give_up(&self, deniers: &BTreeSet<DeviceId>);
 }
 
 /// Where chunks come from that are not on this disk.
@@ -274,14 +275,8 @@ impl State {
     /// A peer does not give a chunk: whose job nobody can do, and who has nothing of it.
     fn lacked(&mut self, peer: DeviceId, ask: u64, lack: Lack) -> Result<Vec<GivenUp>, NotAsked> {
         self.fetch.handle_missing(peer, ask, lack)?;
-        let starved: Vec<JobId> = self.fetch.starved().iter().copied().collect();
-        let mut given_up = Vec::new();
-        for job in starved {
-            let deniers = self.fetch.deniers(job);
-            self.fetch.remove_job(job);
-            given_up.extend(self.receivers.remove(&job).map(|receiver| (receiver, deniers)));
-        }
-        Ok(given_up)
+        let starved = self.fetch.take_starved().into_iter();
+        Ok(starved.filter_map(|(job, deniers)| Some((self.receivers.remove(&job)?, deniers))).collect())
     }
 }
 

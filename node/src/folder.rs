@@ -210,7 +210,7 @@ pub enum NotForgotten {
 /// Why a file is not staged.
 #[derive(Debug)]
 pub enum NotStaged {
-    /// Nobody who is connected has it: these were asked.
+    /// Nobody who is connected gives it; these do not have it.
     Missing(BTreeSet<DeviceId>),
     /// Writing it failed.
     Failed(StageError),

@@ -277,8 +277,19 @@ impl Fetch {
         &self.starved
     }
 
+    /// Takes out the jobs of which nobody who is connected has something, each with who denied to have it.
+    pub fn take_starved(&mut self) -> Vec<(JobId, BTreeSet<DeviceId>)> {
+        let starved: Vec<JobId> = self.starved.iter().copied().collect();
+        let denied = starved.into_iter().map(|job| {
+            let deniers = self.deniers(job);
+            self.remove_job(job);
+            (job, deniers)
+        });
+        denied.collect()
+    }
+
     /// Who can be asked and, of a job that starves, said to have nothing of what is wanting: not for now alone.
-    pub fn deniers(&self, job: JobId) -> BTreeSet<DeviceId> {
+    fn deniers(&self, job: JobId) -> BTreeSet<DeviceId> {
         let keys = self.jobs.get(&job).into_iter().flat_map(|(_, keys)| keys);
         let states: Vec<&State> = keys.filter_map(|key| self.wants.get(key)).collect();
         let has_hope = |peer: &DeviceId| states.iter().any(|state| state.refused.get(peer) == Some(&Lack::NotNow));

@@ -325,7 +325,7 @@ impl<P: Pool> Folder<P> {
                 self.ready.insert(entry.source);
                 self.jobs.put_staged(entry, staged);
             }
-            Err(NotStaged::Missing(asked)) => self.starve(entry, &asked),
+            Err(NotStaged::Missing(deniers)) => self.starve(entry, &deniers),
             Err(NotStaged::Failed(error)) => self.not_staged(&entry, &error),
         }
     }

@@ -107,14 +107,8 @@ impl SimSupply {
         if state.fetch.handle_missing(asked.peer, asked.number, lack).is_err() {
             return Vec::new();
         }
-        let starved: Vec<JobId> = state.fetch.starved().iter().copied().collect();
-        let mut given_up = Vec::new();
-        for job in starved {
-            let deniers = state.fetch.deniers(job);
-            state.fetch.remove_job(job);
-            given_up.extend(state.receivers.remove(&job).map(|receiver| (receiver, deniers)));
-        }
-        given_up
+        let starved = state.fetch.take_starved().into_iter();
+        starved.filter_map(|(job, deniers)| Some((state.receivers.remove(&job)?, deniers))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -35,11 +35,11 @@ const AWAITED_SHOWN_MAX: usize = 20;
 pub(super) type Others = Option<BTreeSet<DeviceId>>;
 
 impl<P: Pool> Folder<P> {
-    /// Nobody of those who were asked has a file.
-    pub(super) fn starve(&mut self, entry: ViewEntry, asked: &BTreeSet<DeviceId>) {
+    /// Nobody who was asked gives a file; `deniers` do not have it.
+    pub(super) fn starve(&mut self, entry: ViewEntry, deniers: &BTreeSet<DeviceId>) {
         let now = self.now();
-        let are_all_asked = self.others().is_some_and(|others| others.is_subset(asked));
-        self.jobs.starve(entry, are_all_asked.then_some(now));
+        let do_all_deny = self.others().is_some_and(|others| others.is_subset(deniers));
+        self.jobs.starve(entry, do_all_deny.then_some(now));
         if self.next_asking.is_none() {
             self.starved_delay = (self.starved_delay * 2).clamp(STARVED_DELAY, STARVED_DELAY_MAX);
             self.next_asking = Some(now + self.starved_delay);

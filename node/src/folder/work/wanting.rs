@@ -329,8 +329,8 @@ impl Receiver for Whole {
         drop(self.inbox.send(Message::Staged { job: self.job, staged }));
     }
 
-    fn give_up(&self, asked: &BTreeSet<DeviceId>) {
-        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing(asked.clone())) }));
+    fn give_up(&self, deniers: &BTreeSet<DeviceId>) {
+        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing(deniers.clone())) }));
     }
 }
 
@@ -365,9 +365,9 @@ impl Receiver for Parts {
         }
     }
 
-    fn give_up(&self, asked: &BTreeSet<DeviceId>) {
+    fn give_up(&self, deniers: &BTreeSet<DeviceId>) {
         *self.partial.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing(asked.clone())) }));
+        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing(deniers.clone())) }));
     }
 }
 
@@ -382,7 +382,7 @@ impl Receiver for Page {
         drop(self.inbox.send(Message::Page { job: self.job, id: want.id, plaintext: plaintext.to_vec() }));
     }
 
-    fn give_up(&self, asked: &BTreeSet<DeviceId>) {
-        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing(asked.clone())) }));
+    fn give_up(&self, deniers: &BTreeSet<DeviceId>) {
+        drop(self.inbox.send(Message::Staged { job: self.job, staged: Err(NotStaged::Missing(deniers.clone())) }));
     }
 }
