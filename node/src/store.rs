@@ -83,7 +83,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend};
-use zerocloud_crdt::id::SpaceId;
+use zerocloud_crdt::id::{DeviceId, SpaceId};
 
 use arrivals::Watch;
 use cache::{Cache, Caches};
@@ -130,6 +130,8 @@ pub struct SpaceStore {
     file: Option<File>,
     /// Says when entries come; nothing does in a store that only others' tests see.
     watch: Option<Watch>,
+    /// The last member that told its frontier since this was opened. Held for a moment.
+    heard: Mutex<Option<DeviceId>>,
     space: SpaceId,
 }
 
@@ -140,6 +142,8 @@ pub struct Transaction<T> {
     cache: Cache,
     /// When this is written, in milliseconds since 1970; `None` while reading.
     at_ms: Option<i64>,
+    /// The last member that told its frontier since the store was opened.
+    heard: Option<DeviceId>,
     space: SpaceId,
 }
 
@@ -189,7 +193,7 @@ impl SpaceStore {
         builder.set_cache_size(CACHE_LEN);
         let database = builder.create_with_backend(backend).map_err(StoreError::of_redb)?;
         let (writer, caches, is_unsure) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        let mut store = Self { database, writer, caches, is_unsure, file, watch: None, space };
+        let mut store = Self { database, writer, caches, is_unsure, file, watch: None, heard: Mutex::default(), space };
         store.begin()?;
         Ok(store)
     }
@@ -216,12 +220,12 @@ impl SpaceStore {
             let generation = cache::generation(&tables)?;
             let caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(cache) = caches.of(generation) {
-                return Ok(Transaction { tables, cache, at_ms: None, space: self.space });
+                return Ok(Transaction { tables, cache, at_ms: None, heard: None, space: self.space });
             }
         }
         let tables = self.read_tables()?;
         let cache = Cache::load(&tables)?;
-        Ok(Transaction { tables, cache, at_ms: None, space: self.space })
+        Ok(Transaction { tables, cache, at_ms: None, heard: None, space: self.space })
     }
 
     /// Whether a commit failed since the store was opened, so that its file may hold more than snapshots show.
@@ -245,15 +249,17 @@ impl SpaceStore {
         }
         let cache = self.caches.lock().unwrap_or_else(PoisonError::into_inner).current();
         let at_ms = self.watch.as_ref().map(|watch| watch.0.wall_time().as_milliseconds());
-        let (value, cache) = {
-            let mut write = Transaction { tables: WriteTables::new(&transaction), cache, at_ms, space: self.space };
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let (value, heard, cache) = {
+            let tables = WriteTables::new(&transaction);
+            let mut write = Transaction { tables, cache, at_ms, heard, space: self.space };
             let value = body(&mut write)?;
             if write.tables.is_changed() {
                 write.cache.generation += 1;
                 cache::put_generation(&mut write.tables, write.cache.generation)?;
-                (value, Some(write.cache))
+                (value, write.heard, Some(write.cache))
             } else {
-                (value, None)
+                (value, write.heard, None)
             }
         };
         let Some(cache) = cache else {
@@ -267,6 +273,7 @@ impl SpaceStore {
             StoreError::of_redb(error)
         })?;
         self.caches.lock().unwrap_or_else(PoisonError::into_inner).promote();
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = heard;
         Ok(value)
     }
 
@@ -302,7 +309,7 @@ impl SpaceStore {
             })?;
         }
         let tables = self.read_tables()?;
-        let read = Transaction { tables, cache: Cache::default(), at_ms: None, space: self.space };
+        let read = Transaction { tables, cache: Cache::default(), at_ms: None, heard: None, space: self.space };
         match read.value(values::FORMAT)? {
             Some(STORE_FORMAT) => {}
             Some(found) if found > STORE_FORMAT => return Err(StoreError::NewerVersion { found }),

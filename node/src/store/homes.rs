@@ -85,6 +85,11 @@ impl Write<'_> {
     pub fn await_index(&mut self, awaited: Awaited) -> Result<(), StoreError> {
         match (self.value(values::AWAITS_INDEX)?, awaited) {
             (Some(_), Awaited::Nobody) => Ok(()),
+            // It is connected, or was just now, and does not tell it once more.
+            (_, Awaited::AnyMember) => {
+                let awaited = self.heard.map_or(Awaited::AnyMember, Awaited::Member);
+                self.set(values::AWAITS_INDEX, &awaited)
+            }
             _ => self.set(values::AWAITS_INDEX, &awaited),
         }
     }
@@ -96,5 +101,35 @@ impl Write<'_> {
     pub fn put_notice(&mut self, notice: Notice) -> Result<(), StoreError> {
         let mut notices: BTreeSet<Notice> = self.value(values::NOTICES)?.unwrap_or_default();
         if notices.insert(notice) { self.set(values::NOTICES, &notices) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+    use zerocloud_crdt::id::SpaceId;
+
+    use super::*;
+    use crate::engine::shelf::ShelfWrite;
+    use crate::store::SpaceStore;
+
+    #[test]
+    fn whoever_waits_for_any_member_waits_for_the_one_that_told_before_too() {
+        let peer = DeviceId([9; 32]);
+        for tells_first in [true, false] {
+            let store = SpaceStore::with_backend(InMemoryBackend::new(), SpaceId([1; 32])).unwrap();
+            let awaited = || store.snapshot().unwrap().value(values::AWAITS_INDEX).unwrap();
+            let tell = || store.write(|write| ShelfWrite::put_peer_frontier(write, peer, b"frontier")).unwrap();
+            if tells_first {
+                tell();
+                assert_eq!(awaited(), None);
+            }
+            store.write(|write| write.begin_anew(Notice::StoreOlder, Awaited::AnyMember)).unwrap();
+            if !tells_first {
+                assert_eq!(awaited(), Some(Awaited::AnyMember));
+                tell();
+            }
+            assert_eq!(awaited(), Some(Awaited::Member(peer)));
+        }
     }
 }

@@ -99,6 +99,7 @@ impl ShelfWrite for Write<'_> {
         let mut row = self.peer(peer)?.unwrap_or_default();
         row.frontier = bytes.to_vec();
         self.put_peer(peer, &row)?;
+        self.heard = Some(peer);
         // From here on it is known how far to read.
         match self.value(values::AWAITS_INDEX)? {
             Some(Awaited::AnyMember) => self.set(values::AWAITS_INDEX, &Awaited::Member(peer)),
