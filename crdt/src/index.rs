@@ -187,6 +187,13 @@ impl<'a, I: IndexRead> Overlay<'a, I> {
             }
             self.changes.items.insert(id, item);
         }
+        // So does a directory that stands again for what is in it.
+        for id in update.placed.clone() {
+            let mut at = view::natural_place(self, id)?.map(|(_, parent, _)| parent);
+            while let Some(above) = at.filter(|above| update.placed.insert(*above)) {
+                at = view::natural_place(self, above)?.map(|(_, parent, _)| parent);
+            }
+        }
         self.settle(update)
     }
 
@@ -265,10 +272,9 @@ impl<'a, I: IndexRead> Overlay<'a, I> {
     /// Brings the table of present items up to date: an item comes or goes, and with it the directories above.
     fn settle_seats(&mut self, update: &mut Update) -> Result<(), I::Error> {
         for id in update.pending.clone() {
-            for pin in view::pins(self, id)?.into_iter().chain(update.pins.get(&id).cloned().unwrap_or_default()) {
-                self.remember(update, pin)?;
-                update.pending.insert(pin);
-            }
+            // A pin that was none before is counted as the table has it: its seat is another by now.
+            update.pending.extend(view::pins(self, id)?);
+            update.pending.extend(update.pins.get(&id).into_iter().flatten());
         }
         while let Some(id) = update.pending.pop_first() {
             let old = match update.seats.get(&id) {

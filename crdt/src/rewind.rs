@@ -241,13 +241,19 @@ pub fn decide<I: IndexRead>(index: &I, actor: ActorId, changes: &[Change]) -> Re
     }
     let mut overlay = Overlay::new(index);
     overlay.apply(&pen.ops)?;
+    let changed = changes.iter().map(Change::id).collect();
+    let before = view;
+    let kept = pen.keep(&before, &mut overlay, &changed)?;
+    let written = pen.ops.len();
+    let mut yield_count = kept.len();
     let formers = changes.iter().filter_map(|change| match change {
         Change::Former(former) => former.place.as_ref().map(|place| (former.id, place)),
         Change::Gone(_) | Change::GivenUp { .. } => None,
     });
-    let takers: BTreeMap<(FileId, &Name), FileId> = formers.map(|(id, (parent, name))| ((*parent, name), id)).collect();
+    // What is put back has its name before what is kept where it was.
+    let takers = kept.iter().map(|(id, place)| (*id, place)).chain(formers);
+    let takers: BTreeMap<(FileId, &Name), FileId> = takers.map(|(id, (parent, name))| ((*parent, name), id)).collect();
     let view = View::new(&overlay);
-    let mut yield_count = 0;
     for ((parent, name), id) in takers {
         // A directory may be shown by what is in it, which another part brings.
         let is_shown = view.entry_of(id)?.is_some_and(|entry| (entry.parent, &entry.name) == (parent, name));
@@ -258,12 +264,43 @@ pub fn decide<I: IndexRead>(index: &I, actor: ActorId, changes: &[Change]) -> Re
             let is_first = natural_place(&overlay, other)?.is_some_and(|(earlier, _, at)| earlier < op && at == *name);
             if is_first && yield_count < YIELD_COUNT_MAX {
                 yield_count += 1;
-                pen.place(&overlay, other, other, parent, name)?;
+                // What had yielded before keeps its conflict name.
+                let shown = before.entry_of(other)?.filter(|shown| shown.parent == parent);
+                let name = shown.map_or_else(|| name.clone(), |shown| shown.name);
+                pen.place(&overlay, other, other, parent, &name)?;
             }
         }
     }
+    // What yields has the newest place of all, and would fall before others.
+    let yielded = pen.ops.get(written..).unwrap_or_default().to_vec();
+    overlay.apply(&yielded)?;
+    pen.keep(&before, &mut overlay, &changed)?;
     Ok(pen.ops)
 }
+
+/// What had fallen and would fall to another place or not at all, and what had fallen so that a cycle was none, where
+/// one of `moved` would fall instead.
+fn fallen_otherwise<I: IndexRead>(
+    before: &I,
+    after: &Overlay<'_, I>,
+    moved: &BTreeSet<FileId>,
+) -> Result<BTreeSet<FileId>, I::Error> {
+    let (fell, falls) = (before.fallen()?, after.fallen()?);
+    let mut others: BTreeSet<FileId> = fell.keys().filter(|id| fell.get(id) != falls.get(id)).copied().collect();
+    for id in moved.iter().filter(|id| falls.contains_key(id)) {
+        let mut at = *id;
+        for _ in 0..PATH_DEPTH_MAX {
+            let item = after.item(at)?.unwrap_or_default();
+            let Some((_, place)) = item.winning_place() else { break };
+            at = place.parent;
+            others.extend(fell.contains_key(&at).then_some(at));
+        }
+    }
+    Ok(others)
+}
+
+/// An item, and the directory and name that it keeps.
+type Kept = (FileId, (FileId, Name));
 
 struct Pen {
     counter: u32,
@@ -337,6 +374,37 @@ impl Pen {
             }
         }
         Ok(())
+    }
+
+    /// What would stand elsewhere because others move has the place for sure where it stands: what fell there because a
+    /// cycle was closed that is open now, or falls no more because another does, and losers that take their names from
+    /// their items. Returns the places that these get, at most [`YIELD_COUNT_MAX`].
+    fn keep<I: IndexRead>(
+        &mut self,
+        before: &View<'_, I>,
+        after: &mut Overlay<'_, I>,
+        changed: &BTreeSet<FileId>,
+    ) -> Result<Vec<Kept>, I::Error> {
+        let is_place = |op: &&Op| matches!(op.write, Write::Place(_));
+        let moved: BTreeSet<FileId> = self.ops.iter().filter(is_place).map(|op| op.item).collect();
+        let mut kept: BTreeMap<FileId, ViewEntry> = BTreeMap::new();
+        for id in fallen_otherwise(before.index(), after, &moved)? {
+            kept.extend(before.entry_of(id)?.map(|entry| (id, entry)));
+        }
+        for id in &moved {
+            let is = View::new(after).entries(*id)?;
+            let is_elsewhere = |loser: &ViewEntry| is.iter().any(|it| it.id == loser.id && it.name != loser.name);
+            let losers = before.entries(*id)?.into_iter().filter(|loser| loser.is_virtual() && is_elsewhere(loser));
+            kept.extend(losers.map(|loser| (loser.id, loser)));
+        }
+        kept.retain(|id, _| !moved.contains(id) && !changed.contains(id));
+        let (written, mut places) = (self.ops.len(), Vec::new());
+        for (id, shown) in kept.into_iter().take(YIELD_COUNT_MAX) {
+            self.place(after, id, shown.source, shown.parent, &shown.name)?;
+            places.push((id, (shown.parent, shown.name)));
+        }
+        after.apply(self.ops.get(written..).unwrap_or_default())?;
+        Ok(places)
     }
 
     fn place<I: IndexRead>(
