@@ -43,6 +43,8 @@ use super::volume::{Crash, SimPerson, SimVolume};
 
 /// How long after something failed as a whole a folder is opened again, as in a node.
 const RESTART_DELAY: Duration = Duration::from_secs(3);
+/// For how long users wait for what is said to be lost: by then it was asked for once more.
+const LOSS_PATIENCE: Duration = Duration::from_secs(120);
 /// Bytes of a disk that is large enough for all.
 pub const ROOMY: u64 = 1 << 30;
 
@@ -140,6 +142,8 @@ pub struct Device {
     disk: SimDisk,
     /// The home as it was some time ago.
     kept_home: Option<SimDisk>,
+    /// Since when the user knows that no device has something.
+    lost_since: Option<Moment>,
     /// Draws nonces and what a power loss leaves.
     rng: ChaCha8Rng,
     process: Option<Process>,
@@ -195,6 +199,7 @@ impl Device {
             founding,
             disk,
             kept_home: None,
+            lost_since: None,
             rng,
             process: None,
             boot_count: 0,
@@ -359,6 +364,15 @@ impl Device {
         if let Some(process) = &self.process {
             process.tell(Message::Rescan(tokio::sync::oneshot::channel().0));
         }
+    }
+
+    /// Whether the user knows for some time that no device has something, and can give it up.
+    pub fn is_loss_old(&mut self) -> bool {
+        let folder = self.process.as_ref().and_then(|process| process.folder.as_ref());
+        let is_any = folder.is_some_and(|folder| folder.state().lacks.lost > 0);
+        let now = self.clock.now();
+        self.lost_since = self.lost_since.filter(|_| is_any).or(is_any.then_some(now));
+        self.lost_since.is_some_and(|since| now.since(since) >= LOSS_PATIENCE)
     }
 
     /// The user gives up what no device has any more, or what only members may have that are not here; says whether there

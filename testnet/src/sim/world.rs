@@ -326,7 +326,7 @@ impl World {
     fn decide(&mut self, n: usize) -> bool {
         // Who still scans may find out that it has another version, or has it after all.
         let are_idle = self.devices.iter().all(|device| device.phase() == Some(Phase::Idle));
-        let is_ended = are_idle && self.devices[n].forget(false);
+        let is_ended = are_idle && self.devices[n].is_loss_old() && self.devices[n].forget(false);
         if is_ended {
             self.story.tell(|| format!("user {n} gives up what no device has"));
         }

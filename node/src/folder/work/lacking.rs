@@ -118,10 +118,30 @@ impl<P: Pool> Folder<P> {
         } else if entries.is_empty() && !awaited.is_empty() {
             return Err(NotForgotten::Awaited { count: awaited.len() });
         }
+        let failed = |error: FolderError| NotForgotten::Failed(error.to_string());
+        let count = entries.len();
+        self.keep_what_is_here(&mut entries).map_err(failed)?;
+        if entries.len() < count {
+            self.want_starved();
+        }
         if entries.is_empty() {
             return Err(NotForgotten::NothingLost);
         }
-        self.write_given_up(entries).map_err(|error| NotForgotten::Failed(error.to_string()))
+        self.write_given_up(entries).map_err(failed)
+    }
+
+    /// Takes out of `entries` what this disk has by now: it could not be read when it was looked for.
+    fn keep_what_is_here(&self, entries: &mut Vec<ViewEntry>) -> Result<(), FolderError> {
+        let snapshot = self.parts.store.snapshot()?;
+        let mut reader = ChunkReader::new(&*self.volume)?;
+        let mut lacking = Vec::with_capacity(entries.len());
+        for entry in entries.drain(..) {
+            if self.files_here(&snapshot, &mut reader, entry.hash)?.is_empty() {
+                lacking.push(entry);
+            }
+        }
+        *entries = lacking;
+        Ok(())
     }
 
     fn write_given_up(&mut self, entries: Vec<ViewEntry>) -> Result<Vec<GivenUp>, FolderError> {

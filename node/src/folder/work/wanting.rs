@@ -39,6 +39,12 @@ impl From<StoreError> for NotBegun {
     }
 }
 
+impl From<FolderError> for NotBegun {
+    fn from(error: FolderError) -> Self {
+        Self::Folder(error)
+    }
+}
+
 impl From<StageError> for NotBegun {
     fn from(error: StageError) -> Self {
         Self::Stage(error)
@@ -259,19 +265,18 @@ impl<P: Pool> Folder<P> {
     }
 
     /// Files that had this content when they were last looked at.
-    fn files_here(
+    pub(super) fn files_here(
         &self,
         snapshot: &Snapshot,
         reader: &mut ChunkReader,
         content: ContentHash,
-    ) -> Result<Vec<Arc<dyn VolumeFile>>, NotBegun> {
+    ) -> Result<Vec<Arc<dyn VolumeFile>>, FolderError> {
         let mut files = Vec::new();
         for (key, _) in snapshot.by_hash(content)?.into_iter().take(SOURCE_COUNT_MAX) {
-            files.extend(reader.open(snapshot, Source::Row(&key)).map_err(|error| NotBegun::Folder(error.into()))?);
+            files.extend(reader.open(snapshot, Source::Row(&key))?);
         }
         for version in snapshot.versions_by_hash(content)?.into_iter().take(SOURCE_COUNT_MAX) {
-            let source = Source::Stored(&version.stored);
-            files.extend(reader.open(snapshot, source).map_err(|error| NotBegun::Folder(error.into()))?);
+            files.extend(reader.open(snapshot, Source::Stored(&version.stored))?);
         }
         Ok(files)
     }
