@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use zerocloud_crdt::base::{BaseChanges, BaseOverlay, BaseRead, BaseRow, PARKED, RowKey};
 use zerocloud_crdt::id::{ContentHash, FileId, OpId};
 use zerocloud_crdt::index::IndexRead;
+use zerocloud_crdt::limits::PATH_DEPTH_MAX;
 use zerocloud_crdt::log::{EntryPoint, LogRead, Position, SignedFrontier};
 use zerocloud_crdt::name::{Name, escape};
 use zerocloud_crdt::register::{Content, Kind};
@@ -290,10 +291,28 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
         Ok(self.put(key, BaseRow { view_parent, view_name, print: sighting.print, ..row }))
     }
 
-    /// Takes rows out of base whose file is gone and of which nothing is left in the index: whoever took them away did
-    /// not do it here.
+    /// Whether base has a directory, and all above it.
+    fn has_way(&self, directory: FileId) -> Result<bool, StoreError> {
+        let mut at = directory;
+        for _ in 0..PATH_DEPTH_MAX {
+            if at == FileId::ROOT || at == PARKED {
+                return Ok(true);
+            }
+            let Some(key) = self.base.find(at, at)? else { return Ok(false) };
+            at = key.parent;
+        }
+        Ok(false)
+    }
+
+    /// Takes rows out of base whose file is gone and of which nothing is left in the index, or in whose directory's place
+    /// something else was taken over: whoever took them away did not do it here.
     fn forget_gone(&mut self) -> Result<(), StoreError> {
         for key in std::mem::take(&mut self.gone) {
+            if !self.has_way(key.parent)? {
+                self.sources.extend(self.base.row(&key)?.map(|row| row.source));
+                self.base.remove(key);
+                continue;
+            }
             let Some(row) = self.base.row(&key)?.filter(|row| row.kind != Kind::Directory) else { continue };
             let item = self.snapshot.item(row.source)?.unwrap_or_default();
             if !row.content_ops.is_empty() && row.content_ops.iter().all(|op| !item.content.contains_key(op)) {
