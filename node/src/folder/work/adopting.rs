@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use zerocloud_crdt::base::{BaseChanges, BaseOverlay, BaseRead, BaseRow, PARKED, RowKey};
 use zerocloud_crdt::id::{ContentHash, FileId, OpId};
 use zerocloud_crdt::index::IndexRead;
-use zerocloud_crdt::limits::PATH_DEPTH_MAX;
 use zerocloud_crdt::log::{EntryPoint, LogRead, Position, SignedFrontier};
 use zerocloud_crdt::name::{Name, escape};
 use zerocloud_crdt::register::{Content, Kind};
@@ -93,6 +92,7 @@ impl<P: Pool> Folder<P> {
             versions: |item| versions_of(snapshot, &self.parts.secrets, item).unwrap_or_default(),
             base: BaseOverlay::new(snapshot),
             gone,
+            replaced: BTreeSet::new(),
             shown: BTreeMap::new(),
             sources: BTreeSet::new(),
         };
@@ -112,6 +112,7 @@ impl<P: Pool> Folder<P> {
                 directories.insert(at, directory);
             }
         }
+        adoption.forget_replaced()?;
         adoption.forget_gone()?;
         let Adoption { base, sources, .. } = adoption;
         self.take_rows(base.into_changes(), &sources)
@@ -158,6 +159,8 @@ struct Adoption<'a, V> {
     base: BaseOverlay<'a, Snapshot>,
     /// Rows with nothing at their path.
     gone: BTreeSet<RowKey>,
+    /// Directories whose rows gave way to others.
+    replaced: BTreeSet<FileId>,
     /// What the view shows in the directories that were looked at.
     shown: BTreeMap<FileId, BTreeMap<Name, ViewEntry>>,
     /// Items whose rows changed.
@@ -178,7 +181,7 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
             return Ok((row.kind == Kind::Directory).then_some(row.id));
         }
         if let Some(row) = self.as_shown(&key, sighting)? {
-            return Ok(self.put(key, row));
+            return self.put(key, row);
         }
         let row = match here {
             Some(row) if row.kind == sighting.kind => self.as_later(row, sighting),
@@ -187,14 +190,17 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
                 None => self.as_conflict_copy(&key, sighting)?,
             },
         };
-        Ok(row.and_then(|row| self.put(key, row)))
+        row.map_or(Ok(None), |row| self.put(key, row))
     }
 
-    fn put(&mut self, key: RowKey, row: BaseRow) -> Option<FileId> {
+    /// Puts a row; gives the id of a directory.
+    fn put(&mut self, key: RowKey, row: BaseRow) -> Result<Option<FileId>, StoreError> {
         let directory = (row.kind == Kind::Directory).then_some(row.id);
+        let before = self.base.row(&key)?.filter(|before| before.kind == Kind::Directory && before.id != row.id);
+        self.replaced.extend(before.map(|before| before.id));
         self.sources.insert(row.source);
         self.base.put(key, row);
-        directory
+        Ok(directory)
     }
 
     /// What the view shows at this path, if it is just that.
@@ -288,31 +294,31 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
         }
         self.base.remove(from.clone());
         let (view_parent, view_name) = (key.parent, key.local.clone());
-        Ok(self.put(key, BaseRow { view_parent, view_name, print: sighting.print, ..row }))
+        self.put(key, BaseRow { view_parent, view_name, print: sighting.print, ..row })
     }
 
-    /// Whether base has a directory, and all above it.
-    fn has_way(&self, directory: FileId) -> Result<bool, StoreError> {
-        let mut at = directory;
-        for _ in 0..PATH_DEPTH_MAX {
-            if at == FileId::ROOT || at == PARKED {
-                return Ok(true);
-            }
-            let Some(key) = self.base.find(at, at)? else { return Ok(false) };
-            at = key.parent;
-        }
-        Ok(false)
-    }
-
-    /// Takes rows out of base whose file is gone and of which nothing is left in the index, or in whose directory's place
-    /// something else was taken over: whoever took them away did not do it here.
-    fn forget_gone(&mut self) -> Result<(), StoreError> {
-        for key in std::mem::take(&mut self.gone) {
-            if !self.has_way(key.parent)? {
-                self.sources.extend(self.base.row(&key)?.map(|row| row.source));
-                self.base.remove(key);
+    /// Takes rows out of base that were in directories in whose places something else was taken over: whoever took them
+    /// away, or moved them, did not do it here.
+    fn forget_replaced(&mut self) -> Result<(), StoreError> {
+        while let Some(directory) = self.replaced.pop_first() {
+            if self.base.find(directory, directory)?.is_some() {
                 continue;
             }
+            for (local, row) in self.base.rows(directory)? {
+                self.sources.insert(row.source);
+                if row.kind == Kind::Directory {
+                    self.replaced.insert(row.id);
+                }
+                self.base.remove(RowKey { parent: directory, local });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes rows out of base whose file is gone and of which nothing is left in the index: whoever took them away did
+    /// not do it here.
+    fn forget_gone(&mut self) -> Result<(), StoreError> {
+        for key in std::mem::take(&mut self.gone) {
             let Some(row) = self.base.row(&key)?.filter(|row| row.kind != Kind::Directory) else { continue };
             let item = self.snapshot.item(row.source)?.unwrap_or_default();
             if !row.content_ops.is_empty() && row.content_ops.iter().all(|op| !item.content.contains_key(op)) {
