@@ -19,7 +19,7 @@ use crate::api::path::BytePath;
 use crate::clock::Moment;
 use crate::store::Snapshot;
 use crate::tree::materialise::{BATCH_COUNT_MAX, BATCH_LEN_MAX, Blocked, Job, Outcome, Trust};
-use crate::tree::scan::{Lost, Reason};
+use crate::tree::scan::Reason;
 use crate::tree::stage::{FileSpec, StageError, Staged};
 use crate::tree::{Pool, TreeError};
 use crate::volume::VolumeErrorKind;
@@ -43,7 +43,7 @@ pub(super) struct Now<'a> {
     jobs: &'a Jobs,
     stuck: &'a BTreeMap<FileId, Stuck>,
     held: &'a BTreeMap<FileId, FileId>,
-    lost: &'a BTreeMap<FileId, Lost>,
+    lost: &'a BTreeSet<FileId>,
     ignored: Ignored<'a>,
 }
 
@@ -55,7 +55,7 @@ impl Situation for Now<'_> {
     fn is_held(&self, id: FileId) -> bool {
         self.stuck.contains_key(&id)
             || self.held.contains_key(&id)
-            || (self.lost.contains_key(&id) && !mutated!(UnheldLost))
+            || (self.lost.contains(&id) && !mutated!(UnheldLost))
     }
 
     fn is_ignored(&self, entry: &ViewEntry) -> bool {
@@ -135,7 +135,7 @@ impl<P: Pool> Folder<P> {
         ask: impl FnOnce(&Now<'_>) -> T,
     ) -> Result<T, FolderError> {
         let ignored = Ignored::new(&self.ignoring, snapshot);
-        let lost = &self.rebooting.doubt.lost;
+        let lost = &self.rebooting.lost_in_tree(snapshot)?;
         let situation = Now { jobs: &self.jobs, stuck: &self.stuck, held: &self.guard.held, lost, ignored };
         let said = ask(&situation);
         situation.ignored.finish()?;

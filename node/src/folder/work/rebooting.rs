@@ -4,9 +4,10 @@
 //! How such a file is told from an edit stands in [`crate::tree::scan`]. It is not published and nothing is done with it
 //! until its row shows something else: the user wrote to it, touched it, restored or deleted it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use zerocloud_crdt::base::BaseRead;
+use zerocloud_crdt::base::{BaseRead, PARKED};
+use zerocloud_crdt::id::FileId;
 use zerocloud_crdt::mutated;
 use zerocloud_crdt::scan::Seen;
 
@@ -14,7 +15,7 @@ use super::acting::key_path;
 use super::{Folder, FolderError, FolderParts};
 use crate::api::path::BytePath;
 use crate::clock::WallTime;
-use crate::store::{StoreError, values};
+use crate::store::{Snapshot, StoreError, values};
 use crate::tree::scan::{Doubt, LostFile, Read, Reason, ends_in_zeros, is_untouched};
 use crate::tree::versions::find;
 use crate::tree::{Displaced, Pool};
@@ -50,6 +51,16 @@ impl Rebooting {
         let since = noted_sync.map_or(WallTime(i64::MIN), |at| WallTime(at.0.saturating_sub(MARGIN_NS)));
         let lost = snapshot.value(values::LOST)?.unwrap_or_default();
         Ok(Self { doubt: Doubt { since: is_doubted.then_some(since), lost }, noted_sync })
+    }
+
+    /// The files that lost their bytes and stand where their user can see them. One that was moved aside goes on its way.
+    pub(super) fn lost_in_tree(&self, base: &Snapshot) -> Result<BTreeSet<FileId>, StoreError> {
+        let mut in_tree = BTreeSet::new();
+        for (id, lost) in &self.doubt.lost {
+            let is_aside = base.find(*id, lost.source)?.is_some_and(|key| key.parent == PARKED);
+            in_tree.extend((!is_aside).then_some(*id));
+        }
+        Ok(in_tree)
     }
 
     /// What the user is told of files that lost their bytes.
