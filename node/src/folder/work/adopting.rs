@@ -315,13 +315,16 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
         Ok(())
     }
 
-    /// Takes rows out of base whose file is gone and of which nothing is left in the index: whoever took them away did
-    /// not do it here.
+    /// Takes rows out of base whose file is gone and of which nothing is left in the index, or that stand as conflict
+    /// copies of their items by now: whoever took them away did not do it here.
     fn forget_gone(&mut self) -> Result<(), StoreError> {
         for key in std::mem::take(&mut self.gone) {
             let Some(row) = self.base.row(&key)?.filter(|row| row.kind != Kind::Directory) else { continue };
             let item = self.snapshot.item(row.source)?.unwrap_or_default();
-            if !row.content_ops.is_empty() && row.content_ops.iter().all(|op| !item.content.contains_key(op)) {
+            let Some(lowest) = row.content_ops.first() else { continue };
+            let copy = virtual_id(IndexRead::space(self.snapshot), row.source, *lowest, row.hash);
+            let is_copied = row.id != copy && self.base.find(copy, row.source)?.is_some();
+            if is_copied || row.content_ops.iter().all(|op| !item.content.contains_key(op)) {
                 self.sources.insert(row.source);
                 self.base.remove(key);
             }
