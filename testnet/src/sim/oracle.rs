@@ -195,6 +195,15 @@ impl Oracle {
         let (had, has) = (counts(meanwhile.last().map_or(before, |act| &act.after)), counts(after));
         let is_taken = |content: &&ContentHash| has.get(*content).is_some_and(|count| had.get(*content) > Some(count));
         self.taken_out[device].extend(had.keys().filter(is_taken));
+        // Whoever makes a file where another was moved aside a moment ago has replaced that one.
+        for act in meanwhile {
+            for path in act.after.keys().filter(|path| !act.before.contains_key(*path)) {
+                if let Some(content) = before.get(path).and_then(content_of) {
+                    self.gone.insert(content);
+                    self.counts.note_taken(device, content);
+                }
+            }
+        }
         // What makes room for others comes back.
         let stored = disk.iter().filter(|(path, _)| path.starts_with(CONTROL.as_bytes()));
         let stored = hashes(&stored.map(|(path, entry)| (path.clone(), entry.clone())).collect());

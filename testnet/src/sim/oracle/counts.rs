@@ -79,6 +79,13 @@ impl Counts {
         done.changed += after.keys().filter(|path| !before.contains_key(*path)).count();
     }
 
+    /// A user wrote over a file that did not show at that moment.
+    pub(super) fn note_taken(&mut self, device: usize, content: ContentHash) {
+        if let Some(done) = self.users.get_mut(device) {
+            *done.taken.entry(content).or_default() += 1;
+        }
+    }
+
     /// Something but a user took files away: all of the disk before and after.
     pub(super) fn note_loss(&mut self, before: &Tree, after: &Tree) {
         add(&mut self.dropped, more(&counts(before), &counts(after)));
