@@ -21,8 +21,8 @@ pub enum DecodeError {
         /// The bound, in bytes.
         limit: usize,
     },
-    /// The format byte names a version that this program does not know.
-    #[error("format version {found} is unknown to this version; update ZeroCloud")]
+    /// The format byte names a version that this program does not read.
+    #[error("format version {found} is not read by this version; {}", advice(*found))]
     UnknownFormat {
         /// The version byte.
         found: u8,
@@ -30,6 +30,15 @@ pub enum DecodeError {
     /// Not the canonical encoding of any value.
     #[error("malformed object")]
     Malformed,
+}
+
+/// What to do about an object of another format than [`FORMAT`].
+pub const fn advice(found: u8) -> &'static str {
+    if found > FORMAT {
+        "update ZeroCloud"
+    } else {
+        "it is from a draft of ZeroCloud: make the space anew with a new home; your files stay where they are"
+    }
 }
 
 /// Encodes `value`.
@@ -91,6 +100,10 @@ mod tests {
     #[test]
     fn another_format_byte_is_refused() {
         assert_eq!(decode_object::<u32>(&encode_object(&7u32), 8), Ok(7));
-        assert_eq!(decode_object::<u32>(&[1, 7], 8), Err(DecodeError::UnknownFormat { found: 1 }));
+        for found in (0..=u8::MAX).filter(|found| *found != FORMAT) {
+            assert_eq!(decode_object::<u32>(&[found, 7], 8), Err(DecodeError::UnknownFormat { found }));
+        }
+        assert_eq!(advice(FORMAT + 1), "update ZeroCloud");
+        assert_ne!(advice(0), advice(FORMAT + 1), "an update does not help with a draft");
     }
 }

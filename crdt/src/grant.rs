@@ -15,7 +15,7 @@
 //! signature   64      by the granter, over the body
 //! ```
 //! Suite 1 is HPKE (RFC 9180) in base mode with KEM X-Wing (X25519 with ML-KEM-768, draft-connolly-cfrg-xwing-kem),
-//! HKDF-SHA256 and ChaCha20-Poly1305. `info` = `"zerocloud/0 grant" ‖ 0x00 ‖ format 1 ‖ suite 1 ‖ space 32 ‖ epoch 32 ‖
+//! HKDF-SHA256 and ChaCha20-Poly1305. `info` = `"zerocloud/1 grant" ‖ 0x00 ‖ format 1 ‖ suite 1 ‖ space 32 ‖ epoch 32 ‖
 //! recipient 32`; the additional data is empty. The 32-byte KEM seed is X-Wing's own decapsulation key.
 //!
 //! A grant proves nothing by its signature alone: what makes a secret the right one is the commitment in the record
@@ -204,7 +204,7 @@ fn private_key(keys: &DeviceKeys) -> Option<PrivateKey> {
 }
 
 fn info(space: SpaceId, epoch: EpochId, recipient: DeviceId) -> Vec<u8> {
-    let mut info = b"zerocloud/0 grant\0".to_vec();
+    let mut info = b"zerocloud/1 grant\0".to_vec();
     info.extend_from_slice(&[FORMAT, SUITE]);
     info.extend_from_slice(space.as_bytes());
     info.extend_from_slice(epoch.as_bytes());

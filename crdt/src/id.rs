@@ -136,7 +136,7 @@ impl ActorId {
     /// The actor under which one log writes: 16 bytes of BLAKE3 over (space, device, incarnation), under a context
     /// of its own.
     pub fn of_log(space: SpaceId, log: LogId) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("zerocloud/0 actor");
+        let mut hasher = blake3::Hasher::new_derive_key("zerocloud/1 actor");
         hasher.update(space.as_bytes()).update(log.author.as_bytes()).update(log.incarnation.as_bytes());
         let mut actor = [0; 16];
         hasher.finalize_xof().fill(&mut actor);

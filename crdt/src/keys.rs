@@ -73,7 +73,7 @@ impl DeviceKeys {
 
     /// The Ed25519 seed: identity, signatures and transport.
     pub fn identity_seed(&self) -> Secret {
-        self.seed.derive("zerocloud/0 device identity", &[])
+        self.seed.derive("zerocloud/1 device identity", &[])
     }
 
     /// The key that signs for this device.
@@ -88,7 +88,7 @@ impl DeviceKeys {
 
     /// The seed of the X-Wing key by which grants are opened; never converted from the Ed25519 key.
     pub fn kem_seed(&self) -> Secret {
-        self.seed.derive("zerocloud/0 device kem x-wing", &[])
+        self.seed.derive("zerocloud/1 device kem x-wing", &[])
     }
 }
 
@@ -118,13 +118,13 @@ impl Purpose {
 
     const fn context(self) -> &'static str {
         match self {
-            Self::Log => "zerocloud/0 epoch log",
-            Self::ChunkId => "zerocloud/0 epoch chunk id",
-            Self::Sealing => "zerocloud/0 epoch sealing",
-            Self::Chunking => "zerocloud/0 epoch chunking",
-            Self::ManifestId => "zerocloud/0 epoch manifest id",
-            Self::ManifestSealing => "zerocloud/0 epoch manifest sealing",
-            Self::Link => "zerocloud/0 epoch link",
+            Self::Log => "zerocloud/1 epoch log",
+            Self::ChunkId => "zerocloud/1 epoch chunk id",
+            Self::Sealing => "zerocloud/1 epoch sealing",
+            Self::Chunking => "zerocloud/1 epoch chunking",
+            Self::ManifestId => "zerocloud/1 epoch manifest id",
+            Self::ManifestSealing => "zerocloud/1 epoch manifest sealing",
+            Self::Link => "zerocloud/1 epoch link",
         }
     }
 }
@@ -159,7 +159,7 @@ impl EpochSecret {
 /// What a record says of the secret of the epoch that it opens: derive_key(context, E ‖ space). `binding` is the
 /// space's id, or the genesis's 32 random bytes inside the genesis itself, which can't know its own hash.
 pub fn commitment(secret: &Secret, binding: &[u8; 32]) -> [u8; 32] {
-    *secret.derive("zerocloud/0 epoch commitment", &[binding]).expose()
+    *secret.derive("zerocloud/1 epoch commitment", &[binding]).expose()
 }
 
 #[cfg(test)]

@@ -43,5 +43,5 @@ pub mod wire;
 pub mod words;
 
 /// Version of every format that this crate writes. It is the first byte of each stored or sent object, and part of
-/// each signature's context. Version 0 may still change; nothing reads another version.
-pub const FORMAT: u8 = 0;
+/// each signature's context. Nothing reads another version: 0 was that of the drafts.
+pub const FORMAT: u8 = 1;

@@ -14,8 +14,8 @@
 //!               snapshot root: option 32
 //! nonce         format 1; kind 1 (= 3); nonce 32
 //! ```
-//! With `s` the ticket's secret: ticket id = `derive_key("zerocloud/0 ticket id", s)[..16]`; mac = keyed BLAKE3 of the
-//! body under `derive_key("zerocloud/0 ticket joiner", s)` in T1 and `derive_key("zerocloud/0 ticket inviter", s)` in
+//! With `s` the ticket's secret: ticket id = `derive_key("zerocloud/1 ticket id", s)[..16]`; mac = keyed BLAKE3 of the
+//! body under `derive_key("zerocloud/1 ticket joiner", s)` in T1 and `derive_key("zerocloud/1 ticket inviter", s)` in
 //! T2. The signature is the sender's over the body. `s` authenticates and never encrypts.
 //!
 //! For a device of one's own the inviter shows the nonce of the ticket's hash only after it has T1, so that nobody in
@@ -76,7 +76,7 @@ enum Side {
 impl TicketSecret {
     /// How a joiner names the ticket.
     pub fn id(&self) -> TicketId {
-        let hash = blake3::derive_key("zerocloud/0 ticket id", self.expose());
+        let hash = blake3::derive_key("zerocloud/1 ticket id", self.expose());
         let mut id = TicketId([0; 16]);
         id.0.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
         id
@@ -84,8 +84,8 @@ impl TicketSecret {
 
     fn mac(&self, side: Side, body: &[u8]) -> blake3::Hash {
         let context = match side {
-            Side::Joiner => "zerocloud/0 ticket joiner",
-            Side::Inviter => "zerocloud/0 ticket inviter",
+            Side::Joiner => "zerocloud/1 ticket joiner",
+            Side::Inviter => "zerocloud/1 ticket inviter",
         };
         blake3::keyed_hash(&blake3::derive_key(context, self.expose()), body)
     }
@@ -278,7 +278,7 @@ pub fn nonce_hash(nonce: &[u8; 32]) -> [u8; 32] {
 }
 
 fn compared_words(t1: &[u8], nonce: &[u8; 32]) -> ComparedWords {
-    let mut hasher = blake3::Hasher::new_derive_key("zerocloud/0 ticket words");
+    let mut hasher = blake3::Hasher::new_derive_key("zerocloud/1 ticket words");
     hasher.update(t1).update(nonce);
     words::compared(hasher.finalize().as_bytes())
 }

@@ -64,6 +64,7 @@ pub use self::{
 };
 use crate::{
     FORMAT,
+    codec::advice,
     id::{ChunkId, EpochId},
     limits::SEALED_CHUNK_LEN_MAX,
 };
@@ -121,8 +122,8 @@ pub enum OpenError {
         /// The bound, in bytes.
         limit: usize,
     },
-    /// Written by a newer version.
-    #[error("format version {found} is unknown to this version; update ZeroCloud")]
+    /// Written by another version.
+    #[error("format version {found} is not read by this version; {}", advice(*found))]
     UnknownFormat {
         /// The version byte.
         found: u8,

@@ -1,7 +1,7 @@
 //! Tickets: a one-time invitation, as text and as a picture.
 //!
 //! ```text
-//! text         "zc0", then base32 (RFC 4648, lower case, no padding) of:
+//! text         "zc1", then base32 (RFC 4648, lower case, no padding) of:
 //!   format     1       0
 //!   inviter    32
 //!   space      32
@@ -86,7 +86,7 @@ pub struct Ticket {
 #[non_exhaustive]
 pub enum TicketError {
     /// Something else altogether.
-    #[error("this is not a ZeroCloud ticket: it begins with \"zc0\"")]
+    #[error("this is not a ZeroCloud ticket: it begins with \"zc1\"")]
     NotTicket,
     /// Cut off, mistyped or altered.
     #[error("the ticket is damaged: copy it again, from the first letter to the last")]
@@ -94,6 +94,9 @@ pub enum TicketError {
     /// Of a format that this version does not know.
     #[error("the ticket needs a newer version of ZeroCloud: update this device")]
     NewerVersion,
+    /// Of the format of a draft.
+    #[error("the ticket was made by a draft of ZeroCloud: update the device that made it, and make another")]
+    Draft,
     /// A ticket that would be too long to be read.
     #[error("the ticket would be too long: use fewer addresses or a shorter name")]
     TooLong,
@@ -135,8 +138,10 @@ impl Ticket {
         let Some(version) = version.filter(|_| prefix.eq_ignore_ascii_case(PREFIX)) else {
             return Err(TicketError::NotTicket);
         };
-        if version != b'0' + FORMAT {
-            return Err(TicketError::NewerVersion);
+        match version.cmp(&(b'0' + FORMAT)) {
+            std::cmp::Ordering::Greater => return Err(TicketError::NewerVersion),
+            std::cmp::Ordering::Less => return Err(TicketError::Draft),
+            std::cmp::Ordering::Equal => {}
         }
         if !is_one_case || text.len() > TEXT_LEN_MAX {
             return Err(TicketError::Damaged);
@@ -190,7 +195,7 @@ mod tests {
     #[test]
     fn a_ticket_is_read_back_in_either_case() {
         let text = ticket().to_text().unwrap();
-        assert!(text.starts_with("zc0") && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+        assert!(text.starts_with("zc1") && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
         for text in [text.to_string(), text.to_uppercase(), format!("  {}\n", text.as_str())] {
             assert_eq!(encode_object(&Ticket::parse(&text).unwrap()), encode_object(&ticket()));
         }
@@ -204,9 +209,10 @@ mod tests {
         for other in ["", "z", "zc", "hello", "zcx", "https://relay/s/1#2", "ÄÖÜ"] {
             assert_eq!(Ticket::parse(other).unwrap_err(), TicketError::NotTicket, "{other}");
         }
-        assert_eq!(Ticket::parse(&text.replacen("zc0", "zc1", 1)).unwrap_err(), TicketError::NewerVersion);
+        assert_eq!(Ticket::parse(&text.replacen("zc1", "zc2", 1)).unwrap_err(), TicketError::NewerVersion);
+        assert_eq!(Ticket::parse(&text.replacen("zc1", "zc0", 1)).unwrap_err(), TicketError::Draft);
         assert_eq!(Ticket::parse(&format!("{}a", text.as_str())).unwrap_err(), TicketError::Damaged);
-        assert_eq!(Ticket::parse(&format!("zc0{}", "a".repeat(4000))).unwrap_err(), TicketError::Damaged);
+        assert_eq!(Ticket::parse(&format!("zc1{}", "a".repeat(4000))).unwrap_err(), TicketError::Damaged);
     }
 
     #[test]
@@ -243,7 +249,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_ticket_or_an_error(text in "(zc0)?[a-z2-7]{0,300}|.*") {
+        fn any_text_is_a_ticket_or_an_error(text in "(zc1)?[a-z2-7]{0,300}|.*") {
             prop_assert!(Ticket::parse(&text).is_err());
         }
 

@@ -65,11 +65,11 @@ pub fn lost_and_found(space: SpaceId) -> FileId {
 /// name). Siblings stand together in a sorted store, and the same thing made on two devices is one item.
 pub fn file_id(space: SpaceId, parent: FileId, is_directory: bool, n: u32, name: &[u8]) -> FileId {
     let mut id = [0; 16];
-    blake3::Hasher::new_derive_key("zerocloud/0 file id parent")
+    blake3::Hasher::new_derive_key("zerocloud/1 file id parent")
         .update(parent.as_bytes())
         .finalize_xof()
         .fill(&mut id[..6]);
-    blake3::Hasher::new_derive_key("zerocloud/0 file id")
+    blake3::Hasher::new_derive_key("zerocloud/1 file id")
         .update(space.as_bytes())
         .update(parent.as_bytes())
         .update(&[u8::from(is_directory)])
@@ -84,7 +84,7 @@ pub fn file_id(space: SpaceId, parent: FileId, is_directory: bool, n: u32, name:
 /// group's lowest operation, content hash).
 pub fn virtual_id(space: SpaceId, item: FileId, lowest: OpId, hash: ContentHash) -> FileId {
     let mut id = [0; 16];
-    blake3::Hasher::new_derive_key("zerocloud/0 virtual id")
+    blake3::Hasher::new_derive_key("zerocloud/1 virtual id")
         .update(space.as_bytes())
         .update(item.as_bytes())
         .update(&lowest.counter.to_be_bytes())

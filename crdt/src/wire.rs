@@ -174,6 +174,9 @@ pub struct Piece {
 pub enum PieceBody {
     /// The sender knows of no file or version that has it.
     Missing,
+    /// The sender knows of one and can't read it now: its disk is away, or the file changed since it was scanned. What every
+    /// member misses is lost; what one can't read now is not.
+    NotNow,
     /// A fragment of the sealed bytes, in order, of at most [`limits::FRAGMENT_LEN_MAX`] bytes.
     Fragment {
         /// Length of the whole sealed chunk or page, in bytes.
@@ -181,9 +184,6 @@ pub enum PieceBody {
         /// The bytes.
         bytes: ByteBuf,
     },
-    /// The sender knows of one and can't read it now: its disk is away, or the file changed since it was scanned. What every
-    /// member misses is lost; what one can't read now is not.
-    NotNow,
 }
 
 /// A message that has a bound and counts to check.

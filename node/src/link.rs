@@ -81,8 +81,8 @@ impl Protocol {
     /// The name in the handshake (ALPN, RFC 7301), with the version of the wire format.
     pub const fn alpn(self) -> &'static [u8] {
         match self {
-            Self::Sync => b"zerocloud/0",
-            Self::Pair => b"zerocloud-pair/0",
+            Self::Sync => b"zerocloud/1",
+            Self::Pair => b"zerocloud-pair/1",
         }
     }
 

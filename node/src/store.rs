@@ -107,8 +107,8 @@ pub use values::Value;
 pub use versions::VersionCounts;
 pub(crate) use versions::content_hash;
 
-/// The version of this format. A store of a higher one is refused.
-pub const STORE_FORMAT: u32 = 1;
+/// The version of this format, which holds objects of format 1 ([`zerocloud_crdt::FORMAT`]). Nothing reads another one.
+pub const STORE_FORMAT: u32 = 2;
 /// What redb may keep of the file in memory, in bytes: at a million files, 8 MiB cost a third more CPU than 64 MiB.
 const CACHE_LEN: usize = 24 << 20;
 /// Room on the disk below which nothing is written, in bytes. redb writes no more after a write that failed until the
@@ -313,7 +313,8 @@ impl SpaceStore {
         match read.value(values::FORMAT)? {
             Some(STORE_FORMAT) => {}
             Some(found) if found > STORE_FORMAT => return Err(StoreError::NewerVersion { found }),
-            _ => return Err(StoreError::Damaged { table: Table::Values.name() }),
+            Some(found) => return Err(StoreError::Draft { found }),
+            None => return Err(StoreError::Damaged { table: Table::Values.name() }),
         }
         match read.value(values::SPACE)? {
             Some(space) if space == self.space => {}

@@ -14,7 +14,7 @@ use crate::{
 /// Deduplication Based Storage Systems", IEEE TPDS 2020, section 3.7).
 ///
 /// The words are the extended output of keyed BLAKE3 under the epoch's chunking key, over the context
-/// `zerocloud/0 gear`: 2,048 bytes, each eight of them one word, least significant byte first.
+/// `zerocloud/1 gear`: 2,048 bytes, each eight of them one word, least significant byte first.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct Gear {
     words: Box<[u64; 256]>,
@@ -31,7 +31,7 @@ impl Gear {
     /// Expands the table of an epoch: some microseconds, to be spent once for each epoch and not for each file.
     pub fn of_epoch(secret: &EpochSecret) -> Self {
         let mut hasher = blake3::Hasher::new_keyed(secret.key(Purpose::Chunking).expose());
-        hasher.update(b"zerocloud/0 gear");
+        hasher.update(b"zerocloud/1 gear");
         let mut output = hasher.finalize_xof();
         hasher.zeroize();
         let mut bytes = Box::new([0; 256 * 8]);

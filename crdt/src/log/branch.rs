@@ -23,7 +23,7 @@ use crate::id::{ActorId, DeviceId, EntryHash, Incarnation, LogId, OpId, SpaceId}
 /// The log of a branch of `log` that begins with the entry `first`: 40 bytes of BLAKE3 under a context of its own. Its
 /// author is no device, so no log on the wire has this name.
 pub fn branch_of(log: LogId, first: EntryHash) -> LogId {
-    let mut hasher = blake3::Hasher::new_derive_key("zerocloud/0 branch");
+    let mut hasher = blake3::Hasher::new_derive_key("zerocloud/1 branch");
     hasher.update(log.author.as_bytes()).update(log.incarnation.as_bytes()).update(first.as_bytes());
     let (mut author, mut incarnation) = ([0; 32], [0; 8]);
     let mut reader = hasher.finalize_xof();

@@ -16,7 +16,7 @@
 //! ```
 //! The 32 random bytes stand wherever the space's id would: in both signatures and the commitment. The recovery row
 //! has no signature of its own, because its seed may have left the home long before. The space's id is
-//! `derive_key("zerocloud/0 space id", all bytes)`.
+//! `derive_key("zerocloud/1 space id", all bytes)`.
 
 use serde::{Deserialize, Serialize};
 
@@ -112,7 +112,7 @@ impl Genesis {
 
     /// The id of the space that begins with these bytes.
     pub fn id_of(bytes: &[u8]) -> SpaceId {
-        SpaceId(blake3::derive_key("zerocloud/0 space id", bytes))
+        SpaceId(blake3::derive_key("zerocloud/1 space id", bytes))
     }
 
     /// Reads and verifies the genesis of `space`.

@@ -24,7 +24,7 @@
 //! The name of a record is the BLAKE3 of all its bytes. What stands before `operation` is the same in every version:
 //! a reader that does not understand the rest still knows who wrote it and what it follows.
 //!
-//! An older secret is sealed by XChaCha20-Poly1305 under `derive_key("zerocloud/0 epoch older", E ‖ space)`, E being
+//! An older secret is sealed by XChaCha20-Poly1305 under `derive_key("zerocloud/1 epoch older", E ‖ space)`, E being
 //! the secret that the record opens, with a random nonce and the 32 bytes of its epoch's name as additional data.
 
 use ed25519_dalek::SigningKey;

@@ -118,13 +118,13 @@ impl ChunkKeys {
     /// What the tag covers beside the text:
     ///
     /// ```text
-    /// context (24: "zerocloud/0 sealed chunk" or "zerocloud/0 sealed pages") | format (1) | suite (1)
+    /// context (24: "zerocloud/1 sealed chunk" or "zerocloud/1 sealed pages") | format (1) | suite (1)
     /// | space (32) | epoch (32) | id (32)
     /// ```
     pub(super) fn additional(&self, suite: Suite, id: &ChunkId) -> [u8; CONTEXT_LEN + 2 + 3 * 32] {
         let context: &[u8; CONTEXT_LEN] = match self.kind {
-            Kind::Chunk => b"zerocloud/0 sealed chunk",
-            Kind::Page => b"zerocloud/0 sealed pages",
+            Kind::Chunk => b"zerocloud/1 sealed chunk",
+            Kind::Page => b"zerocloud/1 sealed pages",
         };
         let mut additional = [0; CONTEXT_LEN + 2 + 3 * 32];
         let number = [FORMAT, suite.number()];

@@ -33,7 +33,7 @@ impl Fingerprint {
 }
 
 fn blake3_of(machine_id: &[u8]) -> [u8; 32] {
-    blake3::derive_key("zerocloud/0 home machine", machine_id.trim_ascii())
+    blake3::derive_key("zerocloud/1 home machine", machine_id.trim_ascii())
 }
 
 #[cfg(test)]

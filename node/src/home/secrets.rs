@@ -5,7 +5,7 @@
 //! body        postcard  Secrets: device seed (32), recovery (variant, then seed (32) or public row (length, bytes)),
 //!                       spaces (count, then ascending: space id (32), epochs (count, then ascending:
 //!                       epoch id (32), secret (32)))
-//! checksum    32 bytes  BLAKE3 derive_key("zerocloud/0 secrets checksum", format ‖ body)
+//! checksum    32 bytes  BLAKE3 derive_key("zerocloud/1 secrets checksum", format ‖ body)
 //! ```
 //! The checksum finds damage: without it a flipped bit in a seed would be another device. It is no secret and protects
 //! from nobody. The file is written beside itself, synced and renamed, mode 0600. Buffers that held it are overwritten,
@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zerocloud_crdt::FORMAT;
+use zerocloud_crdt::codec::advice;
 use zerocloud_crdt::id::{EpochId, SpaceId};
 use zerocloud_crdt::keys::{DeviceKeys, Secret};
 use zeroize::Zeroizing;
@@ -78,8 +79,8 @@ pub enum SecretsError {
         /// The file.
         path: PathBuf,
     },
-    /// Written by a newer version.
-    #[error("{} has format {found}, which this version does not know; update ZeroCloud", path.display())]
+    /// Written by another version.
+    #[error("{} has format {found}, which this version does not read; {}", path.display(), advice(*found))]
     UnknownFormat {
         /// The file.
         path: PathBuf,
@@ -190,7 +191,7 @@ impl Secrets {
 }
 
 fn checksum(object: &[u8]) -> [u8; CHECKSUM_LEN] {
-    blake3::derive_key("zerocloud/0 secrets checksum", object)
+    blake3::derive_key("zerocloud/1 secrets checksum", object)
 }
 
 pub(super) fn load(path: &Path) -> Result<Option<Secrets>, SecretsError> {

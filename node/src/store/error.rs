@@ -26,6 +26,15 @@ pub enum StoreError {
         /// Its format.
         found: u32,
     },
+    /// Written by a version whose formats were drafts.
+    #[error(
+        "the database has format {found}, which is that of a draft of ZeroCloud and read no more; move the home aside \
+         and make the space anew: your files stay where they are"
+    )]
+    Draft {
+        /// Its format.
+        found: u32,
+    },
     /// Another space's store.
     #[error("the database belongs to space {found}; put the database of this space in its place")]
     WrongSpace {

@@ -132,15 +132,20 @@ fn a_store_that_a_crash_left_half_made_is_made_anew() {
 }
 
 #[test]
-fn a_newer_format_is_refused() {
+fn another_format_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("space.redb");
     let store = SpaceStore::open(&path, SPACE).unwrap();
     store.write(|write| write.set(values::FORMAT, &(STORE_FORMAT + 1))).unwrap();
     drop(store);
     for _ in 0..2 {
-        assert!(matches!(SpaceStore::open(&path, SPACE), Err(StoreError::NewerVersion { found: 2 })));
+        assert!(matches!(SpaceStore::open(&path, SPACE), Err(StoreError::NewerVersion { found: 3 })));
     }
+    let path = directory.path().join("draft.redb");
+    let store = SpaceStore::open(&path, SPACE).unwrap();
+    store.write(|write| write.set(values::FORMAT, &1)).unwrap();
+    drop(store);
+    assert!(matches!(SpaceStore::open(&path, SPACE), Err(StoreError::Draft { found: 1 })));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn two_devices_keep_a_folder_the_same_both_ways() {
 
     let printed = a.run(&["invite", "Photos", "--me"]);
     let ticket = printed.lines().last().unwrap();
-    assert!(ticket.starts_with("zc0") && !ticket.contains(' '), "{printed}");
+    assert!(ticket.starts_with("zc1") && !ticket.contains(' '), "{printed}");
     b.join(ticket);
     let report = b.ask(&["sync", "Photos", "--wait", "--timeout", "60s"]);
     assert_eq!(report["spaces"], serde_json::json!(["Photos"]));
@@ -100,7 +100,7 @@ fn scripts_tell_by_the_exit_code_what_went_wrong() {
     agree(&[&a, &b]);
 
     assert_eq!(b.stop().0.code(), Some(0));
-    for args in [&["status"][..], &["sync", "--wait"], &["doctor"], &["events"], &["stop"], &["join", "zc0"]] {
+    for args in [&["status"][..], &["sync", "--wait"], &["doctor"], &["events"], &["stop"], &["join", "zc1"]] {
         let complaint = b.refused(3, args);
         assert!(complaint.contains("no node is running"), "{args:?}: {complaint}");
     }

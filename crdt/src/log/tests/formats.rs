@@ -140,8 +140,8 @@ fn threat_11_what_was_signed_as_something_else_is_no_entry_and_no_frontier() {
 fn another_format_or_kind_is_told_as_such() {
     let (lab, entry) = sample();
     let mut bytes = entry.as_bytes().to_vec();
-    bytes[0] = 1;
-    assert_eq!(Entry::decode(SPACE, bytes), Err(DecodeError::UnknownFormat { found: 1 }.into()));
+    bytes[0] = crate::FORMAT + 1;
+    assert_eq!(Entry::decode(SPACE, bytes), Err(DecodeError::UnknownFormat { found: crate::FORMAT + 1 }.into()));
     let mut header = entry.header().encode();
     *header.last_mut().unwrap() = 3;
     let bytes = envelope(&lab.devices[0], &header, entry.payload());

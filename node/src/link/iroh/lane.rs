@@ -60,7 +60,7 @@ const KEEPALIVE_COUNT: u32 = 3;
 const READ_LEN: usize = 128 << 10;
 
 const TOKEN_LEN: usize = 32;
-const TOKEN_LABEL: &[u8] = b"EXPORTER-zerocloud-lane/0";
+const TOKEN_LABEL: &[u8] = b"EXPORTER-zerocloud-lane/1";
 /// The accepting side's word that the lane belongs to an open connection.
 const TAKEN: u8 = 1;
 /// The dialling side's word that it uses the lane.

@@ -112,7 +112,7 @@ async fn threat_46_garbage_ends_a_connection_and_nothing_else() {
     let ours = open(1).await;
     let address = ours.bound()[0];
     let theirs = foreign(2, &[]).await;
-    let connection = theirs.connect(ours.endpoint.addr(), b"zerocloud/0").await.unwrap();
+    let connection = theirs.connect(ours.endpoint.addr(), b"zerocloud/1").await.unwrap();
     let conn = ours.accept().await.unwrap();
 
     // On the socket.

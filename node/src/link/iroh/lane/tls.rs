@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use super::super::settings::crypto_provider;
 
 /// What is agreed upon in the handshake (RFC 7301), with the version of what follows it.
-const ALPN: &[u8] = b"zerocloud-lane/0";
+const ALPN: &[u8] = b"zerocloud-lane/1";
 
 /// An Ed25519 seed in PKCS #8 (RFC 8410, 7) begins so.
 const PKCS8_PREFIX: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
