@@ -159,14 +159,6 @@ impl Fetch {
         }
     }
 
-    /// A peer says that it has more than before: what it lacked is asked of it again.
-    pub fn forgive(&mut self, peer: DeviceId) {
-        for state in self.wants.values_mut() {
-            state.refused.remove(&peer);
-        }
-        self.starved.clear();
-    }
-
     fn requeue(&mut self, key: Key) {
         if let Some(state) = self.wants.get_mut(&key) {
             state.is_asked = false;

@@ -53,11 +53,6 @@ impl SimSupply {
         state.fetch.disconnect(peer);
     }
 
-    /// A peer has more than it had before.
-    pub fn forgive(&self, peer: DeviceId) {
-        self.lock().fetch.forgive(peer);
-    }
-
     /// The next chunk that is asked of somebody.
     pub fn next_asked(&self) -> Option<Asked> {
         let mut state = self.lock();

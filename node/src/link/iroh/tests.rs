@@ -35,7 +35,7 @@ async fn foreign(device: u8, alpns: &[&[u8]]) -> Endpoint {
 #[tokio::test]
 async fn threat_09_another_version_is_told_so_by_either_side() {
     let ours = open(1).await;
-    let newer = foreign(2, &[b"zerocloud/1", ANY_VERSION_ALPN]).await;
+    let newer = foreign(2, &[b"zerocloud/2", ANY_VERSION_ALPN]).await;
     let hints: Vec<AddressHint> = newer.bound_sockets().into_iter().map(AddressHint::Direct).collect();
     let peer = DeviceId(*newer.id().as_bytes());
     let accept = async { newer.accept().await.unwrap().await };
@@ -44,7 +44,7 @@ async fn threat_09_another_version_is_told_so_by_either_side() {
     drop(accepted);
 
     let options = ConnectOptions::new().with_additional_alpns(vec![ANY_VERSION_ALPN.to_vec()]);
-    let connecting = newer.connect_with_opts(ours.endpoint.addr(), b"zerocloud/1", options).await.unwrap();
+    let connecting = newer.connect_with_opts(ours.endpoint.addr(), b"zerocloud/2", options).await.unwrap();
     let error = match connecting.await {
         Ok(connection) => connection.closed().await,
         Err(ConnectingError::ConnectionError { source, .. }) => source,
