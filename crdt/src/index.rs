@@ -187,7 +187,10 @@ impl<'a, I: IndexRead> Overlay<'a, I> {
             }
             self.changes.items.insert(id, item);
         }
-        // So does a directory that stands again for what is in it.
+        // So does a directory that stands again for what is in it, and a loser that has a place of its own.
+        for id in update.pending.clone() {
+            update.placed.extend(view::pins(self, id)?);
+        }
         for id in update.placed.clone() {
             let mut at = view::natural_place(self, id)?.map(|(_, parent, _)| parent);
             while let Some(above) = at.filter(|above| update.placed.insert(*above)) {
