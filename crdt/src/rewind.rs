@@ -23,6 +23,9 @@ pub const REWIND_COUNT: usize = 200;
 /// wanted again.
 const YIELD_COUNT_MAX: usize = 350;
 
+/// How often what is pushed from its name may push others in turn.
+const PUSH_ROUND_COUNT_MAX: usize = 8;
+
 /// How much of what came since goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
@@ -242,39 +245,27 @@ pub fn decide<I: IndexRead>(index: &I, actor: ActorId, changes: &[Change]) -> Re
     let mut overlay = Overlay::new(index);
     overlay.apply(&pen.ops)?;
     let changed = changes.iter().map(Change::id).collect();
-    let before = view;
-    let kept = pen.keep(&before, &mut overlay, &changed)?;
-    let written = pen.ops.len();
-    let mut yield_count = kept.len();
-    let formers = changes.iter().filter_map(|change| match change {
-        Change::Former(former) => former.place.as_ref().map(|place| (former.id, place)),
-        Change::Gone(_) | Change::GivenUp { .. } => None,
-    });
-    // What is put back has its name before what is kept where it was.
-    let takers = kept.iter().map(|(id, place)| (*id, place)).chain(formers);
-    let takers: BTreeMap<(FileId, &Name), FileId> = takers.map(|(id, (parent, name))| ((*parent, name), id)).collect();
-    let view = View::new(&overlay);
-    for ((parent, name), id) in takers {
-        // A directory may be shown by what is in it, which another part brings.
-        let is_shown = view.entry_of(id)?.is_some_and(|entry| (entry.parent, &entry.name) == (parent, name));
-        let natural = natural_place(&overlay, id)?.filter(|(_, at, known)| (*at, known) == (parent, name));
-        let Some((op, ..)) = natural.filter(|_| !is_shown) else { continue };
-        let others = overlay.keyed(parent, name_key(name))?.into_iter().filter(|other| *other != id);
-        for other in others {
-            let is_first = natural_place(&overlay, other)?.is_some_and(|(earlier, _, at)| earlier < op && at == *name);
-            if is_first && yield_count < YIELD_COUNT_MAX {
-                yield_count += 1;
-                // What had yielded before keeps its conflict name.
-                let shown = before.entry_of(other)?.filter(|shown| shown.parent == parent);
-                let name = shown.map_or_else(|| name.clone(), |shown| shown.name);
-                pen.place(&overlay, other, other, parent, &name)?;
-            }
+    let mut takers: BTreeMap<(FileId, Name), FileId> = BTreeMap::new();
+    let mut pushed_count = 0;
+    // What is pushed from a name has the newest place of all, and so may fall before others or close another cycle.
+    for _ in 0..PUSH_ROUND_COUNT_MAX {
+        let kept = pen.keep(&view, &mut overlay, &changed)?;
+        pushed_count += kept.len();
+        let formers = changes.iter().filter_map(|change| match change {
+            Change::Former(former) => former.place.clone().map(|place| (former.id, place)),
+            Change::Gone(_) | Change::GivenUp { .. } => None,
+        });
+        // What is put back has its name before what is kept where it was.
+        takers.extend(kept.into_iter().chain(formers).map(|(id, place)| (place, id)));
+        let written = pen.ops.len();
+        pen.push_others(&view, &overlay, &takers, YIELD_COUNT_MAX.saturating_sub(pushed_count))?;
+        let pushed = pen.ops.get(written..).unwrap_or_default();
+        if pushed.is_empty() {
+            break;
         }
+        pushed_count += pushed.len();
+        overlay.apply(pushed)?;
     }
-    // What yields has the newest place of all, and would fall before others.
-    let yielded = pen.ops.get(written..).unwrap_or_default().to_vec();
-    overlay.apply(&yielded)?;
-    pen.keep(&before, &mut overlay, &changed)?;
     Ok(pen.ops)
 }
 
@@ -405,6 +396,34 @@ impl Pen {
         }
         after.apply(self.ops.get(written..).unwrap_or_default())?;
         Ok(places)
+    }
+
+    /// Has up to `count_max` others that have the name of a taker by an earlier operation take it anew, or the conflict
+    /// name that they had.
+    fn push_others<I: IndexRead>(
+        &mut self,
+        before: &View<'_, I>,
+        after: &Overlay<'_, I>,
+        takers: &BTreeMap<(FileId, Name), FileId>,
+        mut count_max: usize,
+    ) -> Result<(), I::Error> {
+        let view = View::new(after);
+        for ((parent, name), id) in takers {
+            // A directory may be shown by what is in it, which another part brings.
+            let is_shown = view.entry_of(*id)?.is_some_and(|entry| (entry.parent, &entry.name) == (*parent, name));
+            let natural = natural_place(after, *id)?.filter(|(_, at, known)| (at, known) == (parent, name));
+            let Some((op, ..)) = natural.filter(|_| !is_shown) else { continue };
+            for other in after.keyed(*parent, name_key(name))?.into_iter().filter(|other| other != id) {
+                let is_first = natural_place(after, other)?.is_some_and(|(earlier, _, at)| earlier < op && at == *name);
+                if is_first && count_max > 0 {
+                    count_max -= 1;
+                    let shown = before.entry_of(other)?.filter(|shown| shown.parent == *parent);
+                    let name = shown.map_or_else(|| name.clone(), |shown| shown.name);
+                    self.place(after, other, other, *parent, &name)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn place<I: IndexRead>(
