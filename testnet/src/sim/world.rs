@@ -7,6 +7,7 @@
 
 mod links;
 mod settling;
+mod texts;
 mod weather;
 
 use std::collections::VecDeque;
@@ -25,7 +26,7 @@ use super::oracle::{Acted, Oracle};
 use super::runner::Tally;
 use super::scenario::{Manner, Scenario};
 use super::story::{Story, difference, shown};
-use super::user::{EARLY_VERB_COUNT, act, act_aimed, act_on_text, below, content, text};
+use super::user::{EARLY_VERB_COUNT, act, act_aimed, act_on_text, below, content};
 use super::volume::{Before, Crash, SimPerson};
 
 /// Streams of the seed's generator that no step draws from.
@@ -41,9 +42,6 @@ const GRANULARITIES: [Duration; 4] =
     [Duration::from_nanos(1), Duration::from_millis(4), Duration::from_secs(1), Duration::from_secs(2)];
 /// Contents that are written in one step at most.
 const STEP_CONTENT_COUNT: u32 = 8;
-/// The texts that all have to begin with, where texts are merged. The numbers of their contents are those that each step
-/// leaves out.
-const TEXT_NAMES: [&[u8]; 3] = [b"a", b"c.txt", b"x.t"];
 /// The first stream of what is drawn while the world settles.
 const SETTLING: u32 = 1 << 30;
 /// The first number of contents that are written then, of which each time has so many: no step comes that far.
@@ -191,24 +189,6 @@ impl World {
     fn begin(&mut self, step: u32) {
         self.rng = self.scenario.generator(step);
         self.next_content = step.wrapping_mul(STEP_CONTENT_COUNT);
-    }
-
-    /// Whether what users do in this step they do to texts: in most, where texts are merged.
-    fn is_about_texts(&self) -> bool {
-        self.faults().has(Fault::Merges) && !(self.next_content / STEP_CONTENT_COUNT).is_multiple_of(4)
-    }
-
-    /// One user makes some texts, and all get them: what they change then came from one text.
-    fn agree_on_texts(&mut self) {
-        let n = self.writer.unwrap_or_default();
-        for (name, number) in TEXT_NAMES.into_iter().zip((0..).step_by(STEP_CONTENT_COUNT as usize)) {
-            let before = self.devices[n].person.tree();
-            let made = self.devices[n].person.write(name, &text(number));
-            let line = format!("creates {} with the text {number}: {made:?}", shown(name));
-            let after = self.devices[n].person.tree();
-            self.note_act(n, &Acted { before, after, line });
-        }
-        self.settle();
     }
 
     /// Everything at once, in those steps.
