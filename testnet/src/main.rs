@@ -86,13 +86,15 @@ fn print_sums(report: &Report) {
     let seconds = elapsed.as_secs_f64();
     println!("{seed_count} seeds in {seconds:.1} s, {} failed", failures.len());
     println!(
-        "{} acts of users ({:.0} each second), {} messages, {} crashes, {} files lost to power losses, {} conflict copies",
+        "{} acts of users ({:.0} each second), {} messages, {} crashes, {} files lost to power losses, {} conflict copies, {} \
+         merges",
         tally.act_count,
         tally.act_count as f64 / seconds.max(0.001),
         tally.message_count,
         tally.crash_count,
         tally.lost_count,
-        tally.copy_count
+        tally.copy_count,
+        tally.merge_count
     );
     println!(
         "longest run: {} acts (seed {}); slowest: {:.1} s (seed {})",

@@ -37,6 +37,12 @@ fn devices_become_the_same_whatever_users_do_at_once() {
 }
 
 #[test]
+fn texts_that_two_changed_become_one_and_keep_every_line() {
+    let tally = play("--seeds 50 --manner at-once --faults cuts,partitions,merges --length 250");
+    assert!(tally.merge_count > 10, "hardly any history merged two texts");
+}
+
+#[test]
 fn one_user_at_a_time_sees_nothing_but_his_own_acts() {
     assert!(play("--seeds 30 --manner one-by-one --faults none").act_count > 300);
 }

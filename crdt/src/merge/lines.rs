@@ -45,7 +45,10 @@ pub fn text(bytes: &[u8]) -> Option<&str> {
 pub fn merge(ancestor: &[u8], a: &[u8], b: &[u8]) -> Result<Vec<u8>, NotMerged> {
     let lines = |bytes| text(bytes).map(lines_of).ok_or(NotMerged::NotText);
     let (ancestor, a, b) = (lines(ancestor)?, lines(a)?, lines(b)?);
-    let (of_a, of_b) = (hunks(&ancestor, &a)?, hunks(&ancestor, &b)?);
+    let (of_a, mut of_b) = (hunks(&ancestor, &a)?, hunks(&ancestor, &b)?);
+    if crate::mutated!(DroppedHunk) {
+        of_b.pop();
+    }
     let (mut of_a, mut of_b) = (of_a.iter().peekable(), of_b.iter().peekable());
     let mut merged = Merged::default();
     let mut at = 0;

@@ -101,6 +101,8 @@ mutations! {
     LostRescan = "lost-rescan",
     /// After a start, what users did meanwhile is not looked for.
     UnscannedStart = "unscanned-start",
+    /// A merge leaves out a change of one side.
+    DroppedHunk = "dropped-hunk",
 }
 
 /// The place in [`Mutation::ALL`] of the one that is on, plus one; 0 if none is. For all threads: a process plays many

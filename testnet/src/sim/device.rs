@@ -155,6 +155,8 @@ pub struct Device {
     pub watching: Watching,
     /// Whether its watcher tells of a path once, whatever happened to it.
     pub coalesces: bool,
+    /// Whether it merges texts.
+    pub merges: bool,
 }
 
 /// How a watcher tells of changes.
@@ -206,6 +208,7 @@ impl Device {
             last_failure: None,
             watching: Watching::Tells,
             coalesces: false,
+            merges: false,
         }
     }
 
@@ -257,8 +260,7 @@ impl Device {
             secrets: Arc::new([(secret.epoch, secret.clone())].into_iter().collect()),
             clock,
             retention: Retention::default(),
-            // What the oracle knows is whole contents: a merge would be one that no user wrote.
-            merges: false,
+            merges: self.merges,
             guard: Guard::default(),
             boot_id: self.boot_count.to_le_bytes().to_vec(),
             names: Arc::new(TempNames::new(nonce)),

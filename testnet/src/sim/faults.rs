@@ -54,6 +54,8 @@ pub enum Fault {
     Aims,
     /// Devices get a home back that is older than their folder.
     Rollbacks,
+    /// Texts that two changed at the same time are merged.
+    Merges,
 }
 
 /// The classes that are switched on.

@@ -188,4 +188,5 @@ pub const TRIALS: &[Trial] = &[
     trial(Mutation::UnpassedEntries, Manner::AtOnce, "line", 120, (10, 0)),
     trial(Mutation::LostRescan, Manner::AtOnce, "watchers", 120, (60, 32)),
     trial(Mutation::UnscannedStart, Manner::AtOnce, "kills", 120, (30, 9)),
+    trial(Mutation::DroppedHunk, Manner::AtOnce, "partitions,merges", 250, (20, 0)),
 ];

@@ -4,6 +4,7 @@
 #![allow(clippy::panic, reason = "a simulation ends where a promise is broken")]
 
 mod counts;
+mod texts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,7 @@ use zerocloud_crdt::id::ContentHash;
 use zerocloud_crdt::name::CONTROL;
 
 use self::counts::Counts;
+use self::texts::Texts;
 use super::volume::{Tree, TreeEntry};
 
 /// How long a version is kept, in nanoseconds.
@@ -90,6 +92,8 @@ pub struct Oracle {
     taken_out: Vec<Hashes>,
     /// How many files have each content.
     counts: Counts,
+    /// What may be merged.
+    texts: Texts,
     /// By device: what its node took out of the tree, and when, by its own clock: it is a version from then on.
     versions: Vec<BTreeMap<ContentHash, WallTime>>,
     /// Some device forgot what it knew, or can't show all that there is.
@@ -112,9 +116,21 @@ impl Oracle {
         }
     }
 
+    /// The same where texts that two changed are merged.
+    #[must_use]
+    pub fn with_merges(self) -> Self {
+        Self { texts: Texts::merged(), ..self }
+    }
+
+    /// How many texts there were that no user wrote.
+    pub fn merge_count(&self) -> usize {
+        self.texts.merge_count()
+    }
+
     /// A user acted: the tree before and after.
     pub fn note_act(&mut self, device: usize, before: &Tree, after: &Tree) {
         self.counts.note_act(device, before, after);
+        self.texts.note_act(before, after);
         // One of two copies went; elsewhere another user may take the other at the same time.
         let (counts, left) = (counts(before), counts(after));
         let taken: Hashes =
@@ -150,8 +166,9 @@ impl Oracle {
         self.counts.note_loss(&before, after);
         let spoilt = before.iter().filter(|(path, entry)| after.get(*path) != Some(*entry));
         let spoilt: Hashes = spoilt.filter_map(|(_, entry)| content_of(entry)).collect();
-        let (before, after) = (hashes(&before), hashes(after));
+        let (before, disk, after) = (hashes(&before), after, hashes(after));
         self.versions[device].retain(|content, _| after.contains(content));
+        self.texts.note_loss(before.difference(&after).chain(&spoilt), disk);
         for content in before.difference(&after) {
             let is_own = self.own[device].contains(content) || !self.written.contains(content);
             assert!(is_own || self.gone.contains(content), "a power loss took what had come from another device");
@@ -175,9 +192,12 @@ impl Oracle {
         self.is_forgetful = true;
         self.counts.note_loss(before, after);
         self.counts.note_forgotten();
-        let (before, after) = (hashes(before), hashes(after));
+        let (before, disk, after) = (hashes(before), after, hashes(after));
         self.versions[device].clear();
-        self.gone.extend(before.difference(&after).filter(|content| self.own[device].contains(content)));
+        let lost: Hashes =
+            before.difference(&after).filter(|content| self.own[device].contains(content)).copied().collect();
+        self.texts.note_loss(&lost, disk);
+        self.gone.extend(lost);
     }
 
     /// The node worked: the user's tree before, what the user did meanwhile, and tree and whole disk after.
@@ -204,6 +224,8 @@ impl Oracle {
                 }
             }
         }
+        let acted = meanwhile.iter().flat_map(|act| [&act.before, &act.after]);
+        self.texts.look(&[before, after].into_iter().chain(acted).collect::<Vec<_>>(), disk);
         // What makes room for others comes back.
         let stored = disk.iter().filter(|(path, _)| path.starts_with(CONTROL.as_bytes()));
         let stored = hashes(&stored.map(|(path, entry)| (path.clone(), entry.clone())).collect());
@@ -224,11 +246,15 @@ impl Oracle {
         self.versions[device].retain(|content, _| stored.contains(content) || !after.contains(content));
         let left = kept.difference(&after).filter(|content| !parked.contains(content));
         self.check_versions(device, now, left, &disk);
+        self.written.extend(after.iter().filter(|content| self.texts.is_merged(content)));
         if let Some(content) = after.difference(&before).find(|content| !self.written.contains(content)) {
             panic!("device {device}: {content} was put into the tree and nobody wrote it");
         }
         if let Some(content) = after.difference(&before).find(|content| self.dead.contains(content)) {
             panic!("device {device}: {content} was deleted and came back");
+        }
+        if let Some(content) = self.texts.find_dead(after.difference(&before)) {
+            panic!("device {device}: a line of {content} was deleted and came back");
         }
     }
 
@@ -278,8 +304,9 @@ impl Oracle {
 
     /// All devices show the same.
     pub fn check_end(&mut self, tree: &Tree) {
-        let here = hashes(tree);
-        if let Some(content) = self.written.iter().find(|c| !here.contains(c) && !self.gone.contains(c)) {
+        let (here, covered) = (hashes(tree), self.texts.settle(tree));
+        let is_there = |content: &ContentHash| here.contains(content) || covered.contains(content);
+        if let Some(content) = self.written.iter().find(|c| !is_there(c) && !self.gone.contains(c)) {
             panic!("{content} is lost");
         }
         // What a user took away while it was being put elsewhere may show until the next look at his tree.
@@ -288,7 +315,7 @@ impl Oracle {
                 panic!("device {device}: {content} was deleted here, nobody made it elsewhere, and it came back");
             }
         }
-        if let Err(wrong) = self.counts.settle(tree, self.is_forgetful) {
+        if let Err(wrong) = self.counts.settle(tree, &covered, self.is_forgetful) {
             panic!("{wrong}");
         }
         self.dead = self.written.difference(&here).copied().collect();

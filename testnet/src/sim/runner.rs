@@ -26,6 +26,8 @@ pub struct Tally {
     pub lost_count: u64,
     /// Conflict copies at the end.
     pub copy_count: u64,
+    /// Texts that no user wrote, merged from two.
+    pub merge_count: u64,
 }
 
 impl Tally {
@@ -35,6 +37,7 @@ impl Tally {
         self.crash_count += other.crash_count;
         self.lost_count += other.lost_count;
         self.copy_count += other.copy_count;
+        self.merge_count += other.merge_count;
     }
 }
 

@@ -1,5 +1,7 @@
 //! What users do to their files, drawn from a generator: whatever a file manager, an editor and a shell do.
 
+mod texts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha8Rng;
@@ -7,6 +9,8 @@ use rand_core::Rng;
 use zerocloud::volume::{FileTime, VolumeErrorKind};
 
 use super::volume::{Tree, TreeEntry};
+
+pub use texts::{act_on_text, text};
 
 /// What a user does to a folder, of whatever it is made. Paths are relative to its root, with `/`. Every method fails as
 /// a file manager would, with the kind that a volume has for it.

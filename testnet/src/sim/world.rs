@@ -7,6 +7,7 @@
 
 mod links;
 mod settling;
+mod texts;
 mod weather;
 
 use std::collections::VecDeque;
@@ -25,7 +26,7 @@ use super::oracle::{Acted, Oracle};
 use super::runner::Tally;
 use super::scenario::{Manner, Scenario};
 use super::story::{Story, difference, shown};
-use super::user::{EARLY_VERB_COUNT, act, act_aimed, below, content};
+use super::user::{EARLY_VERB_COUNT, act, act_aimed, act_on_text, below, content};
 use super::volume::{Before, Crash, SimPerson};
 
 /// Streams of the seed's generator that no step draws from.
@@ -39,6 +40,8 @@ const EARLY_STEP_KIND_COUNT: usize = 42;
 /// How finely file systems tell time: to the nanosecond, to a tick of the kernel's clock, as HFS does, as FAT does.
 const GRANULARITIES: [Duration; 4] =
     [Duration::from_nanos(1), Duration::from_millis(4), Duration::from_secs(1), Duration::from_secs(2)];
+/// Contents that are written in one step at most.
+const STEP_CONTENT_COUNT: u32 = 8;
 /// The first stream of what is drawn while the world settles.
 const SETTLING: u32 = 1 << 30;
 /// The first number of contents that are written then, of which each time has so many: no step comes that far.
@@ -88,6 +91,9 @@ impl World {
     /// Where a promise is broken.
     pub fn play(scenario: &Scenario, story: Story) -> Tally {
         let mut world = Self::new(scenario, story);
+        if scenario.faults.has(Fault::Merges) {
+            world.agree_on_texts();
+        }
         match scenario.manner {
             Manner::AtOnce | Manner::OneWriter => {
                 let middle = scenario.length * 3 / 5;
@@ -104,6 +110,7 @@ impl World {
         }
         world.restart_all();
         world.tally.copy_count = world.copy_count() as u64;
+        world.tally.merge_count = world.oracle.merge_count() as u64;
         assert!(
             world.writer.is_none() || !world.is_memory_safe() || world.tally.copy_count == 0,
             "a conflict copy with one writer"
@@ -138,7 +145,12 @@ impl World {
             };
             Device::new(founding.clone(), n, file_system, *seed)
         };
-        let devices: Vec<Device> = (0..*count).map(device).collect();
+        let mut devices: Vec<Device> = (0..*count).map(device).collect();
+        let mut oracle = Oracle::new(usize::from(*count), faults.has(Fault::FoldedNames));
+        if faults.has(Fault::Merges) {
+            devices.iter_mut().for_each(|device| device.merges = true);
+            oracle = oracle.with_merges();
+        }
         // What has no place on a device is not passed on by it.
         let is_line = faults.has(Fault::Line) && !faults.has(Fault::FoldedNames);
         let links = links::between(usize::from(*count), is_line);
@@ -152,7 +164,7 @@ impl World {
             writer: (scenario.manner == Manner::OneWriter).then(|| below(&mut writers, usize::from(*count))),
             answers: (0..*count).map(|_| VecDeque::new()).collect(),
             message_count_max: u64::MAX,
-            oracle: Oracle::new(usize::from(*count), faults.has(Fault::FoldedNames)),
+            oracle,
             next_content: 0,
             is_blind: false,
             settling_count: 0,
@@ -176,7 +188,7 @@ impl World {
     /// Begins a step: what it draws depends on nothing that happened before.
     fn begin(&mut self, step: u32) {
         self.rng = self.scenario.generator(step);
-        self.next_content = step.wrapping_mul(8);
+        self.next_content = step.wrapping_mul(STEP_CONTENT_COUNT);
     }
 
     /// Everything at once, in those steps.
@@ -252,7 +264,11 @@ impl World {
         self.tally.act_count += 1;
         self.next_content += 1;
         let before = device.person.tree();
-        let line = act(&device.person, &mut self.rng, self.next_content, self.scenario.verb_count);
+        let line = if self.is_about_texts() {
+            act_on_text(&device.person, b"", &mut self.rng, self.next_content)
+        } else {
+            act(&device.person, &mut self.rng, self.next_content, self.scenario.verb_count)
+        };
         let after = device.person.tree();
         self.note_act(n, &Acted { before, after, line });
     }
@@ -280,7 +296,11 @@ impl World {
         }
         self.story.tell(|| format!("user {n} is to act after {calls} calls of the device"));
         let (mut rng, number, verb_count) = (self.rng.clone(), self.next_content, self.scenario.verb_count);
-        let act = self.in_between(n, move |person, _| act(person, &mut rng, number, verb_count));
+        let is_about_texts = self.is_about_texts();
+        let act = self.in_between(n, move |person, _| match is_about_texts {
+            true => act_on_text(person, b"", &mut rng, number),
+            false => act(person, &mut rng, number, verb_count),
+        });
         self.devices[n].volume.interrupt_after(calls as u64, Before::Any, act);
     }
 
@@ -290,7 +310,11 @@ impl World {
             self.devices.iter().enumerate().filter(|(at, _)| *at != n).map(|(_, other)| other.person.clone()).collect();
         let (mut rng, number) = (self.rng.clone(), self.next_content);
         self.story.tell(|| format!("user {n} is to act on what device {n} is about to touch ({calls})"));
-        let act = self.in_between(n, move |person, name| act_aimed(person, (&others, name), &mut rng, number));
+        let is_about_texts = self.is_about_texts();
+        let act = self.in_between(n, move |person, name| match is_about_texts {
+            true => act_on_text(person, name, &mut rng, number),
+            false => act_aimed(person, (&others, name), &mut rng, number),
+        });
         let (before, calls) =
             if calls.is_multiple_of(2) { (Before::Naming, calls / 2 % 2) } else { (Before::Any, calls / 2) };
         self.devices[n].volume.interrupt_after(calls as u64, before, act);

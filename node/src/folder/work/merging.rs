@@ -41,10 +41,10 @@ const MERGE_COUNT: usize = 16;
 pub(super) struct Merging {
     /// Items that show several values, all of them on disk, to be looked at.
     due: BTreeSet<FileId>,
-    /// Whose ancestor is on its way.
-    fetching: BTreeMap<JobId, FileId>,
+    /// Whose ancestor is on its way, and what that is.
+    fetching: BTreeMap<JobId, (FileId, ContentHash)>,
     /// Whose ancestor nobody who is connected has.
-    starved: BTreeSet<FileId>,
+    starved: BTreeMap<FileId, ContentHash>,
 }
 
 impl Merging {
@@ -55,7 +55,17 @@ impl Merging {
 
     /// A member's connection came: it may have what nobody had.
     pub(super) fn look_at_starved(&mut self) {
-        self.due.append(&mut self.starved);
+        self.due.extend(std::mem::take(&mut self.starved).into_keys());
+    }
+
+    /// A text was kept: it may be what nobody had.
+    pub(super) fn look_at_starved_of(&mut self, kept: ContentHash) {
+        let Self { due, starved, .. } = self;
+        starved.retain(|item, of| {
+            let is_had = *of == kept;
+            due.extend(is_had.then_some(*item));
+            !is_had
+        });
     }
 
     /// Whether something is to be looked at now.
@@ -73,8 +83,8 @@ impl Merging {
         self.fetching.keys().copied()
     }
 
-    /// A job is over; its item, if it was one of an ancestor.
-    fn end(&mut self, job: JobId) -> Option<FileId> {
+    /// A job is over; its item and what was to come, if it was one of an ancestor.
+    fn end(&mut self, job: JobId) -> Option<(FileId, ContentHash)> {
         self.fetching.remove(&job)
     }
 }
@@ -179,7 +189,7 @@ impl<P: Pool> Folder<P> {
         if let Some(kept) = snapshot.text(content.hash)?.filter(|kept| ContentHash::of(kept) == content.hash) {
             return Ok(Some(kept));
         }
-        if self.merging.fetching.values().any(|of| *of == item) {
+        if self.merging.fetching.values().any(|(of, _)| *of == item) {
             return Ok(None);
         }
         let job = self.jobs.next_job();
@@ -189,13 +199,13 @@ impl<P: Pool> Folder<P> {
         let mut reader = ChunkReader::new(&*self.volume)?;
         match self.bring(job, &Version { source: item, op: *op, content, spec }, snapshot, &mut reader) {
             Ok(Some(staged)) => return self.take_ancestor(&staged),
-            Ok(None) if self.parts.supply.has_members() => drop(self.merging.fetching.insert(job, item)),
+            Ok(None) if self.parts.supply.has_members() => drop(self.merging.fetching.insert(job, (item, hash))),
             Ok(None) => {
                 self.parts.supply.remove(job);
-                self.merging.starved.insert(item);
+                self.merging.starved.insert(item, hash);
             }
             Err(NotBegun::Page(page)) => {
-                self.merging.fetching.insert(job, item);
+                self.merging.fetching.insert(job, (item, hash));
                 self.ask_for_page(job, item, *op, page);
             }
             Err(NotBegun::Folder(error)) => return Err(error),
@@ -223,7 +233,7 @@ impl<P: Pool> Folder<P> {
         job: JobId,
         staged: Result<Staged, NotStaged>,
     ) -> Option<Result<Staged, NotStaged>> {
-        let Some(item) = self.merging.end(job) else { return Some(staged) };
+        let Some((item, hash)) = self.merging.end(job) else { return Some(staged) };
         match staged {
             Ok(staged) => {
                 let kept = self.take_ancestor(&staged).and_then(|bytes| {
@@ -237,7 +247,7 @@ impl<P: Pool> Folder<P> {
                     Err(error) => self.not_had(&error.to_string()),
                 }
             }
-            Err(NotStaged::Missing(_)) => drop(self.merging.starved.insert(item)),
+            Err(NotStaged::Missing(_)) => drop(self.merging.starved.insert(item, hash)),
             Err(NotStaged::Failed(error)) => self.not_had(&error.to_string()),
         }
         None
@@ -245,7 +255,7 @@ impl<P: Pool> Folder<P> {
 
     /// A page of an ancestor's list of chunks is here, if the job was one's: it is asked for again.
     pub(super) fn go_on_with_ancestor(&mut self, job: JobId) -> bool {
-        let item = self.merging.end(job);
+        let item = self.merging.end(job).map(|(item, _)| item);
         self.merging.due.extend(item);
         item.is_some()
     }

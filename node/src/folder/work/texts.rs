@@ -166,6 +166,7 @@ impl<P: Pool> Folder<P> {
             self.parts.store.write::<_, StoreError>(|write| {
                 kept.iter().try_for_each(|(of, bytes)| write.put_text(of.hash, bytes, of.if_full))
             })?;
+            kept.iter().for_each(|(of, _)| self.merging.look_at_starved_of(of.hash));
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use zerocloud_crdt::id::ContentHash;
 
-use super::{content_of, counts};
+use super::{Hashes, content_of, counts};
 use crate::sim::volume::{Tree, TreeEntry};
 
 /// Numbers of files by content.
@@ -108,9 +108,9 @@ impl Counts {
         self.settled.contains_key(content)
     }
 
-    /// All is settled and this is there; gives what is wrong with it. Where devices forget what they knew, things may come
-    /// again.
-    pub(super) fn settle(&mut self, tree: &Tree, is_forgetful: bool) -> Result<(), String> {
+    /// All is settled and this is there; gives what is wrong with it. What was merged with others may stand there as that
+    /// (`covered`). Where devices forget what they knew, things may come again.
+    pub(super) fn settle(&mut self, tree: &Tree, covered: &Hashes, is_forgetful: bool) -> Result<(), String> {
         let (now, copies) = (counts(tree), copy_count(tree));
         let users = std::mem::take(&mut self.users);
         let in_copies = std::mem::take(&mut self.in_copies);
@@ -131,7 +131,7 @@ impl Counts {
             let gained = all(|done| &done.gained, content).into_iter().filter(|_| !old.contains(content));
             let least = if puts > 1 { begun.min(1) } else { begun + gained.max().unwrap_or_default() };
             let least = least.saturating_sub(taken.iter().sum::<usize>() + of(&dropped, content));
-            if there < least.min(1) {
+            if there < least.min(1) && !covered.contains(content) {
                 return Err(format!("{content} is lost: {least} files of it were not taken away by anybody"));
             }
             let most = users.iter().enumerate().map(|(at, done)| {

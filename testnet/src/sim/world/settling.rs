@@ -18,6 +18,8 @@ const ROUND_COUNT_MAX: usize = 1_500;
 const PATIENCE_ROUND_COUNT: usize = 400;
 /// Longer than the time in which every file system's clock goes on, and what it hid is looked at again.
 const TICK_MAX: Duration = Duration::from_secs(4);
+/// Longer than texts wait to be kept for merges.
+const TEXTS_WAIT: Duration = Duration::from_secs(2);
 /// The longest step of time while the world settles.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Messages and chunks while the world settles, above which something chases its tail. A thousand times what is usual.
@@ -41,6 +43,11 @@ impl World {
             self.devices.iter().for_each(Device::rescan);
         }
         self.quiet();
+        // What was edited at once may be what others came from: it is kept when nothing else was to be done for a while.
+        if self.faults().has(Fault::Merges) {
+            self.wait(TEXTS_WAIT);
+            self.quiet();
+        }
         let tree = self.devices[0].person.tree();
         let frontier = self.devices[0].frontier();
         let trees: Vec<Tree> = self.devices.iter().map(|device| device.person.tree()).collect();
