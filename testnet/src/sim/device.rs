@@ -374,6 +374,19 @@ impl Device {
         is_any
     }
 
+    /// The user goes on with what is here, where the folder waits for what a member knows who is not here; says whether it
+    /// did.
+    pub fn resume(&self) -> bool {
+        let Some(process) = &self.process else { return false };
+        let awaited = process.store.snapshot().and_then(|snapshot| snapshot.value(values::AWAITS_INDEX)).unwrap();
+        let is_waiting = awaited.is_some();
+        if is_waiting {
+            process.store.write::<_, StoreError>(|write| write.set(values::AWAITS_INDEX, &Awaited::Nobody)).unwrap();
+            process.tell(Message::Pause(false));
+        }
+        is_waiting
+    }
+
     /// A peer is connected.
     pub fn connect(&self, peer: DeviceId) {
         let Some(process) = &self.process else { return };

@@ -54,6 +54,8 @@ pub enum Fault {
     Aims,
     /// Devices get a home back that is older than their folder.
     Rollbacks,
+    /// Devices go away for good, with what they alone have.
+    Leavers,
 }
 
 /// The classes that are switched on.

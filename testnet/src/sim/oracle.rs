@@ -158,6 +158,18 @@ impl Oracle {
         self.dead.retain(|content| !after.contains(content));
     }
 
+    /// A device went away for good: all of its disk, and all of those that stay. What it alone had may be gone, and what
+    /// its user took away may be there as before.
+    pub fn note_leaver(&mut self, device: usize, disk: &Tree, stays: &[Tree]) {
+        // What is staged was put nowhere yet.
+        let staged = |path: &[u8]| [&b"put-"[..], b"get-"].iter().any(|prefix| is_temporary(path, prefix));
+        let there = stays.iter().flat_map(|tree| tree.iter().filter(|(path, _)| !staged(path)));
+        let there: Hashes = there.filter_map(|(_, entry)| content_of(entry)).collect();
+        self.gone.extend(hashes(disk).difference(&there));
+        self.ended[device].clear();
+        self.counts.note_leaver(device);
+    }
+
     /// A device got an old home, which does not know what its user did since.
     pub fn note_rollback(&mut self, device: usize) {
         self.is_forgetful = true;

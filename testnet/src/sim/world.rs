@@ -5,11 +5,12 @@
 //! [`Oracle`]'s; each event is told as one line.
 #![allow(clippy::panic, reason = "a simulation ends where a promise is broken")]
 
+mod leaving;
 mod links;
 mod settling;
 mod weather;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use zerocloud::clock::Clock;
 use zerocloud::folder::Phase;
 
+use self::leaving::Leaver;
 use self::links::{Answer, Link};
 use super::device::{Device, FileSystem};
 use super::faults::{Fault, Faults};
@@ -52,6 +54,8 @@ const WIPING_CONTENT: u32 = SETTLING_CONTENT - 64;
 /// The same of a device whose home is rolled back.
 const ROLLING_BACK: u32 = SETTLING - 2;
 const ROLLING_BACK_CONTENT: u32 = SETTLING_CONTENT - 128;
+/// The stream that says who goes away.
+const LEAVING: u32 = SETTLING - 3;
 /// Days that a device is left alone: more than versions are kept.
 const LONG_WAIT: Duration = Duration::from_secs(17 * 24 * 60 * 60);
 
@@ -64,6 +68,10 @@ pub struct World {
     /// What users did while the node worked, by device. Held for one act.
     interrupted: Vec<Arc<Mutex<Vec<Acted>>>>,
     links: Vec<Link>,
+    /// Who is to go away.
+    leavers: Vec<Leaver>,
+    /// Who went away for good.
+    left: BTreeSet<usize>,
     /// Who alone acts, in a scenario of one writer.
     writer: Option<usize>,
     /// Chunks on their way, by the device that asked.
@@ -94,10 +102,12 @@ impl World {
                 world.run(|step| step < middle / 2);
                 world.devices.iter_mut().for_each(Device::keep_home);
                 world.run(|step| (middle / 2..middle).contains(&step));
+                world.leave_until(middle);
                 world.settle();
                 world.wipe_one();
                 world.roll_back_one();
                 world.run(|step| step >= middle);
+                world.leave_until(scenario.length);
                 world.settle();
             }
             Manner::OneByOne => world.run_one_by_one(),
@@ -149,6 +159,8 @@ impl World {
             interrupted: devices.iter().map(|_| Arc::default()).collect(),
             devices,
             links,
+            leavers: leaving::draw(scenario, is_line),
+            left: BTreeSet::new(),
             writer: (scenario.manner == Manner::OneWriter).then(|| below(&mut writers, usize::from(*count))),
             answers: (0..*count).map(|_| VecDeque::new()).collect(),
             message_count_max: u64::MAX,
@@ -169,6 +181,7 @@ impl World {
 
     /// How many conflict copies there are.
     fn copy_count(&self) -> usize {
+        // The first never leaves.
         let tree = self.devices.first().map(|device| device.person.tree()).unwrap_or_default();
         tree.keys().filter(|path| path.windows(6).any(|part| part == b"(confl")).count()
     }
@@ -183,9 +196,11 @@ impl World {
     fn run(&mut self, is_wanted: impl Fn(u32) -> bool) {
         let steps: Vec<u32> = self.scenario.steps.0.iter().copied().filter(|step| is_wanted(*step)).collect();
         for step in steps {
+            self.leave_until(step);
             self.begin(step);
             self.story.tell(|| format!("-- step {step}"));
             let device = below(&mut self.rng, self.devices.len());
+            let device = self.present_from(device);
             let is_early = self.scenario.verb_count <= EARLY_VERB_COUNT;
             match below(&mut self.rng, if is_early { EARLY_STEP_KIND_COUNT } else { STEP_KIND_COUNT }) {
                 0..=6 => self.act_in_a_row(self.writer.unwrap_or(device)),
@@ -215,8 +230,10 @@ impl World {
     fn run_one_by_one(&mut self) {
         let copies = self.copy_count();
         for step in self.scenario.steps.0.clone() {
+            self.leave_until(step);
             self.begin(step);
             let device = below(&mut self.rng, self.devices.len());
+            let device = self.present_from(device);
             for _ in 0..=below(&mut self.rng, 3) {
                 self.act(device);
             }
@@ -243,7 +260,7 @@ impl World {
 
     fn act(&mut self, n: usize) {
         let device = &self.devices[n];
-        if !device.volume.is_mounted() {
+        if !device.volume.is_mounted() || self.left.contains(&n) {
             return;
         }
         self.tally.act_count += 1;
@@ -266,7 +283,7 @@ impl World {
     fn interrupt(&mut self, n: usize) {
         let calls = below(&mut self.rng, 60);
         self.next_content += 1;
-        if !self.devices[n].volume.is_mounted() {
+        if !self.devices[n].volume.is_mounted() || self.left.contains(&n) {
             return;
         }
         if self.faults().has(Fault::Aims) {
@@ -322,7 +339,7 @@ impl World {
     /// device has, and gives them up; says whether there were any.
     fn decide(&mut self, n: usize) -> bool {
         // Who still scans may find out that it has another version, or has it after all.
-        let are_idle = self.devices.iter().all(|device| device.phase() == Some(Phase::Idle));
+        let are_idle = self.present().all(|n| self.devices[n].phase() == Some(Phase::Idle));
         let is_ended = are_idle && self.devices[n].forget(false);
         if is_ended {
             self.story.tell(|| format!("user {n} gives up what no device has"));
@@ -413,8 +430,8 @@ impl World {
         self.begin(WIPING);
         self.next_content = WIPING_CONTENT;
         let n = below(&mut self.rng, self.devices.len());
-        let inviter = (n + 1) % self.devices.len();
-        if !self.faults().has(Fault::Wipes) {
+        let inviter = self.present_from(n + 1);
+        if !self.faults().has(Fault::Wipes) || self.left.contains(&n) || inviter == n {
             return;
         }
         self.disconnect(n);
@@ -435,7 +452,7 @@ impl World {
         self.begin(ROLLING_BACK);
         self.next_content = ROLLING_BACK_CONTENT;
         let n = below(&mut self.rng, self.devices.len());
-        if !self.faults().has(Fault::Rollbacks) || self.faults().has(Fault::Wipes) {
+        if !self.faults().has(Fault::Rollbacks) || self.faults().has(Fault::Wipes) || self.left.contains(&n) {
             return;
         }
         self.disconnect(n);
@@ -450,7 +467,7 @@ impl World {
 
     fn start(&mut self, n: usize) {
         self.after(n);
-        if self.devices[n].is_on() {
+        if self.devices[n].is_on() || self.left.contains(&n) {
             return;
         }
         self.story.tell(|| format!("device {n} starts"));

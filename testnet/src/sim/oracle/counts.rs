@@ -26,6 +26,8 @@ struct Done {
     put: Numbers,
     /// By how many files there were fewer.
     taken: Numbers,
+    /// Went away: what it did may be known to nobody, or to all.
+    has_left: bool,
     /// How many files there were after the last act. There may be more than the user made, while a conflict copy is there
     /// already and the other version is still on its way, or fewer, while a copy is still to be made.
     left: Option<Numbers>,
@@ -84,6 +86,13 @@ impl Counts {
         add(&mut self.dropped, more(&counts(before), &counts(after)));
     }
 
+    /// A device went away, and nobody may know what its user did.
+    pub(super) fn note_leaver(&mut self, device: usize) {
+        let Some(done) = self.users.get_mut(device) else { return };
+        done.gained.clear();
+        done.has_left = true;
+    }
+
     /// A device knows no more of what was since some moment.
     pub(super) fn note_forgotten(&mut self) {
         self.old.clone_from(&self.ever);
@@ -127,7 +136,8 @@ impl Counts {
             if there < least.min(1) {
                 return Err(format!("{content} is lost: {least} files of it were not taken away by anybody"));
             }
-            let most = users.iter().enumerate().map(|(at, done)| {
+            let stays = users.iter().enumerate().filter(|(_, done)| !done.has_left);
+            let most = stays.map(|(at, done)| {
                 let own = (begun + of(&done.gained, content)).saturating_sub(of(&done.taken, content));
                 let left = own.max(done.left.as_ref().map_or(0, |left| of(left, content)));
                 let others = users.iter().enumerate().filter(|(other, _)| *other != at);

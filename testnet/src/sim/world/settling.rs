@@ -38,13 +38,14 @@ impl World {
         }
         // Where every change was told, in whatever way, all is found without being asked for.
         if self.is_blind || self.faults().has(Fault::Unreadable) {
-            self.devices.iter().for_each(Device::rescan);
+            self.present().for_each(|n| self.devices[n].rescan());
         }
         self.quiet();
         let tree = self.devices[0].person.tree();
         let frontier = self.devices[0].frontier();
         let trees: Vec<Tree> = self.devices.iter().map(|device| device.person.tree()).collect();
-        for ((n, device), found) in self.devices.iter().enumerate().zip(&trees) {
+        for n in self.present() {
+            let (device, found) = (&self.devices[n], &trees[n]);
             let claim = format!("device {n} has another tree ({})", device.describe());
             // What has no place here is told, and what waits for it to move stays as it was.
             if !device.has_collisions() {
@@ -55,9 +56,10 @@ impl World {
             assert!(pending == Some(0) || device.has_collisions(), "device {n} has items to be planned");
         }
         self.oracle.check_end(&tree);
-        self.devices.iter().for_each(Device::rescan);
+        self.present().for_each(|n| self.devices[n].rescan());
         self.quiet();
-        for ((n, device), tree) in self.devices.iter().enumerate().zip(&trees) {
+        for n in self.present() {
+            let (device, tree) = (&self.devices[n], &trees[n]);
             assert_eq!(device.frontier(), frontier, "device {n} found something to say in what had settled");
             assert_same(tree, &device.person.tree(), &format!("device {n} changed what had settled"));
         }
@@ -70,13 +72,14 @@ impl World {
             self.settle();
         }
         let before = self.devices[0].frontier();
-        for n in 0..self.devices.len() {
+        for n in self.present().collect::<Vec<_>>() {
             self.disconnect(n);
             self.devices[n].close();
             self.start(n);
         }
         self.settle();
-        for (n, device) in self.devices.iter().enumerate() {
+        for n in self.present() {
+            let device = &self.devices[n];
             assert_eq!(device.frontier(), before, "device {n} had something to say of what it had said");
             let tmp = [CONTROL.as_bytes(), b"/tmp/"].concat();
             let left: Vec<String> =
@@ -92,8 +95,13 @@ impl World {
         for round in 1..=ROUND_COUNT_MAX {
             let mut is_moved = false;
             if round % PATIENCE_ROUND_COUNT == 0 {
-                for n in (0..self.devices.len()).filter(|n| self.devices[*n].forget(true)) {
-                    self.story.tell(|| format!("user {n} waits no longer for what no device here has"));
+                for n in self.present() {
+                    if self.devices[n].forget(true) {
+                        self.story.tell(|| format!("user {n} waits no longer for what no device here has"));
+                    }
+                    if self.devices[n].resume() {
+                        self.story.tell(|| format!("user {n} goes on without what others know"));
+                    }
                 }
             }
             for n in 0..self.devices.len() {
@@ -110,14 +118,15 @@ impl World {
                     }
                 }
             }
-            let is_idle =
-                self.devices.iter().all(|device| device.phase() == Some(Phase::Idle) && device.problem_count() == 0);
+            let is_done = |device: &Device| device.phase() == Some(Phase::Idle) && device.problem_count() == 0;
+            let is_idle = self.present().all(|n| is_done(&self.devices[n]));
             quiet_count = if is_moved || !is_idle { 0 } else { quiet_count + 1 };
             if quiet_count == 2 {
                 return;
             }
             if !is_moved && quiet_count == 0 {
-                let waits = self.devices.iter().filter_map(|d| Some(d.timeout()?.since(d.clock.now())));
+                let present = self.present().map(|n| &self.devices[n]);
+                let waits = present.filter_map(|d| Some(d.timeout()?.since(d.clock.now())));
                 let wait = waits.min().unwrap_or(WAIT_MAX).clamp(Duration::from_millis(1), WAIT_MAX);
                 self.wait(wait);
             }
