@@ -15,11 +15,12 @@ use zerocloud::clock::{Clock, Moment, WallTime};
 use zerocloud::config::Guard;
 use zerocloud::engine::fetch::Lack;
 use zerocloud::engine::found::Found;
-use zerocloud::engine::replica::{Action, Replica, ReplicaError};
+use zerocloud::engine::replica::{Action, Identity, Replica, ReplicaError};
 use zerocloud::engine::shelf::Contents;
 use zerocloud::folder::serve::FolderChunks;
 use zerocloud::folder::work::{Folder, FolderError, FolderParts, Publish};
 use zerocloud::folder::{Forgetting, Message, Phase};
+use zerocloud::home::Fingerprint;
 use zerocloud::session::chunks::ChunkSource;
 use zerocloud::space::AppendError;
 use zerocloud::store::{Awaited, PeerRow, SpaceStore, StoreError, values};
@@ -29,7 +30,7 @@ use zerocloud::tree::versions::Retention;
 use zerocloud::tree::{Inline, Keyring, TempNames};
 use zerocloud::volume::Volume;
 use zerocloud::watch::WatchEvent;
-use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, FileId};
+use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, FileId, LogId};
 use zerocloud_crdt::log::{Frontier, LogRead, SignedFrontier};
 use zerocloud_crdt::name::CONTROL;
 use zerocloud_crdt::seal::Suite;
@@ -123,6 +124,17 @@ struct Process {
     rest_until: Moment,
 }
 
+/// How home and folder of a device are copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copying {
+    /// With their whole machine, a virtual one: nothing tells the copy from what was copied.
+    Machine,
+    /// With their disk, which is put into another machine.
+    Disk,
+    /// File by file, to another machine.
+    Files,
+}
+
 /// One device. See the module.
 pub struct Device {
     number: u8,
@@ -137,6 +149,8 @@ pub struct Device {
     /// Its time.
     pub clock: SimClock,
     founding: Arc<Founding>,
+    /// Where its home lies.
+    home: Fingerprint,
     disk: SimDisk,
     /// The home as it was some time ago.
     kept_home: Option<SimDisk>,
@@ -193,6 +207,7 @@ impl Device {
             person,
             clock,
             founding,
+            home: Fingerprint { machine: [number; 32], file_system: 1, inode: 1 },
             disk,
             kept_home: None,
             rng,
@@ -207,6 +222,33 @@ impl Device {
     /// How its peers know it.
     pub fn id(&self) -> DeviceId {
         self.founding.keys[usize::from(self.identity)].id()
+    }
+
+    /// What is made of this device when home and folder are copied, as they are, to begin with the next start.
+    #[must_use]
+    pub fn copy(&self, number: u8, how: Copying) -> Self {
+        // Apart, so that no two disks give one time to two edits of a file.
+        let clock = SimClock::new(WallTime(self.clock.wall_time().0.saturating_add(i64::from(number) * 1_000)));
+        let volume = self.volume.copy(Arc::new(clock.clone()), how == Copying::Files);
+        let machine = if how == Copying::Machine { self.home.machine } else { [number; 32] };
+        Self {
+            number,
+            identity: self.identity,
+            file_system: self.file_system,
+            person: volume.person(),
+            clock,
+            founding: self.founding.clone(),
+            home: Fingerprint { machine, ..self.home },
+            disk: self.disk.copy_for(volume.clone()),
+            volume,
+            kept_home: None,
+            rng: ChaCha8Rng::seed_from_u64(self.rng.clone().next_u64() ^ u64::from(number)),
+            process: None,
+            boot_count: self.boot_count + (u64::from(how != Copying::Machine) << 32),
+            last_failure: None,
+            watching: Watching::Tells,
+            coalesces: false,
+        }
     }
 
     /// Starts the process. It may stop while it starts.
@@ -225,21 +267,16 @@ impl Device {
         let nonce = rng.next_u64();
         let store = SpaceStore::with_backend(self.disk.clone(), *space).map_err(|error| error.to_string())?;
         let store = Arc::new(store);
-        if store.snapshot().and_then(|snapshot| snapshot.records()).map_err(|error| error.to_string())?.is_empty() {
-            let mut stored = self.founding.stored.iter();
-            let outcome = store.write::<_, StoreError>(|write| {
-                stored.try_for_each(|(hash, bytes)| write.put_record(*hash, bytes).map(drop))
-            });
-            outcome.map_err(|error| error.to_string())?;
-        }
+        let identity = self.identity_in(&store, seed).map_err(|error| error.to_string())?;
+        let actor = ActorId::of_log(*space, identity.log);
         let keyring = Arc::new(Keyring::new(secret, []));
         let (inbox, messages) = mpsc::channel();
         let (volume, clock) = (self.volume.clone(), Arc::new(self.clock.clone()));
         let open = Box::new(move || Ok(Arc::new(volume.clone()) as Arc<dyn Volume>));
         let suite = Suite::XChaCha20Poly1305;
         let chunks = FolderChunks::over(store.clone(), open, clock.clone(), keyring.clone(), suite, inbox.clone());
-        let replica = Replica::open(store.clone(), records.clone(), self.founding.identity(self.identity), &mut rng)
-            .map_err(|error| error.to_string())?;
+        let replica =
+            Replica::open(store.clone(), records.clone(), identity, &mut rng).map_err(|error| error.to_string())?;
         let state = Mutex::new(LogState { replica, rng, sent: VecDeque::new() });
         let log = Arc::new(SimLog { state, inbox: inbox.clone() });
         let supply = Arc::new(SimSupply::new(keyring.clone()));
@@ -258,11 +295,35 @@ impl Device {
             boot_id: self.boot_count.to_le_bytes().to_vec(),
             names: Arc::new(TempNames::new(nonce)),
             device: self.id(),
-            actor: ActorId::of_log(self.founding.space, self.founding.identity(self.identity).log),
+            actor,
             listener: Arc::new(()),
         };
         let rest_until = Moment::default();
         Ok(Process { store, log, supply, chunks, inbox, messages, parts, folder: None, rest_until })
+    }
+
+    /// What the device writes as. The store of a device that starts for the first time gets what belongs in it.
+    fn identity_in(&self, store: &SpaceStore, seed: u64) -> Result<Identity, StoreError> {
+        let identity = self.founding.identity(self.identity);
+        let snapshot = store.snapshot()?;
+        let logs = LogRead::frontier(&snapshot)?;
+        let is_here = snapshot.value(values::HOME)? == Some(self.home);
+        if let Some(incarnation) = snapshot.value(values::INCARNATION)?.filter(|_| is_here) {
+            let log = LogId { incarnation, ..identity.log };
+            if logs.position(log).is_some() {
+                return Ok(Identity { log, ..identity });
+            }
+        }
+        let mut incarnation = identity.log.incarnation;
+        if logs.position(identity.log).is_some() {
+            ChaCha20Rng::seed_from_u64(!seed).fill_bytes(&mut incarnation.0);
+        }
+        let stored = if snapshot.records()?.is_empty() { &*self.founding.stored } else { &[] };
+        let (log, start) = store.write::<_, StoreError>(|write| {
+            stored.iter().try_for_each(|(hash, bytes)| write.put_record(*hash, bytes).map(drop))?;
+            write.take_up_log(identity.log.author, self.home, &identity.start.label, incarnation)
+        })?;
+        Ok(Identity { log, start, ..identity })
     }
 
     /// Whether the process runs.

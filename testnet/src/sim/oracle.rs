@@ -170,6 +170,15 @@ impl Oracle {
         self.counts.note_leaver(device);
     }
 
+    /// A device was copied: so is what its user did. As soon as the copy, or what was copied, begins a new history, what its
+    /// user puts back is no edit.
+    pub fn note_copy(&mut self, of: usize) {
+        self.own.push(Hashes::new());
+        self.ended.push(self.ended[of].clone());
+        self.versions.push(self.versions[of].clone());
+        self.counts.note_copy(of);
+    }
+
     /// A device got an old home, which does not know what its user did since.
     pub fn note_rollback(&mut self, device: usize) {
         self.is_forgetful = true;

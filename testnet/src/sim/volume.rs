@@ -74,6 +74,8 @@ struct Disk {
     /// Handles of an earlier process are void.
     process: u64,
     is_root_gone: bool,
+    /// Which file system it is.
+    filesystem: u64,
     /// How often the disk was mounted or unmounted.
     mount: u64,
     /// The disk, live and durable, while it is not mounted and the directory that it was mounted on is seen.
@@ -88,6 +90,8 @@ struct Disk {
 }
 
 const UMASK: u32 = 0o022;
+/// The file system of a disk that is no copy.
+const FILESYSTEM: u64 = 42;
 
 impl SimVolume {
     /// An empty disk of `capacity` bytes.
@@ -104,6 +108,7 @@ impl SimVolume {
             call_count_max: u64::MAX,
             process: 0,
             is_root_gone: false,
+            filesystem: FILESYSTEM,
             mount: 0,
             unmounted: None,
             unreadable: BTreeSet::new(),
@@ -140,6 +145,39 @@ impl SimVolume {
         (disk.live.fixed_mode, disk.durable.fixed_mode) = (Some(mode), Some(mode));
         drop(disk);
         self
+    }
+
+    /// Another disk with all that stands on this one, written and synced: block by block, so that nothing tells it from
+    /// this one, or file by file, onto a file system of its own with inodes of its own.
+    #[must_use]
+    pub fn copy(&self, clock: Arc<dyn Clock>, is_by_file: bool) -> Self {
+        let disk = self.lock();
+        let mut live = disk.unmounted.as_ref().map_or(&disk.live, |images| &images.0).clone();
+        live.collect();
+        let filesystem = disk.filesystem + u64::from(is_by_file);
+        if is_by_file {
+            live = live.copied(disk.last_time);
+        }
+        let copy = Disk {
+            durable: live.clone(),
+            live,
+            clock,
+            last_time: disk.last_time,
+            change_count: 0,
+            calls_left: None,
+            call_count: 0,
+            call_count_max: u64::MAX,
+            process: 0,
+            is_root_gone: false,
+            filesystem,
+            mount: 0,
+            unmounted: None,
+            unreadable: BTreeSet::new(),
+            interruption: None,
+            changes: Vec::new(),
+            granularity_ns: disk.granularity_ns,
+        };
+        Self { disk: Arc::new(Mutex::new(copy)), ..*self }
     }
 
     /// What is mounted now, opened: it is gone when the disk is unmounted, or mounted again.
@@ -480,7 +518,7 @@ impl Volume for SimVolume {
     fn filesystem_id(&self) -> Result<FilesystemId, VolumeError> {
         // Where it was mounted is another file system, or a directory of the one on which it was made.
         let disk = self.lock();
-        let fsid = if disk.unmounted.is_some() && disk.mount % 4 == 1 { 7 } else { 42 };
+        let fsid = if disk.unmounted.is_some() && disk.mount % 4 == 1 { 7 } else { disk.filesystem };
         Ok(FilesystemId { uuid: None, fsid })
     }
 

@@ -5,6 +5,7 @@
 //! [`Oracle`]'s; each event is told as one line.
 #![allow(clippy::panic, reason = "a simulation ends where a promise is broken")]
 
+mod cloning;
 mod leaving;
 mod links;
 mod settling;
@@ -18,6 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use zerocloud::clock::Clock;
 use zerocloud::folder::Phase;
 
+use self::cloning::Cloning;
 use self::leaving::Leaver;
 use self::links::{Answer, Link};
 use super::device::{Device, FileSystem};
@@ -54,8 +56,9 @@ const WIPING_CONTENT: u32 = SETTLING_CONTENT - 64;
 /// The same of a device whose home is rolled back.
 const ROLLING_BACK: u32 = SETTLING - 2;
 const ROLLING_BACK_CONTENT: u32 = SETTLING_CONTENT - 128;
-/// The stream that says who goes away.
+/// The streams that say who goes away, and who is copied.
 const LEAVING: u32 = SETTLING - 3;
+const CLONING: u32 = SETTLING - 4;
 /// Days that a device is left alone: more than versions are kept.
 const LONG_WAIT: Duration = Duration::from_secs(17 * 24 * 60 * 60);
 
@@ -72,6 +75,8 @@ pub struct World {
     leavers: Vec<Leaver>,
     /// Who went away for good.
     left: BTreeSet<usize>,
+    /// Who is to be copied.
+    cloning: Option<Cloning>,
     /// Who alone acts, in a scenario of one writer.
     writer: Option<usize>,
     /// Chunks on their way, by the device that asked.
@@ -161,6 +166,7 @@ impl World {
             links,
             leavers: leaving::draw(scenario, is_line),
             left: BTreeSet::new(),
+            cloning: Cloning::draw(scenario),
             writer: (scenario.manner == Manner::OneWriter).then(|| below(&mut writers, usize::from(*count))),
             answers: (0..*count).map(|_| VecDeque::new()).collect(),
             message_count_max: u64::MAX,
@@ -197,6 +203,7 @@ impl World {
         let steps: Vec<u32> = self.scenario.steps.0.iter().copied().filter(|step| is_wanted(*step)).collect();
         for step in steps {
             self.leave_until(step);
+            self.clone_until(step);
             self.begin(step);
             self.story.tell(|| format!("-- step {step}"));
             let device = below(&mut self.rng, self.devices.len());
@@ -223,6 +230,7 @@ impl World {
                     self.devices[device].coalesces = below(&mut self.rng, 2) == 0 && self.faults().has(Fault::Watchers)
                 }
             }
+            self.strike_turns();
         }
     }
 
@@ -231,6 +239,7 @@ impl World {
         let copies = self.copy_count();
         for step in self.scenario.steps.0.clone() {
             self.leave_until(step);
+            self.clone_until(step);
             self.begin(step);
             let device = below(&mut self.rng, self.devices.len());
             let device = self.present_from(device);
@@ -340,7 +349,8 @@ impl World {
     fn decide(&mut self, n: usize) -> bool {
         // Who still scans may find out that it has another version, or has it after all.
         let are_idle = self.present().all(|n| self.devices[n].phase() == Some(Phase::Idle));
-        let is_ended = are_idle && self.devices[n].forget(false);
+        // What a copy of a device has, nobody can tell from what it has not.
+        let is_ended = are_idle && !self.has_clones() && self.devices[n].forget(false);
         if is_ended {
             self.story.tell(|| format!("user {n} gives up what no device has"));
         }
@@ -391,9 +401,11 @@ impl World {
         self.after(n);
     }
 
-    /// Whether no device forgets what its user did.
+    /// Whether no device forgets what its user did, or does it twice.
     fn is_memory_safe(&self) -> bool {
-        [Fault::PowerLosses, Fault::Wipes, Fault::Rollbacks].iter().all(|fault| !self.faults().has(*fault))
+        [Fault::PowerLosses, Fault::Wipes, Fault::Rollbacks, Fault::Clones]
+            .iter()
+            .all(|fault| !self.faults().has(*fault))
     }
 
     /// A device did something: what it said is on its way, and if it stopped, that is seen.

@@ -53,6 +53,8 @@ pub(super) struct Counts {
     /// What had been there when a device lost its home, since all was settled: an old copy of a folder that joins brings
     /// nothing back, so that whoever puts one there before it joined gets what the others have.
     old: BTreeSet<ContentHash>,
+    /// Whether a device may know no more of what was at any time.
+    forgets_anytime: bool,
 }
 
 impl Counts {
@@ -68,6 +70,9 @@ impl Counts {
         let (had, has) = (counts(before), counts(after));
         add(&mut done.taken, more(&had, &has));
         let gained = more(&has, &had);
+        if self.forgets_anytime {
+            self.old.extend(gained.keys().filter(|content| self.ever.contains(*content)));
+        }
         self.ever.extend(gained.keys());
         add(&mut done.gained, gained);
         done.left = Some(has);
@@ -91,6 +96,12 @@ impl Counts {
         let Some(done) = self.users.get_mut(device) else { return };
         done.gained.clear();
         done.has_left = true;
+    }
+
+    /// A device was copied, with what its user did.
+    pub(super) fn note_copy(&mut self, of: usize) {
+        self.users.extend(self.users.get(of).cloned());
+        self.forgets_anytime = true;
     }
 
     /// A device knows no more of what was since some moment.

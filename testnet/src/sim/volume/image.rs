@@ -326,6 +326,23 @@ impl Image {
         self.used = self.inodes.values().map(|inode| body_len(&inode.body)).sum();
     }
 
+    /// The same files under the same names, each copied into an inode of its own.
+    pub(super) fn copied(&self, now: FileTime) -> Self {
+        let number = |ino: Ino| if ino == ROOT { ROOT } else { ino + self.last };
+        let copy = |inode: &Inode| {
+            let body = match &inode.body {
+                Body::Directory(names) => {
+                    Body::Directory(names.iter().map(|(name, ino)| (name.clone(), number(*ino))).collect())
+                }
+                body => body.clone(),
+            };
+            let places = inode.places.iter().map(|(directory, name)| (number(*directory), name.clone())).collect();
+            Arc::new(Inode { body, places, birth: now, ctime: now, ..*inode })
+        };
+        let inodes = self.inodes.iter().map(|(ino, inode)| (number(*ino), copy(inode))).collect();
+        Self { inodes, last: 2 * self.last, ..*self }
+    }
+
     /// After a crash: no number is given out twice, so that a stale handle can't meet a new inode.
     pub(super) fn skip_numbers(&mut self, last: Ino) {
         self.last = self.last.max(last);

@@ -20,12 +20,13 @@ pub(super) fn draw(scenario: &Scenario, is_line: bool) -> Vec<Leaver> {
     let mut rng = scenario.generator(LEAVING);
     let mut others: Vec<usize> = (1..usize::from(scenario.device_count)).collect();
     let count = 1 + below(&mut rng, others.len().saturating_sub(1).max(1));
+    let mut steps: Vec<usize> = (0..count).map(|_| below(&mut rng, scenario.length.max(1) as usize)).collect();
+    steps.sort_unstable();
     let mut leavers = Vec::new();
-    for _ in 0..count.min(others.len()) {
+    for step in steps {
         // In a line, others hear of each other through those between them.
-        let (at, step) = (below(&mut rng, others.len()), below(&mut rng, scenario.length.max(1) as usize));
-        let device = others.remove(if is_line { others.len() - 1 } else { at });
-        leavers.push(Leaver { device, step: step as u32 });
+        let at = if is_line { others.len() - 1 } else { below(&mut rng, others.len()) };
+        leavers.push(Leaver { device: others.remove(at), step: u32::try_from(step).unwrap_or(u32::MAX) });
     }
     leavers
 }

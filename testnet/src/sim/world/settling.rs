@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use zerocloud::clock::Clock;
 use zerocloud::folder::Phase;
+use zerocloud_crdt::log::Frontier;
 use zerocloud_crdt::name::CONTROL;
 
 use super::{SETTLING, SETTLING_CONTENT, SETTLING_CONTENT_COUNT, World};
@@ -16,6 +17,10 @@ use crate::sim::volume::{Tree, TreeEntry};
 const ROUND_COUNT_MAX: usize = 1_500;
 /// Rounds after which users no longer wait for what only members may have that are not there: those whose homes are gone.
 const PATIENCE_ROUND_COUNT: usize = 400;
+/// Rounds after which those that are one to everyone else take turns, while something is to be done.
+const TURN_ROUND_COUNT: usize = 50;
+/// Turns after which they must have nothing to say.
+const TURN_COUNT_MAX: usize = 40;
 /// Longer than the time in which every file system's clock goes on, and what it hid is looked at again.
 const TICK_MAX: Duration = Duration::from_secs(4);
 /// The longest step of time while the world settles.
@@ -71,13 +76,12 @@ impl World {
         if self.settling_count == 0 {
             self.settle();
         }
-        let before = self.devices[0].frontier();
-        for n in self.present().collect::<Vec<_>>() {
-            self.disconnect(n);
-            self.devices[n].close();
-            self.start(n);
+        // A history that is to begin anew begins with a start.
+        if self.faults().has(Fault::Clones) || self.faults().has(Fault::Rollbacks) {
+            self.start_anew();
         }
-        self.settle();
+        let before = self.devices[0].frontier();
+        self.start_anew();
         for n in self.present() {
             let device = &self.devices[n];
             assert_eq!(device.frontier(), before, "device {n} had something to say of what it had said");
@@ -89,11 +93,45 @@ impl World {
         }
     }
 
-    /// Lets everything go on until nothing is to be done.
+    fn start_anew(&mut self) {
+        for n in self.present().collect::<Vec<_>>() {
+            self.disconnect(n);
+            self.devices[n].close();
+            self.start(n);
+        }
+        self.settle();
+    }
+
+    /// Lets everything go on until nothing is to be done, whoever of those that are one to everyone else has the turn.
     fn quiet(&mut self) {
+        self.rest();
+        let mut same_count = 0;
+        for _ in 0..TURN_COUNT_MAX {
+            if !self.has_clones() || same_count == 2 {
+                return;
+            }
+            let before = self.state();
+            self.turn_all();
+            self.rest();
+            same_count = if self.state() == before { same_count + 1 } else { 0 };
+        }
+        panic!("no end: those that are one to others have something to say at each turn");
+    }
+
+    /// What all have, and show.
+    fn state(&self) -> Vec<(Frontier, Tree)> {
+        self.present().map(|n| (self.devices[n].frontier(), self.devices[n].person.tree())).collect()
+    }
+
+    /// Lets everything go on until nothing is to be done.
+    fn rest(&mut self) {
         let mut quiet_count = 0;
         for round in 1..=ROUND_COUNT_MAX {
             let mut is_moved = false;
+            // What one of two alone has comes to the other by way of a third.
+            if round % TURN_ROUND_COUNT == 0 && self.has_clones() {
+                self.turn_all();
+            }
             if round % PATIENCE_ROUND_COUNT == 0 {
                 for n in self.present() {
                     if self.devices[n].forget(true) {
@@ -119,7 +157,7 @@ impl World {
                 }
             }
             let is_done = |device: &Device| device.phase() == Some(Phase::Idle) && device.problem_count() == 0;
-            let is_idle = self.present().all(|n| is_done(&self.devices[n]));
+            let is_idle = self.present().all(|n| self.is_waiting(n) || is_done(&self.devices[n]));
             quiet_count = if is_moved || !is_idle { 0 } else { quiet_count + 1 };
             if quiet_count == 2 {
                 return;
