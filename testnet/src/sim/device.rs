@@ -557,10 +557,14 @@ impl Device {
 
 /// Whether a problem is one of names that stays until a user does something, and not of what the device should do.
 fn is_lasting(told: &str) -> bool {
+    told == Blocked::Collides.to_string() || is_of_hard_links(told)
+}
+
+/// Whether a problem is that a file has several names, which it keeps.
+pub(crate) fn is_of_hard_links(told: &str) -> bool {
     /// Names of one file, at most as many as users give one.
     const LINK_COUNTS: std::ops::Range<u64> = 2..32;
-    told == Blocked::Collides.to_string()
-        || LINK_COUNTS.map(|count| Reason::HardLinked { count }).any(|r| r.to_string() == told)
+    LINK_COUNTS.map(|count| Reason::HardLinked { count }).any(|reason| reason.to_string() == told)
 }
 
 impl Process {

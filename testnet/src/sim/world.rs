@@ -282,6 +282,7 @@ impl World {
 
     fn note_act(&mut self, n: usize, act: &Acted) {
         self.oracle.note_act(n, &act.before, &act.after);
+        self.is_blind |= self.devices[n].person.has_hard_links();
         if act.line.starts_with("touches") {
             self.oracle.note_touch(&act.before);
         }

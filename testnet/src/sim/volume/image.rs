@@ -177,6 +177,10 @@ impl Image {
         self.place(ino, to, now)
     }
 
+    pub(super) fn has_hard_links(&self) -> bool {
+        self.inodes.values().any(|inode| inode.places.len() > 1)
+    }
+
     /// Whether a directory takes a name.
     fn check_free(&self, directory: Ino, name: &[u8]) -> Outcome<()> {
         match self.child(directory, name) {

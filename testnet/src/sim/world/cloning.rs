@@ -73,13 +73,9 @@ impl World {
 
     /// All who are connected with one of two are connected with the other.
     pub(super) fn turn_all(&mut self) {
-        let waiting: Vec<usize> = self.present().filter(|n| self.is_waiting(*n)).collect();
-        self.story.tell(|| format!("it is the turn of {waiting:?}"));
-        for at in 0..self.links.len() {
-            if waiting.iter().any(|n| self.links[at].end(*n).is_some()) {
-                self.turn_to(at);
-            }
-        }
+        self.story.tell(|| "those that are one to others take turns".to_owned());
+        let waiting: Vec<usize> = (0..self.links.len()).filter(|at| self.has_to_wait(*at)).collect();
+        waiting.into_iter().for_each(|at| self.turn_to(at));
     }
 
     /// Whether a device has to wait until another that is one with it is off.

@@ -12,9 +12,11 @@ pub(super) struct Leaver {
     step: u32,
 }
 
-/// Who goes away, if any may. The first device stays, and of more than two also another.
+/// Who goes away, if any may. The first device stays, and of more than two also another; so does the only one through
+/// whom two that are one to everyone else hear of each other.
 pub(super) fn draw(scenario: &Scenario, is_line: bool) -> Vec<Leaver> {
-    if !scenario.faults.has(Fault::Leavers) {
+    let faults = &scenario.faults;
+    if !faults.has(Fault::Leavers) || faults.has(Fault::Clones) && scenario.device_count < 3 {
         return Vec::new();
     }
     let mut rng = scenario.generator(LEAVING);

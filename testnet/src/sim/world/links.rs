@@ -99,6 +99,11 @@ impl World {
         (0..self.links.len()).filter(|other| is_rival(&self.links[*other])).collect()
     }
 
+    /// Whether what a link is between is not connected because another device is in the place of one of both.
+    pub(super) fn has_to_wait(&self, at: usize) -> bool {
+        !self.links[at].is_connected && !self.rivals(at).is_empty()
+    }
+
     /// Connects what a link is between, in place of who is connected instead.
     pub(super) fn turn_to(&mut self, at: usize) {
         let [a, b] = self.links[at].ends;
