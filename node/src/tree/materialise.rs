@@ -22,7 +22,7 @@ use self::act::Actor;
 pub use self::recover::{Recovered, Trust};
 use super::handles::Handles;
 use super::ledger::{Commit, Deed, Displaced, Intents, Ledger};
-use super::stage::Staged;
+use super::stage::{Staged, Staging};
 use super::versions::{self, VersionRow};
 use super::{TempNames, TreeError};
 use crate::clock::WallTime;
@@ -169,6 +169,7 @@ impl Materialiser {
             written: Vec::new(),
             versions: Vec::new(),
             displaced: Vec::new(),
+            staging: Staging::within(&control, self.names.clone()),
             now,
         };
         let (outcomes, done) = actor.act_all(jobs, plans)?;

@@ -23,7 +23,9 @@ impl Cloning {
             return None;
         }
         let mut rng = scenario.generator(CLONING);
-        let device = below(&mut rng, usize::from(scenario.device_count));
+        // What has no place on a device is not passed on by it: the first has a place for all.
+        let first = usize::from(scenario.faults.has(Fault::FoldedNames));
+        let device = first + below(&mut rng, usize::from(scenario.device_count) - first);
         let step = below(&mut rng, scenario.length.max(1) as usize);
         let how = [Copying::Machine, Copying::Machine, Copying::Disk, Copying::Files][below(&mut rng, 4)];
         Some(Self { device, step: u32::try_from(step).unwrap_or(u32::MAX), how })
