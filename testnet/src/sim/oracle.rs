@@ -85,9 +85,6 @@ pub struct Oracle {
     dead: Hashes,
     /// By device: of which contents its user took the last file away, and made none since.
     ended: Vec<Hashes>,
-    /// By device: of which contents its node took a file out of the tree, and others stayed, since all was settled: what
-    /// lost a conflict may be on its way to a copy.
-    displaced: Vec<Hashes>,
     /// How many files have each content.
     counts: Counts,
     /// By device: what its node took out of the tree, and when, by its own clock: it is a version from then on.
@@ -104,7 +101,6 @@ impl Oracle {
         Self {
             own: vec![Hashes::new(); device_count],
             ended: vec![Hashes::new(); device_count],
-            displaced: vec![Hashes::new(); device_count],
             counts: Counts::new(device_count),
             versions: vec![BTreeMap::new(); device_count],
             is_forgetful,
@@ -179,7 +175,6 @@ impl Oracle {
     pub fn note_copy(&mut self, of: usize) {
         self.own.push(Hashes::new());
         self.ended.push(self.ended[of].clone());
-        self.displaced.push(self.displaced[of].clone());
         self.versions.push(self.versions[of].clone());
         self.counts.note_copy(of);
     }
@@ -214,9 +209,6 @@ impl Oracle {
         if let Some(path) = zeros(after).find(|path| self.is_emptied(before.get(*path), after)) {
             panic!("device {device}: {} became zeros by no act of a user", String::from_utf8_lossy(path));
         }
-        let (were, are) = (counts(before), counts(after));
-        let displaced = are.into_iter().filter(|(content, count)| were.get(content) > Some(count));
-        self.displaced[device].extend(displaced.map(|(content, _)| content));
         // What makes room for others comes back.
         let parked = disk.iter().filter(|(path, _)| is_temporary(path, b"parked-"));
         let parked = hashes(&parked.map(|(path, entry)| (path.clone(), entry.clone())).collect());
@@ -268,7 +260,7 @@ impl Oracle {
     /// elsewhere at the same time keeps other bytes, or none; only where they were put at a path there they come. Where the
     /// content came from elsewhere, it was put at one to begin with.
     fn is_over(&self, device: usize, content: &ContentHash) -> bool {
-        if self.is_forgetful || !self.ended[device].contains(content) || self.displaced[device].contains(content) {
+        if self.is_forgetful || !self.ended[device].contains(content) {
             return false;
         }
         let (elsewhere, here) = self.counts.put(device, content);
@@ -300,6 +292,6 @@ impl Oracle {
             panic!("{wrong}");
         }
         self.dead = self.written.difference(&here).copied().collect();
-        self.ended.iter_mut().chain(&mut self.displaced).for_each(Hashes::clear);
+        self.ended.iter_mut().for_each(Hashes::clear);
     }
 }

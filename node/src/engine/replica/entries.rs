@@ -194,6 +194,7 @@ impl<S: Shelf> Replica<S> {
                 };
                 match outcome {
                     Outcome::Known => received.applied.push((point, hash)),
+                    Outcome::Fork(_) if mutated!(DroppedBranch) => {}
                     Outcome::Fork(_) => {
                         received.touched.extend(replay(write, records, &identity.secrets, &entry)?);
                         received.is_replayed = true;
