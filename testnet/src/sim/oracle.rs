@@ -85,6 +85,9 @@ pub struct Oracle {
     dead: Hashes,
     /// By device: of which contents its user took the last file away, and made none since.
     ended: Vec<Hashes>,
+    /// By device: what its node took out of the tree since all was settled, while other files had it, too. It may be a
+    /// conflict copy that is still to come.
+    taken_out: Vec<Hashes>,
     /// How many files have each content.
     counts: Counts,
     /// By device: what its node took out of the tree, and when, by its own clock: it is a version from then on.
@@ -101,6 +104,7 @@ impl Oracle {
         Self {
             own: vec![Hashes::new(); device_count],
             ended: vec![Hashes::new(); device_count],
+            taken_out: vec![Hashes::new(); device_count],
             counts: Counts::new(device_count),
             versions: vec![BTreeMap::new(); device_count],
             is_forgetful,
@@ -209,7 +213,12 @@ impl Oracle {
         if let Some(path) = zeros(after).find(|path| self.is_emptied(before.get(*path), after)) {
             panic!("device {device}: {} became zeros by no act of a user", String::from_utf8_lossy(path));
         }
+        let (had, has) = (counts(meanwhile.last().map_or(before, |act| &act.after)), counts(after));
+        let is_taken = |content: &&ContentHash| has.get(*content).is_some_and(|count| had.get(*content) > Some(count));
+        self.taken_out[device].extend(had.keys().filter(is_taken));
         // What makes room for others comes back.
+        let stored = disk.iter().filter(|(path, _)| path.starts_with(CONTROL.as_bytes()));
+        let stored = hashes(&stored.map(|(path, entry)| (path.clone(), entry.clone())).collect());
         let parked = disk.iter().filter(|(path, _)| is_temporary(path, b"parked-"));
         let parked = hashes(&parked.map(|(path, entry)| (path.clone(), entry.clone())).collect());
         let (mut kept, after, disk) = (hashes(before), hashes(after), hashes(disk));
@@ -223,6 +232,8 @@ impl Oracle {
         if let Some(content) = kept.difference(&disk).next() {
             panic!("device {device}: {content} left the tree and is in no version");
         }
+        // What comes back into the tree is a version no more: it is the user's.
+        self.versions[device].retain(|content, _| stored.contains(content) || !after.contains(content));
         let left = kept.difference(&after).filter(|content| !parked.contains(content));
         self.check_versions(device, now, left, &disk);
         if let Some(content) = after.difference(&before).find(|content| !self.written.contains(content)) {
@@ -260,7 +271,8 @@ impl Oracle {
     /// elsewhere at the same time keeps other bytes, or none; only where they were put at a path there they come. Where the
     /// content came from elsewhere, it was put at one to begin with.
     fn is_over(&self, device: usize, content: &ContentHash) -> bool {
-        if self.is_forgetful || !self.ended[device].contains(content) {
+        let may_come = self.is_forgetful || self.taken_out[device].contains(content);
+        if may_come || !self.ended[device].contains(content) {
             return false;
         }
         let (elsewhere, here) = self.counts.put(device, content);
@@ -292,6 +304,6 @@ impl Oracle {
             panic!("{wrong}");
         }
         self.dead = self.written.difference(&here).copied().collect();
-        self.ended.iter_mut().for_each(Hashes::clear);
+        self.ended.iter_mut().chain(&mut self.taken_out).for_each(Hashes::clear);
     }
 }

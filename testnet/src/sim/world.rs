@@ -237,6 +237,7 @@ impl World {
     /// One user acts on one device, everything settles, and nothing but that act may show; and so on.
     fn run_one_by_one(&mut self) {
         let copies = self.copy_count();
+        let mut is_blind = false;
         for step in self.scenario.steps.0.clone() {
             self.leave_until(step);
             self.clone_until(step);
@@ -253,8 +254,10 @@ impl World {
             if !self.devices[device].file_system.folds_names {
                 settling::assert_same(&before, &after, "with nothing concurrent, the actor's tree changed by itself");
             }
+            // Whoever takes a name does not see that another has it where it has no place.
+            is_blind |= self.devices.iter().any(Device::has_collisions);
         }
-        assert!(self.copy_count() <= copies, "a conflict copy with nothing concurrent");
+        assert!(is_blind || self.copy_count() <= copies, "a conflict copy with nothing concurrent");
     }
 
     fn wait(&self, time: Duration) {
