@@ -3,9 +3,10 @@
 //! A policy without a peer: jobs (files that are wanted, as lists of chunks) come in, requests for connected peers
 //! come out, answers are handed back. Small files go first, so that a tree fills up while a large file is on its way;
 //! several peers are asked at once, each within a window of bytes; what one peer lacks is asked of the others, and what
-//! was asked of a peer that left is asked again elsewhere. Opening, checking and writing chunks is the driver's.
+//! was asked of a peer that left is asked again elsewhere. What several files have is asked for where one of them has it,
+//! and, of peers that all lack that, where the others do. Opening, checking and writing chunks is the driver's.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use zerocloud_crdt::id::{ChunkId, DeviceId, EpochId};
 use zerocloud_crdt::limits::REQUEST_COUNT_MAX;
@@ -78,19 +79,34 @@ pub struct Fetch {
 
 #[derive(Debug)]
 struct State {
-    want: Want,
-    jobs: BTreeSet<JobId>,
+    what: What,
+    /// Who wants it, and where it is in the file of each.
+    jobs: BTreeMap<JobId, Whereabouts>,
     /// Its place in the queue; the queue no longer has it while it is asked of a peer.
     rank: (u64, JobId, u64),
-    asked: Option<DeviceId>,
-    /// Peers that did not give it.
-    refused: BTreeMap<DeviceId, Lack>,
+    is_asked: bool,
+    /// Peers that did not give it, and for which jobs they were asked.
+    refused: BTreeMap<DeviceId, BTreeMap<JobId, Lack>>,
+}
+
+impl State {
+    /// For which job a peer is to be asked, if it may be: one after the other, once all `others` refused it, too.
+    fn next_job(&self, peer: DeviceId, others: &BTreeSet<DeviceId>) -> Option<JobId> {
+        let Some(refused) = self.refused.get(&peer) else { return self.jobs.keys().next().copied() };
+        let mut jobs = self.jobs.keys().filter(|job| !refused.contains_key(job));
+        if others.iter().all(|other| self.refused.contains_key(other)) { jobs.next().copied() } else { None }
+    }
+
+    /// What a peer said to a job.
+    fn lack(&self, peer: DeviceId, job: JobId) -> Option<Lack> {
+        self.refused.get(&peer)?.get(&job).copied()
+    }
 }
 
 #[derive(Debug, Default)]
 struct PeerState {
     next_ask: u64,
-    asked: BTreeMap<u64, Key>,
+    asked: BTreeMap<u64, (JobId, Want)>,
     in_flight_len: u64,
 }
 
@@ -105,9 +121,10 @@ impl Fetch {
             let rank = (len, job, want.at.ordinal);
             let state = self.wants.entry(key).or_insert_with(|| {
                 self.queue.insert(rank, key);
-                State { want, jobs: BTreeSet::new(), rank, asked: None, refused: BTreeMap::new() }
+                let (what, jobs, refused) = (want.what, BTreeMap::new(), BTreeMap::new());
+                State { what, jobs, rank, is_asked: false, refused }
             });
-            state.jobs.insert(job);
+            state.jobs.entry(job).or_insert(want.at);
         }
     }
 
@@ -118,7 +135,7 @@ impl Fetch {
         for key in keys {
             if let Some(state) = self.wants.get_mut(&key) {
                 state.jobs.remove(&job);
-                if state.jobs.is_empty() && state.asked.is_none() {
+                if state.jobs.is_empty() && !state.is_asked {
                     self.queue.remove(&state.rank);
                     self.wants.remove(&key);
                 }
@@ -134,9 +151,9 @@ impl Fetch {
 
     /// A peer is gone: what it was asked is asked of others, and what it lacked it may have when it comes back.
     pub fn disconnect(&mut self, peer: DeviceId) {
-        let asked: VecDeque<Key> =
-            self.peers.remove(&peer).map(|gone| gone.asked.into_values().collect()).unwrap_or_default();
-        asked.into_iter().filter(|_| !mutated!(LostAsks)).for_each(|key| self.requeue(key));
+        let asked = self.peers.remove(&peer).map(|gone| gone.asked).unwrap_or_default();
+        let asked = asked.into_values().filter(|_| !mutated!(LostAsks));
+        asked.for_each(|(_, want)| self.requeue((want.epoch, want.id)));
         for state in self.wants.values_mut() {
             state.refused.remove(&peer);
         }
@@ -152,7 +169,7 @@ impl Fetch {
 
     fn requeue(&mut self, key: Key) {
         if let Some(state) = self.wants.get_mut(&key) {
-            state.asked = None;
+            state.is_asked = false;
             if state.jobs.is_empty() {
                 self.wants.remove(&key);
             } else {
@@ -174,21 +191,22 @@ impl Fetch {
     }
 
     fn request_of(&mut self, id: DeviceId) -> Option<Request> {
+        let others: BTreeSet<DeviceId> = self.peers.keys().filter(|other| **other != id).copied().collect();
         let peer = self.peers.get_mut(&id)?;
         let first = peer.next_ask;
         let mut asks = Vec::new();
         let mut taken = Vec::new();
         for (rank, key) in &self.queue {
-            let Some(state) = self.wants.get_mut(key).filter(|state| !state.refused.contains_key(&id)) else {
-                continue;
-            };
-            state.asked = Some(id);
+            let Some(state) = self.wants.get_mut(key) else { continue };
+            let next = state.next_job(id, &others).and_then(|job| Some((job, *state.jobs.get(&job)?)));
+            let Some((job, at)) = next else { continue };
+            state.is_asked = true;
             taken.push(*rank);
-            peer.asked.insert(peer.next_ask, *key);
+            let want = Want { what: state.what, epoch: key.0, id: key.1, at };
+            peer.asked.insert(peer.next_ask, (job, want));
             peer.next_ask += 1;
-            peer.in_flight_len += u64::from(state.want.at.len) + CHUNK_OVERHEAD_LEN;
-            let Want { what, epoch, id, at } = state.want;
-            asks.push(Ask { what, epoch, id, at: Some(at) });
+            peer.in_flight_len += u64::from(at.len) + CHUNK_OVERHEAD_LEN;
+            asks.push(Ask { what: want.what, epoch: want.epoch, id: want.id, at: Some(at) });
             if asks.len() == ASK_COUNT_MAX || peer.in_flight_len >= WINDOW_LEN {
                 break;
             }
@@ -204,8 +222,8 @@ impl Fetch {
     /// # Errors
     /// [`NotAsked`] if the peer was not asked this, or answered already.
     pub fn asked(&self, peer: DeviceId, ask: u64) -> Result<Want, NotAsked> {
-        let key = self.peers.get(&peer).and_then(|peer| peer.asked.get(&ask)).ok_or(NotAsked)?;
-        self.wants.get(key).map(|state| state.want).ok_or(NotAsked)
+        let (_, want) = self.peers.get(&peer).and_then(|peer| peer.asked.get(&ask)).ok_or(NotAsked)?;
+        if self.wants.contains_key(&(want.epoch, want.id)) { Ok(*want) } else { Err(NotAsked) }
     }
 
     /// A peer's answer was opened and is what was asked for.
@@ -213,14 +231,15 @@ impl Fetch {
     /// # Errors
     /// [`NotAsked`] if the peer was not asked this, or answered already.
     pub fn handle_chunk(&mut self, peer: DeviceId, ask: u64) -> Result<Answered, NotAsked> {
-        let key = self.end(peer, ask)?;
+        let (_, want) = self.end(peer, ask)?;
+        let key = (want.epoch, want.id);
         let state = self.wants.remove(&key).ok_or(NotAsked)?;
-        for job in &state.jobs {
+        for job in state.jobs.keys() {
             if let Some((_, lacks)) = self.jobs.get_mut(job) {
                 lacks.remove(&key);
             }
         }
-        Ok(Answered { want: state.want, jobs: state.jobs.into_iter().collect() })
+        Ok(Answered { want, jobs: state.jobs.into_keys().collect() })
     }
 
     /// A peer does not give it, or its answer did not open: it is asked of others.
@@ -228,43 +247,41 @@ impl Fetch {
     /// # Errors
     /// [`NotAsked`] if the peer was not asked this, or answered already.
     pub fn handle_missing(&mut self, peer: DeviceId, ask: u64, lack: Lack) -> Result<(), NotAsked> {
-        let key = self.end(peer, ask)?;
+        let (job, want) = self.end(peer, ask)?;
+        let key = (want.epoch, want.id);
         if let Some(state) = self.wants.get_mut(&key) {
-            state.refused.insert(peer, lack);
-            let is_starved = self.peers.keys().all(|peer| state.refused.contains_key(peer));
-            if is_starved {
-                self.starved.extend(&state.jobs);
-            }
+            state.refused.entry(peer).or_default().insert(job, lack);
+            let is_starved = |job: &JobId| self.peers.keys().all(|peer| state.lack(*peer, *job).is_some());
+            self.starved.extend(state.jobs.keys().filter(|job| is_starved(job)));
         }
         self.requeue(key);
         Ok(())
     }
 
-    fn end(&mut self, peer: DeviceId, ask: u64) -> Result<Key, NotAsked> {
+    fn end(&mut self, peer: DeviceId, ask: u64) -> Result<(JobId, Want), NotAsked> {
         let peer = self.peers.get_mut(&peer).ok_or(NotAsked)?;
-        let key = peer.asked.remove(&ask).ok_or(NotAsked)?;
-        if let Some(state) = self.wants.get(&key) {
-            let len = u64::from(state.want.at.len) + CHUNK_OVERHEAD_LEN;
-            peer.in_flight_len = peer.in_flight_len.saturating_sub(len);
-        }
-        Ok(key)
+        let (job, want) = peer.asked.remove(&ask).ok_or(NotAsked)?;
+        let len = u64::from(want.at.len) + CHUNK_OVERHEAD_LEN;
+        peer.in_flight_len = peer.in_flight_len.saturating_sub(len);
+        Ok((job, want))
     }
 
     /// A chunk that came by itself, or was found on this disk: the jobs that want it.
     pub fn handle_found(&mut self, epoch: EpochId, id: ChunkId) -> Option<Answered> {
         let state = self.wants.get_mut(&(epoch, id))?;
-        let jobs: Vec<JobId> = std::mem::take(&mut state.jobs).into_iter().collect();
-        let want = state.want;
+        let wanting = std::mem::take(&mut state.jobs);
+        let want = Want { what: state.what, epoch, id, at: *wanting.values().next()? };
+        let jobs: Vec<JobId> = wanting.into_keys().collect();
         for job in &jobs {
             if let Some((_, lacks)) = self.jobs.get_mut(job) {
                 lacks.remove(&(epoch, id));
             }
         }
-        if state.asked.is_none() {
+        if !state.is_asked {
             self.queue.remove(&state.rank);
             self.wants.remove(&(epoch, id));
         }
-        (!jobs.is_empty()).then_some(Answered { want, jobs })
+        Some(Answered { want, jobs })
     }
 
     /// Whether a job lacks nothing any more.
@@ -292,7 +309,7 @@ impl Fetch {
     fn deniers(&self, job: JobId) -> BTreeSet<DeviceId> {
         let keys = self.jobs.get(&job).into_iter().flat_map(|(_, keys)| keys);
         let states: Vec<&State> = keys.filter_map(|key| self.wants.get(key)).collect();
-        let has_hope = |peer: &DeviceId| states.iter().any(|state| state.refused.get(peer) == Some(&Lack::NotNow));
+        let has_hope = |peer: &DeviceId| states.iter().any(|state| state.lack(*peer, job) == Some(Lack::NotNow));
         self.peers.keys().filter(|peer| !has_hope(peer)).copied().collect()
     }
 

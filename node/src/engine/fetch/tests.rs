@@ -167,3 +167,30 @@ fn everything_comes_as_long_as_somebody_has_it_and_stays() {
         assert!(fetch.queue.is_empty() && fetch.wants.is_empty(), "seed {seed}: nothing is left behind");
     }
 }
+
+#[test]
+fn what_several_files_have_is_asked_for_where_each_of_them_has_it() {
+    let of = |file: u8| {
+        let mut want = want(1, 0, 10);
+        want.at.file = FileId([file; 16]);
+        want
+    };
+    let asked_for = |request: &Request| request.asks[0].at.unwrap().file;
+    let mut fetch = Fetch::default();
+    fetch.add_job(JobId(1), vec![of(1)]);
+    fetch.add_job(JobId(2), vec![of(2)]);
+    fetch.connect(peer(1));
+    fetch.connect(peer(2));
+    // The version of the first file was replaced where it stood, and only the second still has these bytes.
+    for n in 0..2 {
+        let (peer, request) = fetch.poll_request().unwrap();
+        assert_eq!(asked_for(&request), FileId([1; 16]), "peer {n}");
+        assert!(fetch.starved().is_empty());
+        fetch.handle_missing(peer, request.first, Lack::Missing).unwrap();
+    }
+    assert_eq!(fetch.starved(), &BTreeSet::from([JobId(1)]), "the other file was asked of nobody");
+    let (asked, request) = fetch.poll_request().unwrap();
+    assert_eq!(asked_for(&request), FileId([2; 16]));
+    let answered = fetch.handle_chunk(asked, request.first).unwrap();
+    assert_eq!(answered.jobs, [JobId(1), JobId(2)]);
+}
