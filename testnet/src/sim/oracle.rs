@@ -179,6 +179,7 @@ impl Oracle {
     pub fn note_copy(&mut self, of: usize) {
         self.own.push(Hashes::new());
         self.ended.push(self.ended[of].clone());
+        self.taken_out.push(self.taken_out[of].clone());
         self.versions.push(self.versions[of].clone());
         self.counts.note_copy(of);
     }
