@@ -103,8 +103,6 @@ mutations! {
     UnscannedStart = "unscanned-start",
     /// Of two entries with one number the second is dropped.
     DroppedBranch = "dropped-branch",
-    /// A file with several names is taken for a moved one.
-    MovedName = "moved-name",
 }
 
 /// The place in [`Mutation::ALL`] of the one that is on, plus one; 0 if none is. For all threads: a process plays many

@@ -76,8 +76,7 @@ pub fn identify<B: BaseRead>(base: &B, findings: &mut Findings, first: usize) ->
     }
     for sighting in findings.sightings.iter_mut().skip(first) {
         let is_in_base = sighting.key().is_some_and(|key| at_path.contains_key(&key));
-        let has_other_names = sighting.kind != Kind::Directory && sighting.links > 1 && !crate::mutated!(MovedName);
-        if sighting.from.is_some() || is_in_base || has_other_names {
+        if sighting.from.is_some() || is_in_base || (sighting.kind != Kind::Directory && sighting.links > 1) {
             continue;
         }
         for from in base.of_inode(sighting.print.inode)? {

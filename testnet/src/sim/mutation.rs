@@ -189,5 +189,4 @@ pub const TRIALS: &[Trial] = &[
     trial(Mutation::LostRescan, Manner::AtOnce, "watchers", 120, (60, 32)),
     trial(Mutation::UnscannedStart, Manner::AtOnce, "kills", 120, (30, 9)),
     trial(Mutation::DroppedBranch, Manner::AtOnce, "clones", 250, (40, 0)),
-    trial(Mutation::MovedName, Manner::AtOnce, "none", 250, (300, 0)),
 ];
