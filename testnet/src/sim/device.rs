@@ -4,6 +4,8 @@
 //! folder's thread, [`Device::hear`] an event of the space's. The process can stop at any call to its disks.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a simulation ends where the world that it made is wrong")]
 
+mod homes;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -15,7 +17,7 @@ use zerocloud::clock::{Clock, Moment, WallTime};
 use zerocloud::config::Guard;
 use zerocloud::engine::fetch::Lack;
 use zerocloud::engine::found::Found;
-use zerocloud::engine::replica::{Action, Identity, Replica, ReplicaError};
+use zerocloud::engine::replica::{Action, Replica, ReplicaError};
 use zerocloud::engine::shelf::Contents;
 use zerocloud::folder::serve::FolderChunks;
 use zerocloud::folder::work::{Folder, FolderError, FolderParts, Publish};
@@ -23,19 +25,19 @@ use zerocloud::folder::{Forgetting, Message, Phase};
 use zerocloud::home::Fingerprint;
 use zerocloud::session::chunks::ChunkSource;
 use zerocloud::space::AppendError;
-use zerocloud::store::{Awaited, PeerRow, SpaceStore, StoreError, values};
+use zerocloud::store::{Awaited, SpaceStore, StoreError, values};
 use zerocloud::tree::materialise::Blocked;
 use zerocloud::tree::scan::Reason;
 use zerocloud::tree::versions::Retention;
 use zerocloud::tree::{Inline, Keyring, TempNames};
 use zerocloud::volume::Volume;
 use zerocloud::watch::WatchEvent;
-use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, FileId, LogId};
-use zerocloud_crdt::log::{Frontier, LogRead, SignedFrontier};
-use zerocloud_crdt::name::CONTROL;
+use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, FileId};
+use zerocloud_crdt::log::{Frontier, LogRead};
 use zerocloud_crdt::seal::Suite;
 use zerocloud_crdt::wire::{Ask, Log};
 
+pub use self::homes::Copying;
 use super::clock::SimClock;
 use super::disk::SimDisk;
 use super::founding::Founding;
@@ -122,17 +124,6 @@ struct Process {
     folder: Option<Folder<Inline>>,
     /// Until when a folder that failed is left alone.
     rest_until: Moment,
-}
-
-/// How home and folder of a device are copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Copying {
-    /// With their whole machine, a virtual one: nothing tells the copy from what was copied.
-    Machine,
-    /// With their disk, which is put into another machine.
-    Disk,
-    /// File by file, to another machine.
-    Files,
 }
 
 /// One device. See the module.
@@ -224,33 +215,6 @@ impl Device {
         self.founding.keys[usize::from(self.identity)].id()
     }
 
-    /// What is made of this device when home and folder are copied, as they are, to begin with the next start.
-    #[must_use]
-    pub fn copy(&self, number: u8, how: Copying) -> Self {
-        // Apart, so that no two disks give one time to two edits of a file.
-        let clock = SimClock::new(WallTime(self.clock.wall_time().0.saturating_add(i64::from(number) * 1_000)));
-        let volume = self.volume.copy(Arc::new(clock.clone()), how == Copying::Files);
-        let machine = if how == Copying::Machine { self.home.machine } else { [number; 32] };
-        Self {
-            number,
-            identity: self.identity,
-            file_system: self.file_system,
-            person: volume.person(),
-            clock,
-            founding: self.founding.clone(),
-            home: Fingerprint { machine, ..self.home },
-            disk: self.disk.copy_for(volume.clone()),
-            volume,
-            kept_home: None,
-            rng: ChaCha8Rng::seed_from_u64(self.rng.clone().next_u64() ^ u64::from(number)),
-            process: None,
-            boot_count: self.boot_count + (u64::from(how != Copying::Machine) << 32),
-            last_failure: None,
-            watching: Watching::Tells,
-            coalesces: false,
-        }
-    }
-
     /// Starts the process. It may stop while it starts.
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "a device is started twice");
@@ -302,30 +266,6 @@ impl Device {
         Ok(Process { store, log, supply, chunks, inbox, messages, parts, folder: None, rest_until })
     }
 
-    /// What the device writes as. The store of a device that starts for the first time gets what belongs in it.
-    fn identity_in(&self, store: &SpaceStore, seed: u64) -> Result<Identity, StoreError> {
-        let identity = self.founding.identity(self.identity);
-        let snapshot = store.snapshot()?;
-        let logs = LogRead::frontier(&snapshot)?;
-        let is_here = snapshot.value(values::HOME)? == Some(self.home);
-        if let Some(incarnation) = snapshot.value(values::INCARNATION)?.filter(|_| is_here) {
-            let log = LogId { incarnation, ..identity.log };
-            if logs.position(log).is_some() {
-                return Ok(Identity { log, ..identity });
-            }
-        }
-        let mut incarnation = identity.log.incarnation;
-        if logs.position(identity.log).is_some() {
-            ChaCha20Rng::seed_from_u64(!seed).fill_bytes(&mut incarnation.0);
-        }
-        let stored = if snapshot.records()?.is_empty() { &*self.founding.stored } else { &[] };
-        let (log, start) = store.write::<_, StoreError>(|write| {
-            stored.iter().try_for_each(|(hash, bytes)| write.put_record(*hash, bytes).map(drop))?;
-            write.take_up_log(identity.log.author, self.home, &identity.start.label, incarnation)
-        })?;
-        Ok(Identity { log, start, ..identity })
-    }
-
     /// Whether the process runs.
     pub fn is_on(&self) -> bool {
         self.process.is_some() && !self.volume.has_crashed()
@@ -337,42 +277,6 @@ impl Device {
         self.boot_count += u64::from(crash == Crash::PowerLoss);
         self.volume.restart(crash);
         self.disk = self.disk.restart(crash, &mut self.rng);
-    }
-
-    /// The home is gone, and with it store and keys. The folder stays, without our own directory, and joins as another
-    /// device that `inviter` lets in, which says what it knows.
-    pub fn join_anew(&mut self, inviter: &Self) {
-        let Some(next) = self.founding.next_identity(self.identity) else { return };
-        let founding = self.founding.clone();
-        let Founding { space, keys, .. } = &*founding;
-        let member = &keys[usize::from(inviter.identity)];
-        let told = SignedFrontier::sign(&member.signing_key(), *space, inviter.frontier()).unwrap().as_bytes().to_vec();
-        self.stop(Crash::Killed);
-        self.identity = next;
-        let _ = self.person.remove_all(CONTROL.as_bytes());
-        self.volume.sync_all().unwrap();
-        let disk = SimDisk::new(self.volume.clone());
-        let store = SpaceStore::with_backend(disk.clone(), *space).unwrap();
-        store
-            .write::<_, StoreError>(|write| {
-                write.put_peer(member.id(), &PeerRow { frontier: told, ..PeerRow::default() })?;
-                write.set(values::AWAITS_INDEX, &Awaited::Member(member.id()))
-            })
-            .unwrap();
-        drop(store);
-        self.disk = disk.restart(Crash::Killed, &mut self.rng);
-    }
-
-    /// Copies the home as it is.
-    pub fn keep_home(&mut self) {
-        self.kept_home = Some(self.disk.copy());
-    }
-
-    /// Puts the copy of the home in place of it, while the device is off.
-    pub fn restore_home(&mut self) {
-        if let Some(copy) = &self.kept_home {
-            self.disk = copy.restart(Crash::Killed, &mut self.rng);
-        }
     }
 
     /// Ends the process as a user does, with everything stored.
