@@ -174,6 +174,15 @@ impl Oracle {
         self.counts.note_leaver(device);
     }
 
+    /// A user gives up versions, and what stands in their places on this disk is to stand again, also where another user
+    /// took it away and what came after that is what is given up.
+    pub fn note_given_up(&mut self, tree: &Tree) {
+        let here = hashes(tree);
+        self.ended.iter_mut().for_each(|ended| ended.retain(|content| !here.contains(content)));
+        self.dead.retain(|content| !here.contains(content));
+        self.counts.note_given_up(here);
+    }
+
     /// A device was copied: so is what its user did. As soon as the copy, or what was copied, begins a new history, what its
     /// user puts back is no edit.
     pub fn note_copy(&mut self, of: usize) {

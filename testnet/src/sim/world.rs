@@ -356,6 +356,7 @@ impl World {
         // What a copy of a device has, nobody can tell from what it has not.
         let is_ended = are_idle && !self.has_clones() && self.devices[n].forget(false);
         if is_ended {
+            self.oracle.note_given_up(&self.devices[n].person.tree());
             self.story.tell(|| format!("user {n} gives up what no device has"));
         }
         let lost = self.devices[n].lost_paths();

@@ -48,6 +48,8 @@ pub(super) struct Counts {
     /// What stood in copies of conflicts that somebody saw. If it is put in the place of the other version, too, the copy
     /// becomes a file of its own, whatever others do with it.
     in_copies: BTreeSet<ContentHash>,
+    /// What stood where a version was given up.
+    may_stand: BTreeSet<ContentHash>,
     /// All that was ever there.
     ever: BTreeSet<ContentHash>,
     /// What had been there when a device lost its home, since all was settled: an old copy of a folder that joins brings
@@ -98,6 +100,11 @@ impl Counts {
         done.has_left = true;
     }
 
+    /// Whatever of this may stand again at any place.
+    pub(super) fn note_given_up(&mut self, contents: BTreeSet<ContentHash>) {
+        self.may_stand.extend(contents);
+    }
+
     /// A device was copied, with what its user did.
     pub(super) fn note_copy(&mut self, of: usize) {
         self.users.extend(self.users.get(of).cloned());
@@ -126,7 +133,8 @@ impl Counts {
     pub(super) fn settle(&mut self, tree: &Tree, is_forgetful: bool) -> Result<(), String> {
         let (now, copies) = (counts(tree), copy_count(tree));
         let users = std::mem::take(&mut self.users);
-        let in_copies = std::mem::take(&mut self.in_copies);
+        let mut any = std::mem::take(&mut self.in_copies);
+        any.append(&mut self.may_stand);
         let (dropped, old) = (std::mem::take(&mut self.dropped), std::mem::take(&mut self.old));
         let settled = std::mem::replace(&mut self.settled, now.clone());
         let former_copies = std::mem::replace(&mut self.copies, copies);
@@ -155,7 +163,7 @@ impl Counts {
                 left + others.map(|(_, done)| of(&done.put, content)).sum::<usize>()
             });
             let most = most.min().unwrap_or_default();
-            if there > most && !is_forgetful && !in_copies.contains(content) {
+            if there > most && !is_forgetful && !any.contains(content) {
                 return Err(format!("{there} files of {content} are there, and {most} could be"));
             }
         }

@@ -135,6 +135,7 @@ impl World {
             if round % PATIENCE_ROUND_COUNT == 0 {
                 for n in self.present() {
                     if self.devices[n].forget(true) {
+                        self.oracle.note_given_up(&self.devices[n].person.tree());
                         self.story.tell(|| format!("user {n} waits no longer for what no device here has"));
                     }
                     if self.devices[n].resume() {
