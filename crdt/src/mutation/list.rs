@@ -103,6 +103,8 @@ mutations! {
     UnscannedStart = "unscanned-start",
     /// A merge leaves out a change of one side.
     DroppedHunk = "dropped-hunk",
+    /// Of two entries with one number the second is dropped.
+    DroppedBranch = "dropped-branch",
 }
 
 /// The place in [`Mutation::ALL`] of the one that is on, plus one; 0 if none is. For all threads: a process plays many

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, broadcast};
-use zerocloud_crdt::id::{ActorId, EpochId, Incarnation, LogId, SpaceId};
+use zerocloud_crdt::id::{ActorId, EpochId, Incarnation, SpaceId};
 use zerocloud_crdt::keys::{DeviceKeys, EpochSecret};
-use zerocloud_crdt::log::{LogRead, Start};
 use zerocloud_crdt::membership::Records;
 use zerocloud_crdt::name::Name;
 
@@ -25,7 +24,7 @@ use crate::folder::{FolderHandle, Mailbox, Message};
 use crate::home::{Home, Secrets};
 use crate::random::system_rng;
 use crate::space::SpaceHandle;
-use crate::store::{Notice, Snapshot, SpaceStore, StoreError, values};
+use crate::store::{Snapshot, SpaceStore, StoreError, values};
 use crate::tree::versions::Retention;
 use crate::tree::{Keyring, TempNames};
 
@@ -235,7 +234,7 @@ pub(super) fn records_of(snapshot: &Snapshot, id: SpaceId) -> Result<Records, Op
     Ok(records)
 }
 
-/// What this device writes as, in a space. A home that was copied or restored begins a new incarnation.
+/// What this device writes as, in a space.
 fn identity(
     store: &SpaceStore,
     surroundings: &Surroundings,
@@ -246,28 +245,6 @@ fn identity(
     let mut fresh = Incarnation([0; 8]);
     getrandom::fill(&mut fresh.0)?;
     let label = &surroundings.label;
-    let (log, start) = store.write::<_, StoreError>(|write| {
-        let is_same_home = write.value(values::HOME)?.is_none_or(|noted| noted == fingerprint);
-        write.unset(values::NOTICES)?;
-        if !is_same_home {
-            write.put_notice(Notice::HomeMoved)?;
-            // Its folders may have gone with it to another disk. They are known by their markers.
-            write.unset(values::FILESYSTEM)?;
-        }
-        let noted = write.value(values::INCARNATION)?.filter(|_| is_same_home);
-        let incarnation = noted.unwrap_or(fresh);
-        let log = LogId { author, incarnation };
-        let logs = LogRead::frontier(write)?;
-        let earlier = logs.iter().map(|(log, _)| log).filter(|other| other.author == author && *other != log);
-        let earlier = earlier.map(|other| other.incarnation).collect();
-        let label = match noted {
-            Some(_) => write.value(values::LABEL)?.unwrap_or_else(|| label.clone()),
-            None => label.clone(),
-        };
-        write.set(values::INCARNATION, &incarnation)?;
-        write.set(values::LABEL, &label)?;
-        write.set(values::HOME, &fingerprint)?;
-        Ok((log, Start { label, earlier }))
-    })?;
+    let (log, start) = store.write::<_, StoreError>(|write| write.take_up_log(author, fingerprint, label, fresh))?;
     Ok(Identity { keys: surroundings.keys.clone(), log, start, secrets })
 }

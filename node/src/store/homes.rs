@@ -4,9 +4,12 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use zerocloud_crdt::id::DeviceId;
+use zerocloud_crdt::id::{DeviceId, Incarnation, LogId};
+use zerocloud_crdt::log::{LogRead, Start};
+use zerocloud_crdt::name::Name;
 
 use super::{StoreError, Write, values};
+use crate::home::Fingerprint;
 
 /// Whose index is read before anything is scanned or materialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +67,42 @@ impl Notice {
 }
 
 impl Write<'_> {
+    /// Which log a device goes on with when it starts, and how that begins if it has not yet: the one that it wrote, where
+    /// its `home` lies where it did; else, and where it is to begin anew, one of the incarnation `fresh`. What the user was
+    /// told of earlier starts is over.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn take_up_log(
+        &mut self,
+        author: DeviceId,
+        home: Fingerprint,
+        label: &Name,
+        fresh: Incarnation,
+    ) -> Result<(LogId, Start), StoreError> {
+        let is_same_home = self.value(values::HOME)?.is_none_or(|noted| noted == home);
+        self.unset(values::NOTICES)?;
+        if !is_same_home {
+            self.put_notice(Notice::HomeMoved)?;
+            // Its folders may have gone with it to another disk. They are known by their markers.
+            self.unset(values::FILESYSTEM)?;
+        }
+        let noted = self.value(values::INCARNATION)?.filter(|_| is_same_home);
+        let incarnation = noted.unwrap_or(fresh);
+        let log = LogId { author, incarnation };
+        let logs = LogRead::frontier(self)?;
+        let earlier = logs.iter().map(|(log, _)| log).filter(|other| other.author == author && *other != log);
+        let earlier = earlier.map(|other| other.incarnation).collect();
+        let label = match noted {
+            Some(_) => self.value(values::LABEL)?.unwrap_or_else(|| label.clone()),
+            None => label.clone(),
+        };
+        self.set(values::INCARNATION, &incarnation)?;
+        self.set(values::LABEL, &label)?;
+        self.set(values::HOME, &home)?;
+        Ok((log, Start { label, earlier }))
+    }
+
     /// Has this device's history in the space go on under a new incarnation, which begins with its next entry.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use self::act::Actor;
 pub use self::recover::{Recovered, Trust};
 use super::handles::Handles;
 use super::ledger::{Commit, Deed, Displaced, Intents, Ledger};
-use super::stage::Staged;
+use super::stage::{Staged, Staging};
 use super::versions::{self, VersionRow};
 use super::{TempNames, TreeError};
 use crate::clock::WallTime;
@@ -138,11 +138,13 @@ impl Materialiser {
         self.volume.check_root()?;
         let control = self.volume.control()?;
         let has_exchange = self.volume.supports_exchange()?;
+        let staging = Staging::within(&control, self.names.clone());
         let mut handles = Handles::new(self.volume.root(), control.tmp.clone());
         let (mut deeds, mut plans) = (Vec::new(), Vec::with_capacity(jobs.len()));
         for job in jobs {
-            let planned =
-                prepare::prepare(&*ledger, &control, &mut handles, job, || self.names.next(super::DEL), has_exchange)?;
+            let temp = || self.names.next(super::DEL);
+            let means = (&*self.volume, &staging, has_exchange);
+            let planned = prepare::prepare(&*ledger, &control, &mut handles, job, temp, means)?;
             if let prepare::Planned::Deed(deed) = &planned {
                 deeds.push((**deed).clone());
             }
@@ -169,6 +171,7 @@ impl Materialiser {
             written: Vec::new(),
             versions: Vec::new(),
             displaced: Vec::new(),
+            staging,
             now,
         };
         let (outcomes, done) = actor.act_all(jobs, plans)?;

@@ -16,7 +16,9 @@ use zerocloud_crdt::view::ViewEntry;
 
 pub use self::partial::PartialFile;
 use super::{GET, Keyring, PUT, TempNames, fingerprint, volume_time};
-use crate::volume::{Permissions, Volume, VolumeDirectory, VolumeError, VolumeErrorKind, VolumeWriter};
+use crate::volume::{
+    Control, Permissions, Volume, VolumeDirectory, VolumeError, VolumeErrorKind, VolumeFile, VolumeWriter,
+};
 
 /// Length of what is left out of a sparse file, in bytes: a block of nearly every file system.
 const BLOCK_LEN: usize = 4096;
@@ -102,6 +104,11 @@ impl Staging {
         Ok(Self { tmp: volume.control()?.tmp, names })
     }
 
+    /// Staging in our own directories of a volume.
+    pub(super) fn within(control: &Control, names: Arc<TempNames>) -> Self {
+        Self { tmp: control.tmp.clone(), names }
+    }
+
     /// Stages a file whose content is wholly at hand.
     ///
     /// # Errors
@@ -122,6 +129,35 @@ impl Staging {
                 Err(error.into())
             }
         }
+    }
+
+    /// Stages a file whose content another file of this disk has, on stable storage.
+    ///
+    /// # Errors
+    /// [`StageError::WrongContent`] if that has another by now; [`StageError::Volume`].
+    pub(super) fn stage_copy(
+        &self,
+        volume: &dyn Volume,
+        spec: FileSpec,
+        source: &dyn VolumeFile,
+    ) -> Result<Staged, StageError> {
+        let temp = self.names.next(&get_prefix(&spec));
+        let mut copy = PartialFile::create_whole(self.tmp.clone(), self.names.clone(), temp, spec)?;
+        match copy.copy_whole(source) {
+            Ok(true) => {}
+            Ok(false) => {
+                copy.discard()?;
+                return Err(StageError::WrongContent);
+            }
+            Err(error) => {
+                // The error that matters is the first.
+                copy.discard().ok();
+                return Err(error);
+            }
+        }
+        let staged = copy.finish(volume)?;
+        self.tmp.open_file(staged.temp.as_bytes())?.sync()?;
+        Ok(staged)
     }
 
     /// Stages a link, as it is: no target is looked at.

@@ -220,6 +220,31 @@ fn threat_39_special_files_and_hard_links_are_reported_and_nothing_outside_chang
 }
 
 #[test]
+fn what_is_done_to_a_file_by_another_name_leaves_the_version_of_the_first_as_it_was() {
+    let mut disk = Disk::new();
+    fs::write(disk.path("here"), b"ours").unwrap();
+    fs::hard_link(disk.path("here"), disk.path("there")).unwrap();
+    let ops = disk.scan();
+    let Ok(row) = disk.ledger.row(&key(FileId::ROOT, "here"));
+    let row = row.unwrap();
+    let mut writer = Disk::new();
+    writer.hear(&ops);
+    let entry = zerocloud_crdt::view::View::new(&writer.index).entry(row.id, row.id).unwrap().unwrap();
+    let entry = ViewEntry { hash: ContentHash::of(b"theirs"), len: 6, ..entry };
+    let action = Action::Replace { key: key(FileId::ROOT, "here"), old: row, entry };
+    let outcomes = disk.run(&[action], &contents(&[b"theirs"]));
+    assert!(matches!(outcomes[..], [Outcome::Done(_)]), "{outcomes:?}");
+
+    fs::write(disk.path("there"), b"later").unwrap();
+    let control = disk.volume.control().unwrap();
+    let stored = disk.ledger.versions.values().next().unwrap();
+    assert_eq!(super::versions::look(&control, stored).unwrap(), super::versions::Look::AsKept);
+    assert_eq!(fs::read(disk.path(".zerocloud/versions").join(&stored.stored)).unwrap(), b"ours");
+    assert_eq!(fs::read(disk.path("here")).unwrap(), b"theirs");
+    assert_eq!(fs::read_dir(disk.path(".zerocloud/tmp")).unwrap().count(), 0);
+}
+
+#[test]
 fn threat_34_a_link_planted_in_the_way_leads_nowhere() {
     let mut disk = Disk::new();
     fs::create_dir(disk.path("d")).unwrap();

@@ -79,6 +79,20 @@ impl FolderOwner {
         Ok((opened.map_err(kind_of)?, name))
     }
 
+    /// All names of a file in the folder, of which `path` is one.
+    fn all_names_of(&self, file: &File, path: &[u8]) -> Outcome<Vec<Box<[u8]>>> {
+        let metadata = file.metadata().map_err(|error| kind_of_io(&error))?;
+        if metadata.nlink() < 2 {
+            return Ok(vec![path.into()]);
+        }
+        let is_it = |path: &[u8]| {
+            let there = self.parent(path).ok().and_then(|(directory, name)| Standing::at(&directory, name));
+            there.is_some_and(|there| there.inode == metadata.ino())
+        };
+        let others = self.tree().into_keys().filter(|name| **name != *path && is_it(name));
+        Ok(others.chain([path.into()]).collect())
+    }
+
     /// What stands at `path`, with all below it.
     fn read_at(&self, directory: impl AsFd, name: &[u8], path: &[u8]) -> Tree {
         let mut tree = Tree::new();
@@ -117,10 +131,12 @@ impl FolderUser for FolderOwner {
             }
             Err(errno) => return Err(kind_of(errno)),
         };
-        let before = if is_new { Tree::new() } else { Tree::from([(path.into(), entry_of(&file)?)]) };
+        let names = if is_new { vec![path.into()] } else { self.all_names_of(&file, path)? };
+        let at_all = |entry: TreeEntry| names.iter().map(|name| (name.clone(), entry.clone())).collect::<Tree>();
+        let before = if is_new { Tree::new() } else { at_all(entry_of(&file)?) };
         let outcome = file.set_len(0).and_then(|()| file.write_all(content));
         // A full disk takes a part of it.
-        self.note(before, Tree::from([(path.into(), entry_of(&file)?)]));
+        self.note(before, at_all(entry_of(&file)?));
         outcome.map_err(|error| kind_of_io(&error))
     }
 
@@ -173,6 +189,13 @@ impl FolderUser for FolderOwner {
     fn create_directory(&self, path: &[u8]) -> Outcome<()> {
         let (directory, name) = self.parent(path)?;
         rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(0o755)).map_err(kind_of)
+    }
+
+    fn link(&self, from: &[u8], to: &[u8]) -> Outcome<()> {
+        let ((source, old), (target, new)) = (self.parent(from)?, self.parent(to)?);
+        rustix::fs::linkat(&source, old, &target, new, AtFlags::empty()).map_err(kind_of)?;
+        self.note(Tree::new(), self.read_at(&target, new, to));
+        Ok(())
     }
 
     fn create_symlink(&self, path: &[u8], target: &[u8]) -> Outcome<()> {

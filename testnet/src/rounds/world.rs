@@ -16,6 +16,7 @@ use zerocloud_crdt::name::CONTROL;
 use super::ground::Ground;
 use super::harness::{Device, Lab, settle_through, until};
 use super::owner::FolderOwner;
+use crate::sim::device::is_of_hard_links;
 use crate::sim::oracle::{Acted, Oracle};
 use crate::sim::scenario::generator;
 use crate::sim::story::{Story, difference, shown};
@@ -278,7 +279,7 @@ impl<'g> World<'g> {
         for node in self.nodes.iter().filter(|_| self.ground.fills_up()) {
             until(&format!("{} sees that there is room", node.device.name()), || {
                 let status = node.device.space_status();
-                status["state"] != "error" && status["problems"].as_array().is_some_and(Vec::is_empty)
+                status["state"] != "error" && problem_count(&status) == 0
             });
         }
         let others: Vec<&Device> = self.nodes[1..].iter().map(|node| &node.device).collect();
@@ -292,7 +293,7 @@ impl<'g> World<'g> {
         for (n, node) in self.nodes.iter_mut().enumerate() {
             let (status, tree) = (node.device.space_status(), node.owner.tree());
             assert!(!node.device.log().contains("panicked at"), "{} panicked", NAMES[n]);
-            let problems = status["problems"].as_array().map_or(0, Vec::len);
+            let problems = problem_count(&status);
             node.has_collisions = self.ground.folds(n) && problems > 0;
             assert!(node.has_collisions || problems == 0, "{}: {status:#}", NAMES[n]);
             // What has no place here is told, and what waits for it to move stays as it was.
@@ -362,6 +363,12 @@ impl Node {
         let owner = FolderOwner::new(device.folder());
         Self { device, owner, is_on: true, acts: Vec::new(), settled: Tree::new(), has_collisions: false }
     }
+}
+
+/// How many problems a space has, other than files that users gave several names.
+fn problem_count(status: &serde_json::Value) -> usize {
+    let is_lasting = |problem: &serde_json::Value| problem["reason"].as_str().is_some_and(is_of_hard_links);
+    status["problems"].as_array().into_iter().flatten().filter(|problem| !is_lasting(problem)).count()
 }
 
 /// What the only space of a home has of the log, while no node runs.

@@ -4,6 +4,8 @@
 //! folder's thread, [`Device::hear`] an event of the space's. The process can stop at any call to its disks.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a simulation ends where the world that it made is wrong")]
 
+mod homes;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -20,9 +22,10 @@ use zerocloud::engine::shelf::Contents;
 use zerocloud::folder::serve::FolderChunks;
 use zerocloud::folder::work::{Folder, FolderError, FolderParts, Publish};
 use zerocloud::folder::{Forgetting, Message, Phase};
+use zerocloud::home::Fingerprint;
 use zerocloud::session::chunks::ChunkSource;
 use zerocloud::space::AppendError;
-use zerocloud::store::{Awaited, PeerRow, SpaceStore, StoreError, values};
+use zerocloud::store::{Awaited, SpaceStore, StoreError, values};
 use zerocloud::tree::materialise::Blocked;
 use zerocloud::tree::scan::Reason;
 use zerocloud::tree::versions::Retention;
@@ -30,11 +33,11 @@ use zerocloud::tree::{Inline, Keyring, TempNames};
 use zerocloud::volume::Volume;
 use zerocloud::watch::WatchEvent;
 use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, FileId};
-use zerocloud_crdt::log::{Frontier, LogRead, SignedFrontier};
-use zerocloud_crdt::name::CONTROL;
+use zerocloud_crdt::log::{Frontier, LogRead};
 use zerocloud_crdt::seal::Suite;
 use zerocloud_crdt::wire::{Ask, Log};
 
+pub use self::homes::Copying;
 use super::clock::SimClock;
 use super::disk::SimDisk;
 use super::founding::Founding;
@@ -139,6 +142,8 @@ pub struct Device {
     /// Its time.
     pub clock: SimClock,
     founding: Arc<Founding>,
+    /// Where its home lies.
+    home: Fingerprint,
     disk: SimDisk,
     /// The home as it was some time ago.
     kept_home: Option<SimDisk>,
@@ -199,6 +204,7 @@ impl Device {
             person,
             clock,
             founding,
+            home: Fingerprint { machine: [number; 32], file_system: 1, inode: 1 },
             disk,
             kept_home: None,
             lost_since: None,
@@ -233,21 +239,16 @@ impl Device {
         let nonce = rng.next_u64();
         let store = SpaceStore::with_backend(self.disk.clone(), *space).map_err(|error| error.to_string())?;
         let store = Arc::new(store);
-        if store.snapshot().and_then(|snapshot| snapshot.records()).map_err(|error| error.to_string())?.is_empty() {
-            let mut stored = self.founding.stored.iter();
-            let outcome = store.write::<_, StoreError>(|write| {
-                stored.try_for_each(|(hash, bytes)| write.put_record(*hash, bytes).map(drop))
-            });
-            outcome.map_err(|error| error.to_string())?;
-        }
+        let identity = self.identity_in(&store, seed).map_err(|error| error.to_string())?;
+        let actor = ActorId::of_log(*space, identity.log);
         let keyring = Arc::new(Keyring::new(secret, []));
         let (inbox, messages) = mpsc::channel();
         let (volume, clock) = (self.volume.clone(), Arc::new(self.clock.clone()));
         let open = Box::new(move || Ok(Arc::new(volume.clone()) as Arc<dyn Volume>));
         let suite = Suite::XChaCha20Poly1305;
         let chunks = FolderChunks::over(store.clone(), open, clock.clone(), keyring.clone(), suite, inbox.clone());
-        let replica = Replica::open(store.clone(), records.clone(), self.founding.identity(self.identity), &mut rng)
-            .map_err(|error| error.to_string())?;
+        let replica =
+            Replica::open(store.clone(), records.clone(), identity, &mut rng).map_err(|error| error.to_string())?;
         let state = Mutex::new(LogState { replica, rng, sent: VecDeque::new() });
         let log = Arc::new(SimLog { state, inbox: inbox.clone() });
         let supply = Arc::new(SimSupply::new(keyring.clone()));
@@ -265,7 +266,7 @@ impl Device {
             boot_id: self.boot_count.to_le_bytes().to_vec(),
             names: Arc::new(TempNames::new(nonce)),
             device: self.id(),
-            actor: ActorId::of_log(self.founding.space, self.founding.identity(self.identity).log),
+            actor,
             listener: Arc::new(()),
         };
         let rest_until = Moment::default();
@@ -283,42 +284,6 @@ impl Device {
         self.boot_count += u64::from(crash == Crash::PowerLoss);
         self.volume.restart(crash);
         self.disk = self.disk.restart(crash, &mut self.rng);
-    }
-
-    /// The home is gone, and with it store and keys. The folder stays, without our own directory, and joins as another
-    /// device that `inviter` lets in, which says what it knows.
-    pub fn join_anew(&mut self, inviter: &Self) {
-        let Some(next) = self.founding.next_identity(self.identity) else { return };
-        let founding = self.founding.clone();
-        let Founding { space, keys, .. } = &*founding;
-        let member = &keys[usize::from(inviter.identity)];
-        let told = SignedFrontier::sign(&member.signing_key(), *space, inviter.frontier()).unwrap().as_bytes().to_vec();
-        self.stop(Crash::Killed);
-        self.identity = next;
-        let _ = self.person.remove_all(CONTROL.as_bytes());
-        self.volume.sync_all().unwrap();
-        let disk = SimDisk::new(self.volume.clone());
-        let store = SpaceStore::with_backend(disk.clone(), *space).unwrap();
-        store
-            .write::<_, StoreError>(|write| {
-                write.put_peer(member.id(), &PeerRow { frontier: told, ..PeerRow::default() })?;
-                write.set(values::AWAITS_INDEX, &Awaited::Member(member.id()))
-            })
-            .unwrap();
-        drop(store);
-        self.disk = disk.restart(Crash::Killed, &mut self.rng);
-    }
-
-    /// Copies the home as it is.
-    pub fn keep_home(&mut self) {
-        self.kept_home = Some(self.disk.copy());
-    }
-
-    /// Puts the copy of the home in place of it, while the device is off.
-    pub fn restore_home(&mut self) {
-        if let Some(copy) = &self.kept_home {
-            self.disk = copy.restart(Crash::Killed, &mut self.rng);
-        }
     }
 
     /// Ends the process as a user does, with everything stored.
@@ -388,6 +353,19 @@ impl Device {
             process.tell(Message::Forget(Box::new(Forgetting { path: Vec::new(), is_awaited_too, done })));
         }
         is_any
+    }
+
+    /// The user goes on with what is here, where the folder waits for what a member knows who is not here; says whether it
+    /// did.
+    pub fn resume(&self) -> bool {
+        let Some(process) = &self.process else { return false };
+        let awaited = process.store.snapshot().and_then(|snapshot| snapshot.value(values::AWAITS_INDEX)).unwrap();
+        let is_waiting = awaited.is_some();
+        if is_waiting {
+            process.store.write::<_, StoreError>(|write| write.set(values::AWAITS_INDEX, &Awaited::Nobody)).unwrap();
+            process.tell(Message::Pause(false));
+        }
+        is_waiting
     }
 
     /// A peer is connected.
@@ -499,10 +477,14 @@ impl Device {
 
 /// Whether a problem is one of names that stays until a user does something, and not of what the device should do.
 fn is_lasting(told: &str) -> bool {
+    told == Blocked::Collides.to_string() || is_of_hard_links(told)
+}
+
+/// Whether a problem is that a file has several names, which it keeps.
+pub(crate) fn is_of_hard_links(told: &str) -> bool {
     /// Names of one file, at most as many as users give one.
     const LINK_COUNTS: std::ops::Range<u64> = 2..32;
-    told == Blocked::Collides.to_string()
-        || LINK_COUNTS.map(|count| Reason::HardLinked { count }).any(|r| r.to_string() == told)
+    LINK_COUNTS.map(|count| Reason::HardLinked { count }).any(|reason| reason.to_string() == told)
 }
 
 impl Process {

@@ -59,9 +59,14 @@ impl SimDisk {
 
     /// Another disk with all that is on this one.
     pub fn copy(&self) -> Self {
+        self.copy_for(self.volume.clone())
+    }
+
+    /// The same, for a process that uses another volume.
+    pub fn copy_for(&self, volume: SimVolume) -> Self {
         let live = self.lock().live.clone();
         let image = Image { durable: live.clone(), live, unsynced: Vec::new(), process: self.process };
-        Self { image: Arc::new(Mutex::new(image)), volume: self.volume.clone(), process: self.process }
+        Self { image: Arc::new(Mutex::new(image)), volume, process: self.process }
     }
 
     /// The disk as the next process finds it. What holds an earlier clone can do nothing any more.

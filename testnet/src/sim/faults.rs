@@ -56,6 +56,10 @@ pub enum Fault {
     Rollbacks,
     /// Texts that two changed at the same time are merged.
     Merges,
+    /// Devices go away for good, with what they alone have.
+    Leavers,
+    /// A device's home and folder are copied, and both are used from then on.
+    Clones,
 }
 
 /// The classes that are switched on.

@@ -55,6 +55,7 @@ impl Founding {
         identity.checked_add(count).filter(|next| usize::from(*next) < self.keys.len())
     }
 
+    /// A device as it writes before its home is copied or put back.
     pub(super) fn identity(&self, n: u8) -> Identity {
         let keys = self.keys[usize::from(n)].clone();
         let log = LogId { author: keys.id(), incarnation: Incarnation([n; 8]) };

@@ -179,6 +179,37 @@ impl Oracle {
         self.dead.retain(|content| !after.contains(content));
     }
 
+    /// A device went away for good: all of its disk, and all of those that stay. What it alone had may be gone, and what
+    /// its user took away may be there as before.
+    pub fn note_leaver(&mut self, device: usize, disk: &Tree, stays: &[Tree]) {
+        // What is staged was put nowhere yet.
+        let staged = |path: &[u8]| [&b"put-"[..], b"get-"].iter().any(|prefix| is_temporary(path, prefix));
+        let there = stays.iter().flat_map(|tree| tree.iter().filter(|(path, _)| !staged(path)));
+        let there: Hashes = there.filter_map(|(_, entry)| content_of(entry)).collect();
+        self.gone.extend(hashes(disk).difference(&there));
+        self.ended[device].clear();
+        self.counts.note_leaver(device);
+    }
+
+    /// A user gives up versions, and what stands in their places on this disk is to stand again, also where another user
+    /// took it away and what came after that is what is given up.
+    pub fn note_given_up(&mut self, tree: &Tree) {
+        let here = hashes(tree);
+        self.ended.iter_mut().for_each(|ended| ended.retain(|content| !here.contains(content)));
+        self.dead.retain(|content| !here.contains(content));
+        self.counts.note_given_up(here);
+    }
+
+    /// A device was copied: so is what its user did. As soon as the copy, or what was copied, begins a new history, what its
+    /// user puts back is no edit.
+    pub fn note_copy(&mut self, of: usize) {
+        self.own.push(Hashes::new());
+        self.ended.push(self.ended[of].clone());
+        self.taken_out.push(self.taken_out[of].clone());
+        self.versions.push(self.versions[of].clone());
+        self.counts.note_copy(of);
+    }
+
     /// A device got an old home, which does not know what its user did since.
     pub fn note_rollback(&mut self, device: usize) {
         self.is_forgetful = true;

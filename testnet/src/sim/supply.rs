@@ -22,6 +22,7 @@ struct State {
     fetch: Fetch,
     receivers: BTreeMap<JobId, Arc<dyn Receiver>>,
     asked: VecDeque<Asked>,
+    peers: BTreeSet<DeviceId>,
 }
 
 /// One chunk that a peer is asked for.
@@ -43,13 +44,16 @@ impl SimSupply {
 
     /// A peer may be asked.
     pub fn connect(&self, peer: DeviceId) {
-        self.lock().fetch.connect(peer);
+        let mut state = self.lock();
+        state.peers.insert(peer);
+        state.fetch.connect(peer);
     }
 
     /// A peer may not be asked any more, and answers nothing more.
     pub fn disconnect(&self, peer: DeviceId) {
         let mut state = self.lock();
         state.asked.retain(|asked| asked.peer != peer);
+        state.peers.remove(&peer);
         state.fetch.disconnect(peer);
     }
 
@@ -129,6 +133,6 @@ impl Supply for SimSupply {
     }
 
     fn has_members(&self) -> bool {
-        true
+        !self.lock().peers.is_empty()
     }
 }

@@ -35,6 +35,8 @@ pub trait FolderUser {
     fn remove_all(&self, path: &[u8]) -> Outcome<()>;
     /// Makes a directory.
     fn create_directory(&self, path: &[u8]) -> Outcome<()>;
+    /// Gives a file another name beside the one that it has (a hard link).
+    fn link(&self, from: &[u8], to: &[u8]) -> Outcome<()>;
     /// Makes a link.
     fn create_symlink(&self, path: &[u8], target: &[u8]) -> Outcome<()>;
     /// Sets the time of the last change of content.
@@ -53,7 +55,7 @@ pub type Outcome<T> = Result<T, VolumeErrorKind>;
 /// Names that users give.
 const NAMES: [&[u8]; 6] = [b"x.t", b"y", b"a", b"b", b"c.txt", b"d"];
 /// Kinds of acts. New ones are added at the end, so that a scenario with fewer plays as it did before them.
-pub const VERB_COUNT: usize = 42;
+pub const VERB_COUNT: usize = 43;
 /// How many there were when scenarios had the first kinds of steps alone.
 pub const EARLY_VERB_COUNT: usize = 31;
 /// Two names that are one to a person, and to some file systems.
@@ -258,6 +260,7 @@ fn act_later(
             let line = format!("copies {} over {}", shown(from), shown(file));
             (line, person.write(file, &person.read(from).unwrap_or_default()))
         }
+        (42, Some(file)) if is_free => (format!("names {} also {}", shown(file), shown(new)), person.link(file, new)),
         _ => ("waits".to_owned(), Ok(())),
     }
 }

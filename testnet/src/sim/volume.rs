@@ -7,6 +7,7 @@
 //! [`crash_after`](SimVolume::crash_after) the node's calls fail with `Crashed` until
 //! [`restart`](SimVolume::restart), which says what was lost; handles from before never work again.
 
+mod copy;
 mod handles;
 mod image;
 mod interruption;
@@ -74,6 +75,8 @@ struct Disk {
     /// Handles of an earlier process are void.
     process: u64,
     is_root_gone: bool,
+    /// Which file system it is.
+    filesystem: u64,
     /// How often the disk was mounted or unmounted.
     mount: u64,
     /// The disk, live and durable, while it is not mounted and the directory that it was mounted on is seen.
@@ -88,6 +91,8 @@ struct Disk {
 }
 
 const UMASK: u32 = 0o022;
+/// The file system of a disk that is no copy.
+const FILESYSTEM: u64 = 42;
 
 impl SimVolume {
     /// An empty disk of `capacity` bytes.
@@ -104,6 +109,7 @@ impl SimVolume {
             call_count_max: u64::MAX,
             process: 0,
             is_root_gone: false,
+            filesystem: FILESYSTEM,
             mount: 0,
             unmounted: None,
             unreadable: BTreeSet::new(),
@@ -480,7 +486,7 @@ impl Volume for SimVolume {
     fn filesystem_id(&self) -> Result<FilesystemId, VolumeError> {
         // Where it was mounted is another file system, or a directory of the one on which it was made.
         let disk = self.lock();
-        let fsid = if disk.unmounted.is_some() && disk.mount % 4 == 1 { 7 } else { 42 };
+        let fsid = if disk.unmounted.is_some() && disk.mount % 4 == 1 { 7 } else { disk.filesystem };
         Ok(FilesystemId { uuid: None, fsid })
     }
 

@@ -5,12 +5,14 @@
 //! [`Oracle`]'s; each event is told as one line.
 #![allow(clippy::panic, reason = "a simulation ends where a promise is broken")]
 
+mod cloning;
+mod leaving;
 mod links;
 mod settling;
 mod texts;
 mod weather;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +20,8 @@ use rand_chacha::ChaCha8Rng;
 use zerocloud::clock::Clock;
 use zerocloud::folder::Phase;
 
+use self::cloning::Cloning;
+use self::leaving::Leaver;
 use self::links::{Answer, Link};
 use super::device::{Device, FileSystem};
 use super::faults::{Fault, Faults};
@@ -55,6 +59,9 @@ const WIPING_CONTENT: u32 = SETTLING_CONTENT - 64;
 /// The same of a device whose home is rolled back.
 const ROLLING_BACK: u32 = SETTLING - 2;
 const ROLLING_BACK_CONTENT: u32 = SETTLING_CONTENT - 128;
+/// The streams that say who goes away, and who is copied.
+const LEAVING: u32 = SETTLING - 3;
+const CLONING: u32 = SETTLING - 4;
 /// Days that a device is left alone: more than versions are kept.
 const LONG_WAIT: Duration = Duration::from_secs(17 * 24 * 60 * 60);
 
@@ -67,6 +74,12 @@ pub struct World {
     /// What users did while the node worked, by device. Held for one act.
     interrupted: Vec<Arc<Mutex<Vec<Acted>>>>,
     links: Vec<Link>,
+    /// Who is to go away.
+    leavers: Vec<Leaver>,
+    /// Who went away for good.
+    left: BTreeSet<usize>,
+    /// Who is to be copied.
+    cloning: Option<Cloning>,
     /// Who alone acts, in a scenario of one writer.
     writer: Option<usize>,
     /// Chunks on their way, by the device that asked.
@@ -100,10 +113,12 @@ impl World {
                 world.run(|step| step < middle / 2);
                 world.devices.iter_mut().for_each(Device::keep_home);
                 world.run(|step| (middle / 2..middle).contains(&step));
+                world.leave_until(middle);
                 world.settle();
                 world.wipe_one();
                 world.roll_back_one();
                 world.run(|step| step >= middle);
+                world.leave_until(scenario.length);
                 world.settle();
             }
             Manner::OneByOne => world.run_one_by_one(),
@@ -161,6 +176,9 @@ impl World {
             interrupted: devices.iter().map(|_| Arc::default()).collect(),
             devices,
             links,
+            leavers: leaving::draw(scenario, is_line),
+            left: BTreeSet::new(),
+            cloning: Cloning::draw(scenario),
             writer: (scenario.manner == Manner::OneWriter).then(|| below(&mut writers, usize::from(*count))),
             answers: (0..*count).map(|_| VecDeque::new()).collect(),
             message_count_max: u64::MAX,
@@ -181,6 +199,7 @@ impl World {
 
     /// How many conflict copies there are.
     fn copy_count(&self) -> usize {
+        // The first never leaves.
         let tree = self.devices.first().map(|device| device.person.tree()).unwrap_or_default();
         tree.keys().filter(|path| path.windows(6).any(|part| part == b"(confl")).count()
     }
@@ -195,9 +214,12 @@ impl World {
     fn run(&mut self, is_wanted: impl Fn(u32) -> bool) {
         let steps: Vec<u32> = self.scenario.steps.0.iter().copied().filter(|step| is_wanted(*step)).collect();
         for step in steps {
+            self.leave_until(step);
+            self.clone_until(step);
             self.begin(step);
             self.story.tell(|| format!("-- step {step}"));
             let device = below(&mut self.rng, self.devices.len());
+            let device = self.present_from(device);
             let is_early = self.scenario.verb_count <= EARLY_VERB_COUNT;
             match below(&mut self.rng, if is_early { EARLY_STEP_KIND_COUNT } else { STEP_KIND_COUNT }) {
                 0..=6 => self.act_in_a_row(self.writer.unwrap_or(device)),
@@ -220,6 +242,7 @@ impl World {
                     self.devices[device].coalesces = below(&mut self.rng, 2) == 0 && self.faults().has(Fault::Watchers)
                 }
             }
+            self.strike_turns();
         }
     }
 
@@ -228,8 +251,11 @@ impl World {
         let copies = self.copy_count();
         let mut is_blind = false;
         for step in self.scenario.steps.0.clone() {
+            self.leave_until(step);
+            self.clone_until(step);
             self.begin(step);
             let device = below(&mut self.rng, self.devices.len());
+            let device = self.present_from(device);
             for _ in 0..=below(&mut self.rng, 3) {
                 self.act(device);
             }
@@ -258,7 +284,7 @@ impl World {
 
     fn act(&mut self, n: usize) {
         let device = &self.devices[n];
-        if !device.volume.is_mounted() {
+        if !device.volume.is_mounted() || self.left.contains(&n) {
             return;
         }
         self.tally.act_count += 1;
@@ -275,6 +301,7 @@ impl World {
 
     fn note_act(&mut self, n: usize, act: &Acted) {
         self.oracle.note_act(n, &act.before, &act.after);
+        self.is_blind |= self.devices[n].person.has_hard_links();
         if act.line.starts_with("touches") {
             self.oracle.note_touch(&act.before);
         }
@@ -285,7 +312,7 @@ impl World {
     fn interrupt(&mut self, n: usize) {
         let calls = below(&mut self.rng, 60);
         self.next_content += 1;
-        if !self.devices[n].volume.is_mounted() {
+        if !self.devices[n].volume.is_mounted() || self.left.contains(&n) {
             return;
         }
         if self.faults().has(Fault::Aims) {
@@ -349,9 +376,12 @@ impl World {
     /// device has, and gives them up; says whether there were any.
     fn decide(&mut self, n: usize) -> bool {
         // Who still scans may find out that it has another version, or has it after all.
-        let are_idle = self.devices.iter().all(|device| device.phase() == Some(Phase::Idle));
-        let is_ended = are_idle && self.devices[n].is_loss_old() && self.devices[n].forget(false);
+        let are_idle = self.present().all(|n| self.devices[n].phase() == Some(Phase::Idle));
+        // What a copy of a device has, nobody can tell from what it has not.
+        let may_end = are_idle && !self.has_clones() && self.devices[n].is_loss_old();
+        let is_ended = may_end && self.devices[n].forget(false);
         if is_ended {
+            self.oracle.note_given_up(&self.devices[n].person.tree());
             self.story.tell(|| format!("user {n} gives up what no device has"));
         }
         let lost = self.devices[n].lost_paths();
@@ -401,9 +431,11 @@ impl World {
         self.after(n);
     }
 
-    /// Whether no device forgets what its user did.
+    /// Whether no device forgets what its user did, or does it twice.
     fn is_memory_safe(&self) -> bool {
-        [Fault::PowerLosses, Fault::Wipes, Fault::Rollbacks].iter().all(|fault| !self.faults().has(*fault))
+        [Fault::PowerLosses, Fault::Wipes, Fault::Rollbacks, Fault::Clones]
+            .iter()
+            .all(|fault| !self.faults().has(*fault))
     }
 
     /// A device did something: what it said is on its way, and if it stopped, that is seen.
@@ -440,8 +472,8 @@ impl World {
         self.begin(WIPING);
         self.next_content = WIPING_CONTENT;
         let n = below(&mut self.rng, self.devices.len());
-        let inviter = (n + 1) % self.devices.len();
-        if !self.faults().has(Fault::Wipes) {
+        let inviter = self.present_from(n + 1);
+        if !self.faults().has(Fault::Wipes) || self.left.contains(&n) || inviter == n {
             return;
         }
         self.disconnect(n);
@@ -462,7 +494,7 @@ impl World {
         self.begin(ROLLING_BACK);
         self.next_content = ROLLING_BACK_CONTENT;
         let n = below(&mut self.rng, self.devices.len());
-        if !self.faults().has(Fault::Rollbacks) || self.faults().has(Fault::Wipes) {
+        if !self.faults().has(Fault::Rollbacks) || self.faults().has(Fault::Wipes) || self.left.contains(&n) {
             return;
         }
         self.disconnect(n);
@@ -477,7 +509,7 @@ impl World {
 
     fn start(&mut self, n: usize) {
         self.after(n);
-        if self.devices[n].is_on() {
+        if self.devices[n].is_on() || self.left.contains(&n) {
             return;
         }
         self.story.tell(|| format!("device {n} starts"));

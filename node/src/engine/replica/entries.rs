@@ -156,7 +156,7 @@ impl<S: Shelf> Replica<S> {
             return Ok(());
         }
         let applied = self.places_of(applied)?;
-        if is_replayed {
+        if is_replayed || self.is_told_of_others(&applied) {
             self.translate_frontiers()?;
         }
         if let Some(Peer { frontier: Some(theirs), .. }) = self.peers.get_mut(&from) {
@@ -194,6 +194,7 @@ impl<S: Shelf> Replica<S> {
                 };
                 match outcome {
                     Outcome::Known => received.applied.push((point, hash)),
+                    Outcome::Fork(_) if mutated!(DroppedBranch) => {}
                     Outcome::Fork(_) => {
                         received.touched.extend(replay(write, records, &identity.secrets, &entry)?);
                         received.is_replayed = true;
@@ -220,6 +221,16 @@ impl<S: Shelf> Replica<S> {
                 }
             }
             Ok(received)
+        })
+    }
+
+    /// Whether a peer told of another entry at one of these places before it was known here that it is another: who counts
+    /// numbers alone would leave out what stands there here.
+    fn is_told_of_others(&self, entries: &[(EntryPoint, Position)]) -> bool {
+        let frontiers = || self.peers.values().filter_map(|peer| peer.frontier.as_ref());
+        entries.iter().any(|(point, here)| {
+            let mut told = frontiers().filter_map(|theirs| theirs.position(point.log));
+            told.any(|told| told.number == here.number && told.hash != here.hash)
         })
     }
 

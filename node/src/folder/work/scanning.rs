@@ -65,8 +65,10 @@ impl<P: Pool> Folder<P> {
             return Ok(());
         }
         let mut scanned = self.scan_directories(&snapshot, &dirty)?;
-        if !scanned.findings.gone.is_empty() && !is_everything(&dirty) {
-            // It may have been moved to where a change waits for its time: without that it would pass for deleted.
+        let has_moved = scanned.findings.sightings.iter().any(is_moved_directory);
+        if (has_moved || !scanned.findings.gone.is_empty()) && !is_everything(&dirty) {
+            // What is gone may have been moved to where a change waits for its time: without that it would pass for deleted.
+            // And a change that waits in what was moved is told by the path that this has no more after this scan.
             let waiting = self.debounce.take_waiting();
             let mut more = BTreeMap::new();
             add(&mut more, waiting);
@@ -177,6 +179,11 @@ impl<P: Pool> Folder<P> {
             self.scan_problems.insert(path, reason);
         }
     }
+}
+
+/// Whether a directory stands elsewhere than base has it.
+fn is_moved_directory(sighting: &Sighting) -> bool {
+    sighting.kind == Kind::Directory && sighting.from.is_some() && sighting.from != sighting.key()
 }
 
 /// Of those sightings that continue a row: in whose registers its content stands.

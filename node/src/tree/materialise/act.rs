@@ -11,13 +11,16 @@ use zerocloud_crdt::register::{FileTime, Kind};
 
 use super::super::handles::Handles;
 use super::super::ledger::{Deed, Displaced};
+use super::super::stage::{FileSpec, Staging};
 use super::super::versions::VersionRow;
 use super::super::{TreeError, fingerprint, found, is_fatal, is_same_but_ctime, kind_of, racy, volume_time};
 use super::compare::{Verdict, compare};
 use super::prepare::{Planned, open};
 use super::{Blocked, Job, Outcome};
 use crate::clock::WallTime;
-use crate::volume::{At, Control, Stat, Volume, VolumeDirectory, VolumeError, VolumeErrorKind, VolumeFile};
+use crate::volume::{
+    At, Control, Permissions, Stat, Volume, VolumeDirectory, VolumeError, VolumeErrorKind, VolumeFile,
+};
 
 /// Stands for a fingerprint that is not known yet.
 pub(super) const UNKNOWN: Fingerprint = Fingerprint {
@@ -46,6 +49,7 @@ pub(super) struct Actor<'a, B: BaseRead> {
     pub(super) written: Vec<Arc<dyn VolumeFile>>,
     pub(super) versions: Vec<VersionRow>,
     pub(super) displaced: Vec<Displaced>,
+    pub(super) staging: Staging,
     pub(super) now: WallTime,
 }
 
@@ -312,7 +316,8 @@ impl<B: BaseRead> Actor<'_, B> {
 
     /// Notes a displaced file: a version, or a local edit.
     pub(super) fn keep(&mut self, stored: &str, key: &RowKey, row: &BaseRow, stat: &Stat, verdict: Verdict) {
-        let (stored, print) = (stored.to_owned(), fingerprint(stat));
+        let print = self.set_apart(stored, row, stat, verdict).unwrap_or_else(|| fingerprint(stat));
+        let stored = stored.to_owned();
         if verdict == Verdict::AsBase {
             let origin = Some((key.clone(), row.clone()));
             self.versions.push(VersionRow { stored, origin, print, kept_at_ms: self.now.as_milliseconds() });
@@ -320,6 +325,24 @@ impl<B: BaseRead> Actor<'_, B> {
             let (key, row, kind) = (key.clone(), row.clone(), kind_of(stat.kind));
             self.displaced.push(Displaced { stored, key, row, kind, print });
         }
+    }
+
+    /// Gives a version that has other names, too (hard links), bytes of its own, under the same temporary name: what is
+    /// done to the file by its other names is no edit of the version, and leaves it as it is. Gives its state; `None` where
+    /// it stays as it was, also where there is no room for a copy.
+    fn set_apart(&self, stored: &str, row: &BaseRow, stat: &Stat, verdict: Verdict) -> Option<Fingerprint> {
+        if verdict != Verdict::AsBase || row.kind != Kind::File || stat.link_count < 2 {
+            return None;
+        }
+        let permissions = Permissions::Like { mode: stat.mode, executable: stat.is_executable() };
+        let (id, hash, mtime) = (row.id, row.hash, fingerprint(stat).mtime);
+        let file = self.control.tmp.open_file(stored.as_bytes()).ok()?;
+        let spec = FileSpec { id, hash, len: stat.size, mtime, permissions };
+        let copy = self.staging.stage_copy(self.volume, spec, &*file).ok()?;
+        let exchanged = self.volume.exchange(self.tmp(&copy.temp), self.tmp(stored));
+        // Either the file, which has its other names, or a copy that is of no use.
+        self.control.tmp.remove_file(copy.temp.as_bytes()).ok();
+        exchanged.is_ok().then(|| self.control.tmp.stat(stored.as_bytes()).ok())?.map(|stat| fingerprint(&stat))
     }
 
     /// Brings what was done to stable storage.

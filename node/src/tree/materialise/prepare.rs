@@ -1,5 +1,7 @@
 //! From an action to what is noted before it is done.
 
+use std::sync::Arc;
+
 use zerocloud_crdt::base::{BaseRead, BaseRow, PARKED, RowKey};
 use zerocloud_crdt::id::FileId;
 use zerocloud_crdt::plan::{Action, parked_name};
@@ -9,10 +11,10 @@ use zerocloud_crdt::view::ViewEntry;
 
 use super::super::handles::{Handles, InBase, OpenError};
 use super::super::ledger::Deed;
-use super::super::stage::Staged;
+use super::super::stage::{FileSpec, StageError, Staged, Staging};
 use super::super::{TreeError, fingerprint, found, is_fatal, is_same_but_ctime, kind_of};
 use super::{Blocked, Job, Outcome};
-use crate::volume::{Control, Stat, VolumeError, VolumeErrorKind};
+use crate::volume::{Control, Stat, Volume, VolumeError, VolumeErrorKind, VolumeFile};
 
 /// What is to become of a job.
 pub(super) enum Planned {
@@ -24,14 +26,14 @@ pub(super) enum Planned {
     Not(Outcome),
 }
 
-/// Looks at the disk and says what a job will do. Changes nothing.
+/// Looks at the disk and says what a job will do. Changes nothing but temporary files.
 pub(super) fn prepare<B: BaseRead>(
     base: &B,
     control: &Control,
     handles: &mut Handles,
     job: &Job,
     temp: impl FnOnce() -> String,
-    has_exchange: bool,
+    (volume, staging, has_exchange): (&dyn Volume, &Staging, bool),
 ) -> Result<Planned, TreeError<B::Error>> {
     let deed = match &job.action {
         Action::Note { key, row } => return Ok(Planned::Note(key.clone(), Box::new(row.clone()))),
@@ -56,7 +58,26 @@ pub(super) fn prepare<B: BaseRead>(
             None => return Ok(Planned::Not(Outcome::Blocked(Blocked::NotStaged))),
         },
         Action::SetMeta { key, old, entry } => {
-            Deed::SetMeta { key: key.clone(), new: in_place_of(old, BaseRow::of_entry(entry, old.print)) }
+            let new = |print| in_place_of(old, BaseRow::of_entry(entry, print));
+            let copied = match named_file(base, handles, key)? {
+                Some(file) => {
+                    let mtime = entry.mtime.unwrap_or(old.print.mtime);
+                    let spec = FileSpec { mtime, ..FileSpec::of_entry(entry, Some(old)) };
+                    match staging.stage_copy(volume, spec, &*file) {
+                        Err(StageError::Volume(error)) if is_fatal(error.kind()) => return Err(error.into()),
+                        Err(StageError::Volume(error)) => return Ok(Planned::Not(Outcome::Failed(error.kind()))),
+                        copied => copied.ok(),
+                    }
+                }
+                None => None,
+            };
+            let (key, old) = (key.clone(), old.clone());
+            match copied {
+                Some(Staged { temp: copy, print, .. }) => {
+                    Deed::Replace { key, new: new(print), temp: copy, aside: (!has_exchange).then(temp), old }
+                }
+                None => Deed::SetMeta { key, new: new(old.print) },
+            }
         }
         Action::Delete { key, old } => Deed::Delete { key: key.clone(), old: old.clone(), temp: temp() },
         Action::RemoveDirectory { key, .. } => match look(base, handles, key)? {
@@ -97,6 +118,24 @@ fn moved<B: BaseRead>(
     })
 }
 
+/// The file at a place, if it has other names, too (hard links): what is set there for one name shows at all.
+fn named_file<B: BaseRead>(
+    base: &B,
+    handles: &mut Handles,
+    key: &RowKey,
+) -> Result<Option<Arc<dyn VolumeFile>>, TreeError<B::Error>> {
+    let Looked::There(stat) = look(base, handles, key)? else { return Ok(None) };
+    if kind_of(stat.kind) != Some(Kind::File) || stat.link_count < 2 {
+        return Ok(None);
+    }
+    let Ok(directory) = open(base, handles, key.parent)? else { return Ok(None) };
+    match directory.open_file(key.local.as_bytes()) {
+        Err(error) if is_fatal(error.kind()) => Err(error.into()),
+        // What can't be opened is told by the action.
+        file => Ok(file.ok()),
+    }
+}
+
 /// What was staged for an entry, if it is still there: a temporary name that holds nothing means done to a recovery.
 fn staged_of<'j>(control: &Control, job: &'j Job, entry: &ViewEntry) -> Result<Option<&'j Staged>, VolumeError> {
     let Some(staged) = job.staged.as_ref().filter(|staged| staged.kind == entry.kind && staged.hash == entry.hash)
@@ -132,7 +171,7 @@ fn look<B: BaseRead>(base: &B, handles: &mut Handles, key: &RowKey) -> Result<Lo
     }
 }
 
-pub(super) type Directory = std::sync::Arc<dyn crate::volume::VolumeDirectory>;
+pub(super) type Directory = Arc<dyn crate::volume::VolumeDirectory>;
 
 /// Opens the directory of a row, or says why its action can't be done.
 pub(super) fn open<B: BaseRead>(

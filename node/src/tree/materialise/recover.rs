@@ -8,6 +8,7 @@ use zerocloud_crdt::register::{FileTime, Kind};
 
 use super::super::handles::Handles;
 use super::super::ledger::{Deed, Displaced, Intents, Ledger};
+use super::super::stage::Staging;
 use super::super::versions::VersionRow;
 use super::super::{DEL, PUT, TreeError, fingerprint, found, kind_of};
 use super::act::{Actor, is_listed, renewed, settled};
@@ -71,6 +72,7 @@ impl Materialiser {
             written: Vec::new(),
             versions: Vec::new(),
             displaced: Vec::new(),
+            staging: Staging::within(&control, self.names.clone()),
             now,
         };
         let deeds = intents.map(|Intents { deeds, .. }| deeds).unwrap_or_default();

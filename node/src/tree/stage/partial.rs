@@ -58,21 +58,32 @@ impl PartialFile {
         if end != spec.len || chunks.iter().any(|chunk| chunk.len as usize > CHUNK_LEN_MAX) {
             return Err(StageError::WrongContent);
         }
+        let mut begun = Self::create_whole(tmp, names, temp, spec)?;
+        begun.is_present = vec![false; chunks.len()];
+        begun.missing_count = chunks.len();
+        (begun.chunks, begun.offsets) = (chunks, offsets);
+        Ok(begun)
+    }
+
+    /// A file that is copied as a whole, if at all.
+    pub(super) fn create_whole(
+        tmp: Arc<dyn VolumeDirectory>,
+        names: Arc<TempNames>,
+        temp: String,
+        spec: FileSpec,
+    ) -> Result<Self, StageError> {
         let file = tmp.create_file(temp.as_bytes())?;
-        let is_present = vec![false; chunks.len()];
-        let hasher = blake3::Hasher::new();
-        let missing_count = chunks.len();
         Ok(Self {
             tmp,
             names,
             temp,
             file,
             spec,
-            chunks,
-            offsets,
-            is_present,
-            missing_count,
-            hasher,
+            chunks: Arc::default(),
+            offsets: Vec::new(),
+            is_present: Vec::new(),
+            missing_count: 0,
+            hasher: blake3::Hasher::new(),
             hashed_count: 0,
             is_checked: false,
             let_go_end: 0,

@@ -26,6 +26,8 @@ struct Done {
     put: Numbers,
     /// By how many files there were fewer.
     taken: Numbers,
+    /// Went away: what it did may be known to nobody, or to all.
+    has_left: bool,
     /// How many files there were after the last act. There may be more than the user made, while a conflict copy is there
     /// already and the other version is still on its way, or fewer, while a copy is still to be made.
     left: Option<Numbers>,
@@ -46,11 +48,15 @@ pub(super) struct Counts {
     /// What stood in copies of conflicts that somebody saw. If it is put in the place of the other version, too, the copy
     /// becomes a file of its own, whatever others do with it.
     in_copies: BTreeSet<ContentHash>,
+    /// What stood where a version was given up.
+    may_stand: BTreeSet<ContentHash>,
     /// All that was ever there.
     ever: BTreeSet<ContentHash>,
     /// What had been there when a device lost its home, since all was settled: an old copy of a folder that joins brings
     /// nothing back, so that whoever puts one there before it joined gets what the others have.
     old: BTreeSet<ContentHash>,
+    /// Whether a device may know no more of what was at any time.
+    forgets_anytime: bool,
 }
 
 impl Counts {
@@ -66,6 +72,9 @@ impl Counts {
         let (had, has) = (counts(before), counts(after));
         add(&mut done.taken, more(&had, &has));
         let gained = more(&has, &had);
+        if self.forgets_anytime {
+            self.old.extend(gained.keys().filter(|content| self.ever.contains(*content)));
+        }
         self.ever.extend(gained.keys());
         add(&mut done.gained, gained);
         done.left = Some(has);
@@ -91,6 +100,24 @@ impl Counts {
         add(&mut self.dropped, more(&counts(before), &counts(after)));
     }
 
+    /// A device went away, and nobody may know what its user did.
+    pub(super) fn note_leaver(&mut self, device: usize) {
+        let Some(done) = self.users.get_mut(device) else { return };
+        done.gained.clear();
+        done.has_left = true;
+    }
+
+    /// Whatever of this may stand again at any place.
+    pub(super) fn note_given_up(&mut self, contents: BTreeSet<ContentHash>) {
+        self.may_stand.extend(contents);
+    }
+
+    /// A device was copied, with what its user did.
+    pub(super) fn note_copy(&mut self, of: usize) {
+        self.users.extend(self.users.get(of).cloned());
+        self.forgets_anytime = true;
+    }
+
     /// A device knows no more of what was since some moment.
     pub(super) fn note_forgotten(&mut self) {
         self.old.clone_from(&self.ever);
@@ -113,7 +140,8 @@ impl Counts {
     pub(super) fn settle(&mut self, tree: &Tree, covered: &Hashes, is_forgetful: bool) -> Result<(), String> {
         let (now, copies) = (counts(tree), copy_count(tree));
         let users = std::mem::take(&mut self.users);
-        let in_copies = std::mem::take(&mut self.in_copies);
+        let mut any = std::mem::take(&mut self.in_copies);
+        any.append(&mut self.may_stand);
         let (dropped, old) = (std::mem::take(&mut self.dropped), std::mem::take(&mut self.old));
         let settled = std::mem::replace(&mut self.settled, now.clone());
         let former_copies = std::mem::replace(&mut self.copies, copies);
@@ -134,14 +162,15 @@ impl Counts {
             if there < least.min(1) && !covered.contains(content) {
                 return Err(format!("{content} is lost: {least} files of it were not taken away by anybody"));
             }
-            let most = users.iter().enumerate().map(|(at, done)| {
+            let stays = users.iter().enumerate().filter(|(_, done)| !done.has_left);
+            let most = stays.map(|(at, done)| {
                 let own = (begun + of(&done.gained, content)).saturating_sub(of(&done.taken, content));
                 let left = own.max(done.left.as_ref().map_or(0, |left| of(left, content)));
                 let others = users.iter().enumerate().filter(|(other, _)| *other != at);
                 left + others.map(|(_, done)| of(&done.put, content)).sum::<usize>()
             });
             let most = most.min().unwrap_or_default();
-            if there > most && !is_forgetful && !in_copies.contains(content) {
+            if there > most && !is_forgetful && !any.contains(content) {
                 return Err(format!("{there} files of {content} are there, and {most} could be"));
             }
         }

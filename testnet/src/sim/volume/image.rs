@@ -177,6 +177,10 @@ impl Image {
         self.place(ino, to, now)
     }
 
+    pub(super) fn has_hard_links(&self) -> bool {
+        self.inodes.values().any(|inode| inode.places.len() > 1)
+    }
+
     /// Whether a directory takes a name.
     fn check_free(&self, directory: Ino, name: &[u8]) -> Outcome<()> {
         match self.child(directory, name) {
@@ -324,6 +328,23 @@ impl Image {
         }
         self.inodes = kept;
         self.used = self.inodes.values().map(|inode| body_len(&inode.body)).sum();
+    }
+
+    /// The same files under the same names, each copied into an inode of its own.
+    pub(super) fn copied(&self, now: FileTime) -> Self {
+        let number = |ino: Ino| if ino == ROOT { ROOT } else { ino + self.last };
+        let copy = |inode: &Inode| {
+            let body = match &inode.body {
+                Body::Directory(names) => {
+                    Body::Directory(names.iter().map(|(name, ino)| (name.clone(), number(*ino))).collect())
+                }
+                body => body.clone(),
+            };
+            let places = inode.places.iter().map(|(directory, name)| (number(*directory), name.clone())).collect();
+            Arc::new(Inode { body, places, birth: now, ctime: now, ..*inode })
+        };
+        let inodes = self.inodes.iter().map(|(ino, inode)| (number(*ino), copy(inode))).collect();
+        Self { inodes, last: 2 * self.last, ..*self }
     }
 
     /// After a crash: no number is given out twice, so that a stale handle can't meet a new inode.

@@ -118,6 +118,11 @@ impl SimPerson {
         })
     }
 
+    /// Whether some file has several names: what is done to it by one of them shows at the others, and nobody is told so.
+    pub fn has_hard_links(&self) -> bool {
+        lock(&self.disk).live.has_hard_links()
+    }
+
     /// Makes a file unreadable, for the node and not for the person, or a directory impossible to list.
     pub fn set_unreadable(&self, path: &[u8]) -> Outcome<()> {
         let mut disk = lock(&self.disk);
@@ -237,7 +242,7 @@ impl SimPerson {
             let inode = disk.live.inode_mut(ino)?;
             change(inode);
             inode.ctime = now;
-            disk.note_inode(ino, Hint::Changed);
+            disk.note(directory, name, Hint::Changed, disk.live.names(ino).is_ok());
             Ok(())
         })
     }
@@ -283,6 +288,9 @@ impl FolderUser for SimPerson {
     }
     fn create_directory(&self, path: &[u8]) -> Outcome<()> {
         Self::create_directory(self, path)
+    }
+    fn link(&self, from: &[u8], to: &[u8]) -> Outcome<()> {
+        Self::link(self, from, to)
     }
     fn create_symlink(&self, path: &[u8], target: &[u8]) -> Outcome<()> {
         Self::create_symlink(self, path, target)

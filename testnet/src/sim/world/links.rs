@@ -22,7 +22,7 @@ pub(super) struct Link {
     ends: [usize; 2],
     pub(super) is_up: bool,
     /// Both ends run and know of each other.
-    is_connected: bool,
+    pub(super) is_connected: bool,
     /// What is on its way to each end.
     ways: [VecDeque<Log>; 2],
     /// Whether nothing comes to each end, and the other does not know.
@@ -30,6 +30,10 @@ pub(super) struct Link {
 }
 
 impl Link {
+    fn between(ends: [usize; 2]) -> Self {
+        Self { ends, is_up: true, is_connected: false, ways: Default::default(), is_stalled: Default::default() }
+    }
+
     /// The place of a device among the ends.
     pub(super) fn end(&self, device: usize) -> Option<usize> {
         self.ends.iter().position(|end| *end == device)
@@ -40,14 +44,7 @@ impl Link {
 pub(super) fn between(count: usize, is_line: bool) -> Vec<Link> {
     let pairs = (0..count).flat_map(|a| (a + 1..count).map(move |b| [a, b]));
     let wanted = pairs.filter(|[a, b]| !is_line || *b == a + 1);
-    let link = |ends| Link {
-        ends,
-        is_up: true,
-        is_connected: false,
-        ways: Default::default(),
-        is_stalled: Default::default(),
-    };
-    wanted.map(link).collect()
+    wanted.map(Link::between).collect()
 }
 
 impl World {
@@ -71,16 +68,58 @@ impl World {
         for at in 0..self.links.len() {
             let [a, b] = self.links[at].ends;
             let link = &self.links[at];
-            if link.is_up && !link.is_connected && self.devices[a].is_on() && self.devices[b].is_on() {
-                self.links[at].is_connected = true;
-                let (id_a, id_b) = (self.devices[a].id(), self.devices[b].id());
-                self.devices[a].connect(id_b);
-                self.devices[b].connect(id_a);
-                self.story.tell(|| format!("devices {a} and {b} are connected"));
-                self.after(a);
-                self.after(b);
+            let can_be = link.is_up && !link.is_connected && self.rivals(at).is_empty();
+            if can_be && self.devices[a].is_on() && self.devices[b].is_on() {
+                self.connect_link(at);
             }
         }
+    }
+
+    fn connect_link(&mut self, at: usize) {
+        let [a, b] = self.links[at].ends;
+        self.links[at].is_connected = true;
+        let (id_a, id_b) = (self.devices[a].id(), self.devices[b].id());
+        self.devices[a].connect(id_b);
+        self.devices[b].connect(id_a);
+        self.story.tell(|| format!("devices {a} and {b} are connected"));
+        self.after(a);
+        self.after(b);
+    }
+
+    /// Connections that end where this link would, with another device that is one with its end to whoever is there.
+    fn rivals(&self, at: usize) -> Vec<usize> {
+        let [a, b] = self.links[at].ends;
+        let is_rival = |other: &Link| {
+            let [c, d] = other.ends;
+            let is_same = |ours: usize, theirs: usize| ours == theirs || self.are_one(ours, theirs);
+            other.is_connected
+                && ([a, b] != [c, d])
+                && (is_same(a, c) && is_same(b, d) || is_same(a, d) && is_same(b, c))
+        };
+        (0..self.links.len()).filter(|other| is_rival(&self.links[*other])).collect()
+    }
+
+    /// Whether what a link is between is not connected because another device is in the place of one of both.
+    pub(super) fn has_to_wait(&self, at: usize) -> bool {
+        !self.links[at].is_connected && !self.rivals(at).is_empty()
+    }
+
+    /// Connects what a link is between, in place of who is connected instead.
+    pub(super) fn turn_to(&mut self, at: usize) {
+        let [a, b] = self.links[at].ends;
+        let can_be = self.links[at].is_up && self.devices[a].is_on() && self.devices[b].is_on();
+        let rivals = self.rivals(at);
+        if can_be && !rivals.is_empty() {
+            rivals.into_iter().for_each(|rival| self.cut(rival));
+            self.connect_link(at);
+        }
+    }
+
+    /// Links a copy of a device with those with whom the device is.
+    pub(super) fn add_links_of_copy(&mut self, of: usize, copy: usize) {
+        let others = self.links.iter().filter_map(|link| link.ends.get(1 - link.end(of)?).copied());
+        let links: Vec<Link> = others.map(|other| Link::between([other, copy])).collect();
+        self.links.extend(links);
     }
 
     /// Ends all connections of a device, and with them what was on its way.
@@ -146,7 +185,7 @@ impl World {
         let is_late = self.faults().has(Fault::SlowChunks) && below(&mut self.rng, 2) == 0;
         let asked = if is_late { None } else { self.devices[n].supply().and_then(SimSupply::next_asked) };
         let Some(asked) = asked else { return self.bring_answer(n) };
-        let Some(other) = self.find(asked.peer) else { return false };
+        let Some(other) = self.connected_to(n, asked.peer) else { return false };
         self.count_message();
         let sealed = self.devices[other].sealed(&asked.ask);
         self.story.tell(|| {
@@ -175,8 +214,11 @@ impl World {
         true
     }
 
-    fn find(&self, peer: DeviceId) -> Option<usize> {
-        self.devices.iter().position(|device| device.id() == peer)
+    /// Who a device is connected with under an id.
+    fn connected_to(&self, n: usize, peer: DeviceId) -> Option<usize> {
+        let connected = self.links.iter().filter(|link| link.is_connected);
+        let mut others = connected.filter_map(|link| link.ends.get(1 - link.end(n)?).copied());
+        others.find(|other| self.devices[*other].id() == peer)
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use zerocloud::clock::Clock;
 use zerocloud::folder::Phase;
+use zerocloud_crdt::log::Frontier;
 use zerocloud_crdt::name::CONTROL;
 
 use super::{SETTLING, SETTLING_CONTENT, SETTLING_CONTENT_COUNT, World};
@@ -16,6 +17,10 @@ use crate::sim::volume::{Tree, TreeEntry};
 const ROUND_COUNT_MAX: usize = 1_500;
 /// Rounds after which users no longer wait for what only members may have that are not there: those whose homes are gone.
 const PATIENCE_ROUND_COUNT: usize = 400;
+/// Rounds after which those that are one to everyone else take turns, while something is to be done.
+const TURN_ROUND_COUNT: usize = 50;
+/// Turns after which they must have nothing to say.
+const TURN_COUNT_MAX: usize = 40;
 /// Longer than the time in which every file system's clock goes on, and what it hid is looked at again.
 const TICK_MAX: Duration = Duration::from_secs(4);
 /// Longer than texts wait to be kept for merges.
@@ -40,7 +45,7 @@ impl World {
         }
         // Where every change was told, in whatever way, all is found without being asked for.
         if self.is_blind || self.faults().has(Fault::Unreadable) {
-            self.devices.iter().for_each(Device::rescan);
+            self.present().for_each(|n| self.devices[n].rescan());
         }
         self.quiet();
         // What was edited at once may be what others came from: it is kept when nothing else was to be done for a while.
@@ -51,7 +56,8 @@ impl World {
         let tree = self.devices[0].person.tree();
         let frontier = self.devices[0].frontier();
         let trees: Vec<Tree> = self.devices.iter().map(|device| device.person.tree()).collect();
-        for ((n, device), found) in self.devices.iter().enumerate().zip(&trees) {
+        for n in self.present() {
+            let (device, found) = (&self.devices[n], &trees[n]);
             let claim = format!("device {n} has another tree ({})", device.describe());
             // What has no place here is told, and what waits for it to move stays as it was.
             if !device.has_collisions() {
@@ -62,9 +68,10 @@ impl World {
             assert!(pending == Some(0) || device.has_collisions(), "device {n} has items to be planned");
         }
         self.oracle.check_end(&tree);
-        self.devices.iter().for_each(Device::rescan);
+        self.present().for_each(|n| self.devices[n].rescan());
         self.quiet();
-        for ((n, device), tree) in self.devices.iter().enumerate().zip(&trees) {
+        for n in self.present() {
+            let (device, tree) = (&self.devices[n], &trees[n]);
             assert_eq!(device.frontier(), frontier, "device {n} found something to say in what had settled");
             assert_same(tree, &device.person.tree(), &format!("device {n} changed what had settled"));
         }
@@ -76,14 +83,14 @@ impl World {
         if self.settling_count == 0 {
             self.settle();
         }
-        let before = self.devices[0].frontier();
-        for n in 0..self.devices.len() {
-            self.disconnect(n);
-            self.devices[n].close();
-            self.start(n);
+        // A history that is to begin anew begins with a start.
+        if self.faults().has(Fault::Clones) || self.faults().has(Fault::Rollbacks) {
+            self.start_anew();
         }
-        self.settle();
-        for (n, device) in self.devices.iter().enumerate() {
+        let before = self.devices[0].frontier();
+        self.start_anew();
+        for n in self.present() {
+            let device = &self.devices[n];
             assert_eq!(device.frontier(), before, "device {n} had something to say of what it had said");
             let tmp = [CONTROL.as_bytes(), b"/tmp/"].concat();
             let left: Vec<String> =
@@ -93,14 +100,54 @@ impl World {
         }
     }
 
-    /// Lets everything go on until nothing is to be done.
+    fn start_anew(&mut self) {
+        for n in self.present().collect::<Vec<_>>() {
+            self.disconnect(n);
+            self.devices[n].close();
+            self.start(n);
+        }
+        self.settle();
+    }
+
+    /// Lets everything go on until nothing is to be done, whoever of those that are one to everyone else has the turn.
     fn quiet(&mut self) {
+        self.rest();
+        let mut same_count = 0;
+        for _ in 0..TURN_COUNT_MAX {
+            if !self.has_clones() || same_count == 2 {
+                return;
+            }
+            let before = self.state();
+            self.turn_all();
+            self.rest();
+            same_count = if self.state() == before { same_count + 1 } else { 0 };
+        }
+        panic!("no end: those that are one to others have something to say at each turn");
+    }
+
+    /// What all have, and show.
+    fn state(&self) -> Vec<(Frontier, Tree)> {
+        self.present().map(|n| (self.devices[n].frontier(), self.devices[n].person.tree())).collect()
+    }
+
+    /// Lets everything go on until nothing is to be done.
+    fn rest(&mut self) {
         let mut quiet_count = 0;
         for round in 1..=ROUND_COUNT_MAX {
             let mut is_moved = false;
+            // What one of two alone has comes to the other by way of a third.
+            if round % TURN_ROUND_COUNT == 0 && self.has_clones() {
+                self.turn_all();
+            }
             if round % PATIENCE_ROUND_COUNT == 0 {
-                for n in (0..self.devices.len()).filter(|n| self.devices[*n].forget(true)) {
-                    self.story.tell(|| format!("user {n} waits no longer for what no device here has"));
+                for n in self.present() {
+                    if self.devices[n].forget(true) {
+                        self.oracle.note_given_up(&self.devices[n].person.tree());
+                        self.story.tell(|| format!("user {n} waits no longer for what no device here has"));
+                    }
+                    if self.devices[n].resume() {
+                        self.story.tell(|| format!("user {n} goes on without what others know"));
+                    }
                 }
             }
             for n in 0..self.devices.len() {
@@ -117,14 +164,15 @@ impl World {
                     }
                 }
             }
-            let is_idle =
-                self.devices.iter().all(|device| device.phase() == Some(Phase::Idle) && device.problem_count() == 0);
+            let is_done = |device: &Device| device.phase() == Some(Phase::Idle) && device.problem_count() == 0;
+            let is_idle = self.present().all(|n| self.is_waiting(n) || is_done(&self.devices[n]));
             quiet_count = if is_moved || !is_idle { 0 } else { quiet_count + 1 };
             if quiet_count == 2 {
                 return;
             }
             if !is_moved && quiet_count == 0 {
-                let waits = self.devices.iter().filter_map(|d| Some(d.timeout()?.since(d.clock.now())));
+                let present = self.present().map(|n| &self.devices[n]);
+                let waits = present.filter_map(|d| Some(d.timeout()?.since(d.clock.now())));
                 let wait = waits.min().unwrap_or(WAIT_MAX).clamp(Duration::from_millis(1), WAIT_MAX);
                 self.wait(wait);
             }

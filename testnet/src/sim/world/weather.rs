@@ -124,7 +124,7 @@ impl World {
     /// Nothing breaks any more, and what was broken is whole. Clocks stay as they are set.
     pub(super) fn clear_up(&mut self) {
         self.story.tell(|| "faults end".to_owned());
-        for device in 0..self.devices.len() {
+        for device in self.present().collect::<Vec<_>>() {
             self.after(device);
             self.devices[device].watching = Watching::Tells;
             self.devices[device].coalesces = false;

@@ -123,6 +123,36 @@ fn threat_21_both_histories_of_a_store_that_was_put_back_and_written_to_count_on
 }
 
 #[test]
+fn threat_21_a_peer_that_told_of_one_history_before_the_other_came_is_sent_all_of_that() {
+    let mut net = Net::new(3, 8);
+    net.link(0, 1);
+    net.link(1, 2);
+    net.make(0, "a");
+    net.settle();
+    let saved = net.devices[0].shelf().state();
+    net.cut(1, 2);
+    net.make(0, "b");
+    net.make(0, "c");
+    net.settle();
+
+    net.put_back(0, saved);
+    net.make(0, "d");
+    net.link(0, 2);
+    // Device 0 tells how far its history goes, and gets no word from device 2.
+    (0..2).for_each(|_| net.deliver(0, 2));
+    // The other history comes: its first entry has the number of the one of which device 0 told.
+    net.link(1, 2);
+    while net.queues.iter().any(|((from, to), queue)| from + to == 3 && !queue.is_empty()) {
+        net.deliver(1, 2);
+        net.deliver(2, 1);
+    }
+    assert_eq!(names(&net.index(2)).len(), 3);
+    net.settle();
+    net.assert_agreed();
+    assert_eq!(names(&net.index(0)).len(), 4, "every branch counts");
+}
+
+#[test]
 fn threat_21_a_device_that_writes_many_histories_shows_the_same_on_all() {
     for seed in 0..20 {
         let mut net = Net::new(4, seed);

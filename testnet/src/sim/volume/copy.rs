@@ -1,0 +1,43 @@
+//! Copies of whole disks.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use zerocloud::clock::Clock;
+
+use super::{Disk, SimVolume};
+
+impl SimVolume {
+    /// Another disk with all that stands on this one, written and synced: block by block, so that nothing tells it from
+    /// this one, or file by file, onto a file system of its own with inodes of its own.
+    #[must_use]
+    pub fn copy(&self, clock: Arc<dyn Clock>, is_by_file: bool) -> Self {
+        let disk = self.lock();
+        let mut live = disk.unmounted.as_ref().map_or(&disk.live, |images| &images.0).clone();
+        live.collect();
+        let filesystem = disk.filesystem + u64::from(is_by_file);
+        if is_by_file {
+            live = live.copied(disk.last_time);
+        }
+        let copy = Disk {
+            durable: live.clone(),
+            live,
+            clock,
+            last_time: disk.last_time,
+            change_count: 0,
+            calls_left: None,
+            call_count: 0,
+            call_count_max: u64::MAX,
+            process: 0,
+            is_root_gone: false,
+            filesystem,
+            mount: 0,
+            unmounted: None,
+            unreadable: BTreeSet::new(),
+            interruption: None,
+            changes: Vec::new(),
+            granularity_ns: disk.granularity_ns,
+        };
+        Self { disk: Arc::new(Mutex::new(copy)), ..*self }
+    }
+}
