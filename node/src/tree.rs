@@ -39,6 +39,7 @@ use zerocloud_crdt::register::{FileTime, Kind};
 pub use keyring::Keyring;
 pub use ledger::{Commit, Deed, Displaced, Intents, Ledger, MemoryLedger};
 pub use pool::{Inline, Pool, Threads};
+pub(crate) use reading::read_content_hash;
 
 use crate::volume::{self, Stat, VolumeError, VolumeErrorKind};
 

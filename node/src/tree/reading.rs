@@ -40,7 +40,7 @@ pub(super) fn read_hashed<E: From<VolumeError>>(
 ///
 /// # Errors
 /// Those of the volume.
-pub(super) fn read_content_hash(file: &dyn VolumeFile) -> Result<ContentHash, VolumeError> {
+pub(crate) fn read_content_hash(file: &dyn VolumeFile) -> Result<ContentHash, VolumeError> {
     let len = file.stat()?.size;
     read_hashed(file, len, |_| Ok::<_, VolumeError>(())).map(|(hash, _)| hash)
 }

@@ -5,6 +5,7 @@
 //! keeps nothing from being idle, and is asked for as before: whoever comes to have it ends the loss.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use zerocloud_crdt::base::{BaseRead, RowKey};
@@ -19,9 +20,10 @@ use crate::answers::members::devices;
 use crate::api::path::BytePath;
 use crate::engine::found::Found;
 use crate::folder::{Forgetting, GivenUp, Lacks, NotForgotten};
-use crate::tree::Pool;
 use crate::tree::serve::ChunkReader;
 use crate::tree::stage::Staged;
+use crate::tree::{Pool, read_content_hash};
+use crate::volume::VolumeFile;
 
 /// How long after nobody who is connected had a file they are asked again: a member between us and its author has it a
 /// moment after we heard of it. Doubles each time.
@@ -136,7 +138,10 @@ impl<P: Pool> Folder<P> {
         let mut reader = ChunkReader::new(&*self.volume)?;
         let mut lacking = Vec::with_capacity(entries.len());
         for entry in entries.drain(..) {
-            if self.files_here(&snapshot, &mut reader, entry.hash)?.is_empty() {
+            // What was noted of a file may be wrong: it was not found there before.
+            let has_bytes =
+                |file: &Arc<dyn VolumeFile>| read_content_hash(&**file).is_ok_and(|hash| hash == entry.hash);
+            if !self.files_here(&snapshot, &mut reader, entry.hash)?.iter().any(has_bytes) {
                 lacking.push(entry);
             }
         }
