@@ -9,7 +9,7 @@ use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::mutated;
 use zerocloud_crdt::plan::{Action, Plan, Situation, Wait, Waiting, plan, unstick};
 use zerocloud_crdt::register::{Content, Kind};
-use zerocloud_crdt::view::ViewEntry;
+use zerocloud_crdt::view::{View, ViewEntry};
 
 use super::ignoring::Ignored;
 use super::jobs::Jobs;
@@ -159,11 +159,18 @@ impl<P: Pool> Folder<P> {
         }
         // What goes needs no bytes; under another source, which its row still notes, it would not be asked for again.
         let goes = |action: &&Action| matches!(action, Action::Delete { .. } | Action::RemoveDirectory { .. });
+        // What waits for its place may be something else by now than what was asked for.
+        let view = View::new(snapshot);
+        let is_asked_for = |id: &FileId, waits: &Waiting| {
+            let shown = view.entry(*id, waits.source).ok().flatten();
+            self.jobs.wanted(*id).is_some_and(|job| shown.is_none_or(|shown| shown.hash == job.hash))
+        };
+        let waiting_on = waiting.iter().filter(|(id, waits)| is_asked_for(id, waits)).map(|(id, _)| *id);
         let staying: BTreeSet<FileId> = wanted
             .iter()
             .map(|entry| entry.id)
             .chain(actions.iter().filter(|action| !goes(action)).map(Action::id))
-            .chain(waiting.keys().copied())
+            .chain(waiting_on)
             .collect();
         for source in sources {
             for staged in self.jobs.drop_others(*source, &staying, &*self.parts.supply) {

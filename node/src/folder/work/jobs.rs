@@ -209,6 +209,11 @@ impl Jobs {
         }
     }
 
+    /// What is wanted under an id, wherever its bytes are by now.
+    pub(super) fn wanted(&self, id: FileId) -> Option<&ViewEntry> {
+        self.files.get(&id).map(|(entry, _)| entry)
+    }
+
     /// Drops what was wanted of `source` under ids that are not in `staying`; gives what was staged of it.
     pub(super) fn drop_others(
         &mut self,
