@@ -232,10 +232,10 @@ impl<P: Pool> Folder<P> {
         // What scans wrote to base, they wrote through the log.
         self.ledger.refresh()?;
         let mut aside = unstick(self.ledger.snapshot(), &waiting)?;
-        let (held, lost) = (&self.guard.held, &self.rebooting.doubt.lost);
+        let lost = self.rebooting.lost_and_above(self.ledger.snapshot())?;
         aside.retain(|action| {
             let id = action.id();
-            !self.stuck.contains_key(&id) && !held.contains_key(&id) && !lost.contains_key(&id)
+            !self.stuck.contains_key(&id) && !self.guard.held.contains_key(&id) && !lost.contains(&id)
         });
         Ok(aside)
     }

@@ -63,6 +63,20 @@ impl Rebooting {
         Ok(in_tree)
     }
 
+    /// The files that lost their bytes, and the directories that they are in: under a temporary name their user would not
+    /// see them.
+    pub(super) fn lost_and_above(&self, base: &Snapshot) -> Result<BTreeSet<FileId>, StoreError> {
+        let mut all = BTreeSet::new();
+        for (id, lost) in &self.doubt.lost {
+            all.insert(*id);
+            let mut at = base.find(*id, lost.source)?;
+            while let Some(parent) = at.map(|key| key.parent).filter(|parent| all.insert(*parent)) {
+                at = base.find(parent, parent)?;
+            }
+        }
+        Ok(all)
+    }
+
     /// What the user is told of files that lost their bytes.
     pub(super) fn problems(&self) -> impl Iterator<Item = (BytePath, String)> {
         self.doubt.lost.values().map(|lost| (BytePath::from(lost.path.to_vec()), Reason::Lost.to_string()))
