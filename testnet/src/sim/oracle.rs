@@ -316,7 +316,8 @@ impl Oracle {
     /// elsewhere at the same time keeps other bytes, or none; only where they were put at a path there they come. Where the
     /// content came from elsewhere, it was put at one to begin with.
     fn is_over(&self, device: usize, content: &ContentHash) -> bool {
-        let may_come = self.is_forgetful || self.taken_out[device].contains(content);
+        let may_come =
+            self.is_forgetful || self.taken_out[device].contains(content) || self.texts.may_be_made_again(content);
         if may_come || !self.ended[device].contains(content) {
             return false;
         }

@@ -153,6 +153,12 @@ impl Texts {
         self.merged.contains(content)
     }
 
+    /// Whether a content may be the merge of itself and another, whose changes it has: whoever deletes it meanwhile deletes
+    /// what the merge was made from.
+    pub(super) fn may_be_made_again(&self, content: &ContentHash) -> bool {
+        self.known.contains_key(content)
+    }
+
     /// The first of these that has a line of which everybody had seen the end.
     pub(super) fn find_dead<'c>(&self, contents: impl IntoIterator<Item = &'c ContentHash>) -> Option<&'c ContentHash> {
         let has_dead =
