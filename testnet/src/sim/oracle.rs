@@ -197,7 +197,7 @@ impl Oracle {
         let here = hashes(tree);
         self.ended.iter_mut().for_each(|ended| ended.retain(|content| !here.contains(content)));
         self.dead.retain(|content| !here.contains(content));
-        self.counts.note_given_up(here);
+        self.counts.note_may_stand(here);
     }
 
     /// A device was copied: so is what its user did. As soon as the copy, or what was copied, begins a new history, what its
@@ -347,6 +347,7 @@ impl Oracle {
                 panic!("device {device}: {content} was deleted here, nobody made it elsewhere, and it came back");
             }
         }
+        self.counts.note_may_stand(here.iter().filter(|content| self.texts.may_be_made_again(content)).copied());
         if let Err(wrong) = self.counts.settle(tree, &covered, self.is_forgetful) {
             panic!("{wrong}");
         }

@@ -108,7 +108,7 @@ impl Counts {
     }
 
     /// Whatever of this may stand again at any place.
-    pub(super) fn note_given_up(&mut self, contents: BTreeSet<ContentHash>) {
+    pub(super) fn note_may_stand(&mut self, contents: impl IntoIterator<Item = ContentHash>) {
         self.may_stand.extend(contents);
     }
 
