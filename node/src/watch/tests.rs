@@ -212,7 +212,8 @@ fn a_watcher_of_a_removed_root_can_be_dropped() {
     drop(directory);
     assert_eq!(volume.check_root().unwrap_err().kind(), crate::volume::VolumeErrorKind::Gone);
     drop(watcher);
-    assert_eq!(events.into_iter().count(), 0);
+    // It may have told that the root is gone before it was dropped, and has nothing else to tell.
+    assert!(events.into_iter().all(|event| matches!(event, WatchEvent::Root)));
 }
 
 #[test]
