@@ -79,7 +79,7 @@ impl Device {
     pub(crate) fn new(n: u8, has_exchange: bool) -> Self {
         // Apart, so that no two disks give one time to two edits of a file.
         let clock = SimClock::new(WallTime(1_700_000_000_000_000_000 + i64::from(n) * 1_000_000));
-        let volume = SimVolume::new(Arc::new(clock.clone()), 1 << 20);
+        let volume = SimVolume::new(Arc::new(clock.clone()), 2 << 20);
         let volume = if has_exchange { volume } else { volume.without_exchange() };
         let mut index = MemoryIndex::new(SPACE);
         let mut overlay = Overlay::new(&index);
