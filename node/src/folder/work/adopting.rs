@@ -92,6 +92,7 @@ impl<P: Pool> Folder<P> {
             versions: |item| versions_of(snapshot, &self.parts.secrets, item).unwrap_or_default(),
             base: BaseOverlay::new(snapshot),
             gone,
+            changed: changed_of(&read.findings, snapshot)?,
             replaced: BTreeSet::new(),
             shown: BTreeMap::new(),
             sources: BTreeSet::new(),
@@ -159,6 +160,8 @@ struct Adoption<'a, V> {
     base: BaseOverlay<'a, Snapshot>,
     /// Rows with nothing at their path.
     gone: BTreeSet<RowKey>,
+    /// Rows at whose paths other bytes stand.
+    changed: BTreeSet<RowKey>,
     /// Directories whose rows gave way to others.
     replaced: BTreeSet<FileId>,
     /// What the view shows in the directories that were looked at.
@@ -214,11 +217,12 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
         Ok(self.comes_to(key, row.id, row.source)?.then_some(row))
     }
 
-    /// Whether a row of this id can be put at `key`: there is no other, or it has nothing at its path and goes.
+    /// Whether a row of this id can be put at `key`: there is no other, or it has nothing at its path, or other bytes, and
+    /// goes.
     fn comes_to(&mut self, key: &RowKey, id: FileId, source: FileId) -> Result<bool, StoreError> {
         let Some(other) = self.base.find(id, source)?.filter(|other| other != key) else { return Ok(true) };
         // Its inode is another, or the move would have been seen.
-        let is_gone = self.gone.remove(&other);
+        let is_gone = self.gone.remove(&other) || self.changed.remove(&other);
         if is_gone {
             self.base.remove(other);
         }
@@ -315,22 +319,40 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
         Ok(())
     }
 
-    /// Takes rows out of base whose file is gone and of which nothing is left in the index, or that stand as conflict
-    /// copies of their items by now: whoever took them away did not do it here.
+    /// Takes rows out of base whose file is gone and of which nothing is left in the index, or whose file is gone or has
+    /// other bytes and that stand as conflict copies of their items by now: whoever took them away did not do it here.
     fn forget_gone(&mut self) -> Result<(), StoreError> {
-        for key in std::mem::take(&mut self.gone) {
-            let Some(row) = self.base.row(&key)?.filter(|row| row.kind != Kind::Directory) else { continue };
+        let (gone, changed) = (std::mem::take(&mut self.gone), std::mem::take(&mut self.changed));
+        for key in gone.iter().chain(&changed) {
+            let Some(row) = self.base.row(key)?.filter(|row| row.kind != Kind::Directory) else { continue };
             let item = self.snapshot.item(row.source)?.unwrap_or_default();
             let Some(lowest) = row.content_ops.first() else { continue };
             let copy = virtual_id(IndexRead::space(self.snapshot), row.source, *lowest, row.hash);
             let is_copied = row.id != copy && self.base.find(copy, row.source)?.is_some();
-            if is_copied || row.content_ops.iter().all(|op| !item.content.contains_key(op)) {
+            let is_over = row.content_ops.iter().all(|op| !item.content.contains_key(op));
+            if is_copied || (is_over && gone.contains(key)) {
                 self.sources.insert(row.source);
-                self.base.remove(key);
+                self.base.remove(key.clone());
             }
         }
         Ok(())
     }
+}
+
+/// The rows at whose paths other bytes stand.
+fn changed_of(findings: &Findings, base: &Snapshot) -> Result<BTreeSet<RowKey>, StoreError> {
+    let mut changed = BTreeSet::new();
+    for sighting in findings.sightings.iter().filter(|sighting| sighting.kind != Kind::Directory) {
+        let Parent::Known(parent) = sighting.parent else { continue };
+        let key = RowKey { parent, local: sighting.local.clone() };
+        let row = base.row(&key)?;
+        let is_other =
+            |row: BaseRow| hash_of(sighting).is_some_and(|hash| (row.kind, row.hash) != (sighting.kind, hash));
+        if row.is_some_and(is_other) {
+            changed.insert(key);
+        }
+    }
+    Ok(changed)
 }
 
 /// Whether a version has these bytes.
