@@ -97,26 +97,7 @@ const FILESYSTEM: u64 = 42;
 impl SimVolume {
     /// An empty disk of `capacity` bytes.
     pub fn new(clock: Arc<dyn Clock>, capacity: u64) -> Self {
-        let image = Image::new(FileTime::default(), capacity);
-        let disk = Disk {
-            live: image.clone(),
-            durable: image,
-            clock,
-            last_time: FileTime::default(),
-            change_count: 0,
-            calls_left: None,
-            call_count: 0,
-            call_count_max: u64::MAX,
-            process: 0,
-            is_root_gone: false,
-            filesystem: FILESYSTEM,
-            mount: 0,
-            unmounted: None,
-            unreadable: BTreeSet::new(),
-            interruption: None,
-            changes: Vec::new(),
-            granularity_ns: 1,
-        };
+        let disk = Disk::new(Image::new(FileTime::default(), capacity), clock);
         Self { disk: Arc::new(Mutex::new(disk)), supports_exchange: true, mount: None }
     }
 
@@ -340,6 +321,29 @@ fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
 }
 
 impl Disk {
+    /// A disk on which this stands, and is synced.
+    fn new(image: Image, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            live: image.clone(),
+            durable: image,
+            clock,
+            last_time: FileTime::default(),
+            change_count: 0,
+            calls_left: None,
+            call_count: 0,
+            call_count_max: u64::MAX,
+            process: 0,
+            is_root_gone: false,
+            filesystem: FILESYSTEM,
+            mount: 0,
+            unmounted: None,
+            unreadable: BTreeSet::new(),
+            interruption: None,
+            changes: Vec::new(),
+            granularity_ns: 1,
+        }
+    }
+
     /// Counts one call of the node, and says whether its process still runs.
     fn begin(&mut self, session: Session) -> Result<(), VolumeErrorKind> {
         if session.process != self.process || self.calls_left == Some(0) {

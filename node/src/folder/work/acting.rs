@@ -162,8 +162,8 @@ impl<P: Pool> Folder<P> {
         // What waits for its place may be something else by now than what was asked for.
         let view = View::new(snapshot);
         let is_asked_for = |id: &FileId, waits: &Waiting| {
-            let shown = view.entry(*id, waits.source).ok().flatten();
-            self.jobs.wanted(*id).is_some_and(|job| shown.is_none_or(|shown| shown.hash == job.hash))
+            let shown = || view.entry(*id, waits.source).ok().flatten();
+            self.jobs.wanted(*id).is_some_and(|job| shown().is_none_or(|shown| shown.hash == job.hash))
         };
         let waiting_on = waiting.iter().filter(|(id, waits)| is_asked_for(id, waits)).map(|(id, _)| *id);
         let staying: BTreeSet<FileId> = wanted

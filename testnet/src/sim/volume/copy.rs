@@ -1,6 +1,5 @@
 //! Copies of whole disks.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use zerocloud::clock::Clock;
@@ -19,25 +18,8 @@ impl SimVolume {
         if is_by_file {
             live = live.copied(disk.last_time);
         }
-        let copy = Disk {
-            durable: live.clone(),
-            live,
-            clock,
-            last_time: disk.last_time,
-            change_count: 0,
-            calls_left: None,
-            call_count: 0,
-            call_count_max: u64::MAX,
-            process: 0,
-            is_root_gone: false,
-            filesystem,
-            mount: 0,
-            unmounted: None,
-            unreadable: BTreeSet::new(),
-            interruption: None,
-            changes: Vec::new(),
-            granularity_ns: disk.granularity_ns,
-        };
+        let Disk { last_time, granularity_ns, .. } = *disk;
+        let copy = Disk { last_time, filesystem, granularity_ns, ..Disk::new(live, clock) };
         Self { disk: Arc::new(Mutex::new(copy)), ..*self }
     }
 }
