@@ -37,27 +37,7 @@ pub fn identify<B: BaseRead>(base: &B, findings: &mut Findings, first: usize) ->
             at_path.insert(key, (at, row));
         }
     }
-    let mut permuted: BTreeMap<RowKey, RowKey> = BTreeMap::new();
-    for (key, (at, row)) in &at_path {
-        let Some(sighting) = findings.sightings.get(*at) else { continue };
-        if sighting.print.inode == row.print.inode {
-            continue;
-        }
-        for from in base.of_inode(sighting.print.inode)? {
-            let is_same = base.row(&from)?.is_some_and(|row| is_same_thing(&row, sighting.kind, &sighting.print));
-            if is_same && at_path.contains_key(&from) && !used.contains(&from) {
-                permuted.insert(key.clone(), from);
-            }
-        }
-    }
-    loop {
-        let open: Vec<RowKey> =
-            permuted.iter().filter(|(_, from)| !permuted.contains_key(*from)).map(|(key, _)| key.clone()).collect();
-        if open.is_empty() {
-            break;
-        }
-        open.iter().for_each(|key| drop(permuted.remove(key)));
-    }
+    let permuted = permutation(base, findings, &at_path, &used)?;
     for (key, (at, row)) in &at_path {
         let Some(sighting) = findings.sightings.get_mut(*at) else { continue };
         if let Some(from) = permuted.get(key) {
@@ -90,6 +70,40 @@ pub fn identify<B: BaseRead>(base: &B, findings: &mut Findings, first: usize) ->
         }
     }
     Ok(given)
+}
+
+/// Which sightings at paths that base knows are unchanged things from other such paths: from where each comes. As many
+/// come as go: what has several names is another thing under each, so that no two come from one row.
+fn permutation<B: BaseRead>(
+    base: &B,
+    findings: &Findings,
+    at_path: &BTreeMap<RowKey, (usize, BaseRow)>,
+    used: &BTreeSet<RowKey>,
+) -> Result<BTreeMap<RowKey, RowKey>, B::Error> {
+    let moved = |key: &RowKey| {
+        let (at, row) = at_path.get(key)?;
+        findings.sightings.get(*at).filter(|sighting| sighting.print.inode != row.print.inode)
+    };
+    let mut permuted: BTreeMap<RowKey, RowKey> = BTreeMap::new();
+    let mut given: BTreeSet<RowKey> = BTreeSet::new();
+    for key in at_path.keys() {
+        let Some(sighting) = moved(key) else { continue };
+        for from in base.of_inode(sighting.print.inode)? {
+            let is_same = base.row(&from)?.is_some_and(|row| is_same_thing(&row, sighting.kind, &sighting.print));
+            if is_same && moved(&from).is_some() && !used.contains(&from) && given.insert(from.clone()) {
+                permuted.insert(key.clone(), from);
+                break;
+            }
+        }
+    }
+    loop {
+        let open: Vec<RowKey> =
+            permuted.iter().filter(|(_, from)| !permuted.contains_key(*from)).map(|(key, _)| key.clone()).collect();
+        if open.is_empty() {
+            return Ok(permuted);
+        }
+        open.iter().for_each(|key| drop(permuted.remove(key)));
+    }
 }
 
 /// Whether a sighting must be read before the diff: its bytes may be new.

@@ -396,7 +396,7 @@ impl<P: Pool> Folder<P> {
             && self.ready.is_empty()
             && self.done_count == 0
             && self.settled.is_empty()
-            && self.merging.is_idle()
+            && self.merging.is_idle(self.parts.supply.has_members())
             && self.stuck.values().all(|stuck| stuck.problem.is_some())
             && self.is_nothing_coming()
     }

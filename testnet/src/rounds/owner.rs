@@ -43,7 +43,7 @@ impl FolderOwner {
     /// What was done since the last call, told as `line`; whether it may have taken away more is said beside it.
     pub(super) fn take_acted(&self, line: &str) -> (Vec<Acted>, bool) {
         let acted = self.acted.take().into_iter();
-        let acted = acted.map(|(before, after)| Acted { before, after, line: line.to_owned() }).collect();
+        let acted = acted.map(|(before, after)| Acted { before, after, disk: None, line: line.to_owned() }).collect();
         (acted, self.is_unsure.take())
     }
 

@@ -226,7 +226,8 @@ impl<'g> World<'g> {
             let all =
                 trees.flat_map(|(name, tree)| tree.into_iter().map(move |(path, entry)| (at(name, &path), entry)));
             let all = all.collect();
-            acts.push(Acted { before: all, after: Tree::new(), line: "may have taken away anything".to_owned() });
+            let line = "may have taken away anything".to_owned();
+            acts.push(Acted { before: all, after: Tree::new(), disk: None, line });
         }
         for act in &acts {
             self.oracle.note_act(n, &act.before, &act.after);
@@ -316,7 +317,7 @@ impl<'g> World<'g> {
             self.tally.collision_count += u64::from(node.has_collisions);
         }
         let tree = &self.nodes[0].settled;
-        self.oracle.check_end(tree);
+        self.oracle.check_end(tree, &self.nodes.iter().map(|node| &node.settled).collect::<Vec<_>>());
         self.tally.copy_count +=
             tree.keys().filter(|path| path.windows(6).any(|part| part == b"(confl")).count() as u64;
     }

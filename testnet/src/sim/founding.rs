@@ -1,7 +1,8 @@
 //! A space and those who belong to it, before any device of it runs.
 #![allow(clippy::unwrap_used, reason = "a simulation ends where the world that it made is wrong")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -22,9 +23,15 @@ pub struct Founding {
     /// Of each device, and then of each that joins anew.
     pub(super) keys: Vec<DeviceKeys>,
     pub(super) records: Records,
-    /// Those that each device has in its store from the start: of all but those that join anew.
-    pub(super) stored: Vec<(RecordHash, Vec<u8>)>,
+    /// Of each device, and then of each that joins anew.
+    signed: Vec<Signed>,
+    /// How many devices there are from the start, and which have joined since.
+    count: usize,
+    joined: Mutex<BTreeSet<usize>>,
 }
+
+/// A record as it is stored.
+type Signed = (RecordHash, Vec<u8>);
 
 impl Founding {
     /// A space whose first device let `count - 1` others in, and as many as may come later.
@@ -36,22 +43,33 @@ impl Founding {
         let secret = Secret::draw(&mut rng);
         let genesis = Genesis::make(&keys[0], recovery, &secret, &mut rng);
         let space = genesis.space();
-        let mut stored = vec![(RecordHash(space.0), genesis.bytes().to_vec())];
+        let mut signed = vec![(RecordHash(space.0), genesis.bytes().to_vec())];
         let mut records = Records::begin(genesis);
         for (n, keys_of) in (0..key_count).zip(&keys).skip(1) {
             let given = Given { person: PersonId([n; 16]), rank: 2, role: Role::Editor };
             let introduction = Introduction::make(keys_of, keys[0].id(), space);
             let record = records.add(&keys[0].signing_key(), Row { introduction, given }).unwrap();
-            if n < count {
-                stored.push((record.hash(), record.bytes().to_vec()));
-            }
+            signed.push((record.hash(), record.bytes().to_vec()));
         }
-        Self { space, secret: EpochSecret::new(space, space.first_epoch(), secret), keys, records, stored }
+        let secret = EpochSecret::new(space, space.first_epoch(), secret);
+        Self { space, secret, keys, records, signed, count: usize::from(count), joined: Mutex::default() }
+    }
+
+    /// A device joins anew as this one.
+    pub(super) fn let_in(&self, identity: u8) {
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner).insert(usize::from(identity));
+    }
+
+    /// The records of all who belong by now: of those who joined anew from then on.
+    pub(super) fn known_records(&self) -> Vec<&Signed> {
+        let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.signed.iter().enumerate().filter(|(n, _)| *n < self.count || joined.contains(n));
+        known.map(|(_, record)| record).collect()
     }
 
     /// The keys that come after these for the same device; `None` where there are no more.
     pub(super) fn next_identity(&self, identity: u8) -> Option<u8> {
-        let count = u8::try_from(self.keys.len()).ok()? / (1 + LATER_COUNT);
+        let count = u8::try_from(self.count).ok()?;
         identity.checked_add(count).filter(|next| usize::from(*next) < self.keys.len())
     }
 

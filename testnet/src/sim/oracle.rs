@@ -15,7 +15,7 @@ use zerocloud_crdt::name::CONTROL;
 
 use self::counts::Counts;
 use self::texts::Texts;
-use super::volume::{Tree, TreeEntry};
+use super::volume::{SimPerson, Tree, TreeEntry};
 
 /// How long a version is kept, in nanoseconds.
 const KEPT_FOR_NS: i64 = KEEP_DAY_COUNT as i64 * 24 * 60 * 60 * 1_000_000_000;
@@ -68,8 +68,20 @@ pub struct Acted {
     pub before: Tree,
     /// After.
     pub after: Tree,
+    /// All of the disk before and after, if files on it have several names.
+    pub disk: Option<(Tree, Tree)>,
     /// Told.
     pub line: String,
+}
+
+impl Acted {
+    /// What a user does, who then tells it.
+    pub fn by(person: &SimPerson, act: impl FnOnce(&SimPerson) -> String) -> Self {
+        let whole = || person.has_hard_links().then(|| person.whole_tree());
+        let (before, disk) = (person.tree(), whole());
+        let line = act(person);
+        Self { before, after: person.tree(), disk: disk.zip(whole()), line }
+    }
 }
 
 /// What is known of contents. See the module.
@@ -150,6 +162,16 @@ impl Oracle {
         }
     }
 
+    /// A user may have written to files that the node had moved aside, by their other names: the disk before and after.
+    pub fn note_act_aside(&mut self, device: usize, before: &Tree, after: &Tree) {
+        let aside = |disk: &Tree| {
+            let mut disk = disk.clone();
+            disk.retain(|path, _| is_temporary(path, b"parked-"));
+            counts(&disk)
+        };
+        self.counts.note_act_aside(device, aside(before), aside(after));
+    }
+
     /// A user touched a file of this tree.
     pub fn note_touch(&mut self, tree: &Tree) {
         self.are_zeros_wanted |= zeros(tree).next().is_some();
@@ -197,12 +219,14 @@ impl Oracle {
         let here = hashes(tree);
         self.ended.iter_mut().for_each(|ended| ended.retain(|content| !here.contains(content)));
         self.dead.retain(|content| !here.contains(content));
+        self.gone.extend(self.texts.parts_of_merges());
         self.counts.note_may_stand(here);
     }
 
     /// A device was copied: so is what its user did. As soon as the copy, or what was copied, begins a new history, what its
     /// user puts back is no edit.
-    pub fn note_copy(&mut self, of: usize) {
+    pub fn note_copy(&mut self, of: usize, tree: &Tree) {
+        self.texts.note_copy(tree);
         self.own.push(Hashes::new());
         self.ended.push(self.ended[of].clone());
         self.taken_out.push(self.taken_out[of].clone());
@@ -334,8 +358,8 @@ impl Oracle {
         is_content && !self.are_zeros_wanted && !self.taken.contains(&hash) && !hashes(after).contains(&hash)
     }
 
-    /// All devices show the same.
-    pub fn check_end(&mut self, tree: &Tree) {
+    /// All devices show the same, as far as each can: the tree of one that can show all, and those of all.
+    pub fn check_end(&mut self, tree: &Tree, trees: &[&Tree]) {
         let (here, covered) = (hashes(tree), self.texts.settle(tree));
         let is_there = |content: &ContentHash| here.contains(content) || covered.contains(content);
         if let Some(content) = self.written.iter().find(|c| !is_there(c) && !self.gone.contains(c)) {
@@ -351,7 +375,9 @@ impl Oracle {
         if let Err(wrong) = self.counts.settle(tree, &covered, self.is_forgetful) {
             panic!("{wrong}");
         }
-        self.dead = self.written.difference(&here).copied().collect();
+        // What has no place on a device stays there as it was.
+        let anywhere: Hashes = trees.iter().flat_map(|tree| contents(tree)).collect();
+        self.dead = self.written.difference(&anywhere).copied().collect();
         self.ended.iter_mut().chain(&mut self.taken_out).for_each(Hashes::clear);
     }
 }

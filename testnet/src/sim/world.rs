@@ -289,18 +289,22 @@ impl World {
         }
         self.tally.act_count += 1;
         self.next_content += 1;
-        let before = device.person.tree();
-        let line = if self.is_about_texts() {
-            act_on_text(&device.person, b"", &mut self.rng, self.next_content)
-        } else {
-            act(&device.person, &mut self.rng, self.next_content, self.scenario.verb_count)
-        };
-        let after = device.person.tree();
-        self.note_act(n, &Acted { before, after, line });
+        let person = device.person.clone();
+        let acted = Acted::by(&person, |person| {
+            if self.is_about_texts() {
+                act_on_text(person, b"", &mut self.rng, self.next_content)
+            } else {
+                act(person, &mut self.rng, self.next_content, self.scenario.verb_count)
+            }
+        });
+        self.note_act(n, &acted);
     }
 
     fn note_act(&mut self, n: usize, act: &Acted) {
         self.oracle.note_act(n, &act.before, &act.after);
+        if let Some((before, after)) = &act.disk {
+            self.oracle.note_act_aside(n, before, after);
+        }
         self.is_blind |= self.devices[n].person.has_hard_links();
         if act.line.starts_with("touches") {
             self.oracle.note_touch(&act.before);
@@ -355,9 +359,7 @@ impl World {
     ) -> impl FnOnce(&[u8]) + Send + 'static {
         let (person, told) = (self.devices[n].person.clone(), self.interrupted[n].clone());
         move |name| {
-            let before = person.tree();
-            let line = act(&person, name);
-            let acted = Acted { before, after: person.tree(), line: format!("in between {line}") };
+            let acted = Acted::by(&person, |person| format!("in between {}", act(person, name)));
             told.lock().unwrap_or_else(PoisonError::into_inner).push(acted);
         }
     }
@@ -486,6 +488,7 @@ impl World {
         self.answers[n].clear();
         self.oracle.note_wipe(n, &before, &self.devices[n].person.whole_tree());
         self.story.tell(|| format!("device {n} joins anew"));
+        self.devices.iter().for_each(Device::hear_who_joined);
         self.start(n);
     }
 

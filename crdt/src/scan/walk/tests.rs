@@ -27,7 +27,7 @@ fn listed(local: &str, kind: Kind, inode: u64) -> Listed {
 }
 
 /// Rows: what has an id, where, what it is, and its inode.
-fn base(rows: [(FileId, FileId, &str, Kind, u64); 3]) -> MemoryBase {
+fn base<const N: usize>(rows: [(FileId, FileId, &str, Kind, u64); N]) -> MemoryBase {
     let row = |(id, parent, local, kind, inode)| {
         let row = BaseRow {
             id,
@@ -132,4 +132,26 @@ fn what_is_gone_from_a_directory_is_gone_although_the_directory_is_found_to_be_r
         Parent::Known(_) | Parent::New(_) => Some((5, Vec::new())),
     });
     assert_eq!(found.gone, BTreeSet::from([key(BOX, "desk"), key(BOX, "letter")]));
+}
+
+#[test]
+fn names_of_one_file_that_are_swapped_with_others_each_come_from_one_row() {
+    let id = |n| FileId([n; 16]);
+    let names = [("a", 5), ("b", 6), ("d", 7), ("y", 7)];
+    let base = base(names.map(|(local, inode)| (id(local.as_bytes()[0]), FileId::ROOT, local, Kind::File, inode)));
+    // `d` and `b` were swapped, then `y` and `a`.
+    let found = findings(Walk::full(&base), |directory| match directory {
+        Parent::Known(FileId::ROOT) => {
+            let now = [("a", 7), ("b", 7), ("d", 6), ("y", 5)];
+            Some((1, now.map(|(local, inode)| Listed { links: 2, ..listed(local, Kind::File, inode) }).to_vec()))
+        }
+        _ => None,
+    });
+    assert_eq!(found.gone, BTreeSet::new());
+    let came = |local: &str| found.sightings.iter().find(|it| it.local == name(local)).unwrap().from.clone().unwrap();
+    assert_eq!([came("d"), came("y")], [key(FileId::ROOT, "b"), key(FileId::ROOT, "a")]);
+    assert_eq!(
+        BTreeSet::from([came("a"), came("b")]),
+        BTreeSet::from(["d", "y"].map(|local| key(FileId::ROOT, local)))
+    );
 }

@@ -176,6 +176,16 @@ impl<P: Pool> Folder<P> {
             for staged in self.jobs.drop_others(*source, &staying, &*self.parts.supply) {
                 drop(self.staging.discard(&staged));
             }
+            // What was asked for as the version of another file may be a file of its own by now.
+            let is_another = |job: &ViewEntry| {
+                job.source != *source && view.entry(job.id, job.source).is_ok_and(|shown| shown.is_none())
+            };
+            if !staying.contains(source)
+                && self.jobs.wanted(*source).is_some_and(is_another)
+                && let Some(staged) = self.jobs.remove(*source, &*self.parts.supply)
+            {
+                drop(self.staging.discard(&staged));
+            }
         }
         for entry in wanted {
             told.insert(entry.source);

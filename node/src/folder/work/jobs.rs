@@ -170,9 +170,10 @@ impl Jobs {
         awaited.filter_map(|(id, _)| self.files.get(id)).map(|(entry, _)| entry)
     }
 
-    /// All that is wanted and not lost.
+    /// All that is wanted, not here and not lost.
     pub(super) fn not_lost(&self) -> impl Iterator<Item = &ViewEntry> {
-        self.files.values().map(|(entry, _)| entry).filter(|entry| !self.is_lost(entry.id))
+        let missing = self.files.values().filter(|(_, at)| !matches!(at, At::Staged(_)));
+        missing.map(|(entry, _)| entry).filter(|entry| !self.is_lost(entry.id))
     }
 
     /// What is wanted of an item and not here.

@@ -73,9 +73,9 @@ impl Merging {
         !self.due.is_empty()
     }
 
-    /// Whether nothing is to be looked at and no ancestor is on its way.
-    pub(super) fn is_idle(&self) -> bool {
-        self.due.is_empty() && self.fetching.is_empty()
+    /// Whether nothing is to be looked at and no ancestor is on its way. While nobody can be asked, none is.
+    pub(super) fn is_idle(&self, has_members: bool) -> bool {
+        self.due.is_empty() && (self.fetching.is_empty() || !has_members)
     }
 
     /// Jobs that are on their way.

@@ -339,10 +339,25 @@ impl<B: BaseRead> Actor<'_, B> {
         let file = self.control.tmp.open_file(stored.as_bytes()).ok()?;
         let spec = FileSpec { id, hash, len: stat.size, mtime, permissions };
         let copy = self.staging.stage_copy(self.volume, spec, &*file).ok()?;
-        let exchanged = self.volume.exchange(self.tmp(&copy.temp), self.tmp(stored));
-        // Either the file, which has its other names, or a copy that is of no use.
-        self.control.tmp.remove_file(copy.temp.as_bytes()).ok();
-        exchanged.is_ok().then(|| self.control.tmp.stat(stored.as_bytes()).ok())?.map(|stat| fingerprint(&stat))
+        self.put_in_place_of_name(&copy.temp, stored).ok()?;
+        self.control.tmp.stat(stored.as_bytes()).ok().map(|stat| fingerprint(&stat))
+    }
+
+    /// Puts a copy in place of one of a file's names, all of them temporary but for those that stay.
+    fn put_in_place_of_name(&self, copy: &str, name: &str) -> Result<(), VolumeError> {
+        let tmp = &self.control.tmp;
+        match self.volume.exchange(self.tmp(copy), self.tmp(name)) {
+            Err(error) if error.kind() == VolumeErrorKind::Unsupported => {
+                // If all ends between the two, its other names still have the bytes.
+                tmp.remove_file(name.as_bytes())?;
+                self.volume.rename_noreplace(self.tmp(copy), self.tmp(name))
+            }
+            exchanged => {
+                // Either the file, which has its other names, or a copy that is of no use.
+                tmp.remove_file(copy.as_bytes()).ok();
+                exchanged
+            }
+        }
     }
 
     /// Brings what was done to stable storage.

@@ -8,7 +8,7 @@ use rand_core::{Rng, SeedableRng};
 use zerocloud::clock::{Clock, WallTime};
 use zerocloud::engine::replica::Identity;
 use zerocloud::home::Fingerprint;
-use zerocloud::store::{Awaited, PeerRow, SpaceStore, StoreError, values};
+use zerocloud::store::{Awaited, PeerRow, SpaceStore, StoreError, Write, values};
 use zerocloud::volume::Volume;
 use zerocloud_crdt::id::LogId;
 use zerocloud_crdt::log::{LogRead, SignedFrontier};
@@ -48,12 +48,24 @@ impl Device {
         if logs.position(identity.log).is_some() {
             ChaCha20Rng::seed_from_u64(!seed).fill_bytes(&mut incarnation.0);
         }
-        let stored = if snapshot.records()?.is_empty() { &*self.founding.stored } else { &[] };
         let (log, start) = store.write::<_, StoreError>(|write| {
-            stored.iter().try_for_each(|(hash, bytes)| write.put_record(*hash, bytes).map(drop))?;
+            self.put_records(write)?;
             write.take_up_log(identity.log.author, self.home, &identity.start.label, incarnation)
         })?;
         Ok(Identity { log, start, ..identity })
+    }
+
+    fn put_records(&self, write: &mut Write<'_>) -> Result<(), StoreError> {
+        let mut records = self.founding.known_records().into_iter();
+        records.try_for_each(|(hash, bytes)| write.put_record(*hash, bytes).map(drop))
+    }
+
+    /// The device hears who has joined, if it runs.
+    pub fn hear_who_joined(&self) {
+        if let Some(process) = &self.process {
+            // Whose disk stopped for good hears it after the next start.
+            let _ = process.store.write::<_, StoreError>(|write| self.put_records(write));
+        }
     }
 
     /// What is made of this device when home and folder are copied, as they are, to begin with the next start.
@@ -95,6 +107,7 @@ impl Device {
         let told = SignedFrontier::sign(&member.signing_key(), *space, inviter.frontier()).unwrap().as_bytes().to_vec();
         self.stop(Crash::Killed);
         self.identity = next;
+        founding.let_in(next);
         let _ = self.person.remove_all(CONTROL.as_bytes());
         self.volume.sync_all().unwrap();
         let disk = SimDisk::new(self.volume.clone());

@@ -88,6 +88,16 @@ impl Counts {
         done.changed += after.keys().filter(|path| !before.contains_key(*path)).count();
     }
 
+    /// A user wrote to files that did not show at that moment: what they had, and have.
+    pub(super) fn note_act_aside(&mut self, device: usize, had: Numbers, has: Numbers) {
+        let Some(done) = self.users.get_mut(device) else { return };
+        add(&mut done.taken, more(&had, &has));
+        let gained = more(&has, &had);
+        self.ever.extend(gained.keys());
+        add(&mut done.put, gained.clone());
+        add(&mut done.gained, gained);
+    }
+
     /// A user wrote over a file that did not show at that moment.
     pub(super) fn note_taken(&mut self, device: usize, content: ContentHash) {
         if let Some(done) = self.users.get_mut(device) {

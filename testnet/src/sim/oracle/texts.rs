@@ -101,6 +101,20 @@ impl Texts {
         }
     }
 
+    /// A device was copied: what nobody looked at before stands in the trees of both, and was put into each of them.
+    pub(super) fn note_copy(&mut self, tree: &Tree) {
+        if self.is_on {
+            self.copied.extend(line_counts(tree).into_keys());
+        }
+    }
+
+    /// What merges may have been made from: nothing of it is left where a merge that did not come is given up.
+    pub(super) fn parts_of_merges(&self) -> Vec<ContentHash> {
+        let pasts: Vec<&BTreeSet<Line>> = self.merged.iter().filter_map(|it| self.pasts.get(it)).flatten().collect();
+        let is_part = |lines: &[Line]| pasts.iter().any(|past| lines.iter().all(|line| past.contains(line)));
+        self.known.iter().filter(|(_, lines)| is_part(lines)).map(|(content, _)| *content).collect()
+    }
+
     /// A node worked: what stood in its tree at any time meanwhile, and all of its disk after. What nobody knows there
     /// is a merge if it can be one of two that stood there, of which one was the copy of a conflict.
     pub(super) fn look(&mut self, trees: &[&Tree], disk: &Tree) {

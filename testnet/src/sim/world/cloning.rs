@@ -37,6 +37,8 @@ impl World {
     pub(super) fn clone_until(&mut self, step: u32) {
         if let Some(Cloning { device, how, .. }) = self.cloning.take_if(|cloning| cloning.step <= step)
             && !self.left.contains(&device)
+            // Else copy and copied never hear of each other.
+            && self.links.iter().filter_map(|link| link.other_end(device)).any(|other| !self.left.contains(&other))
         {
             self.clone_device(device, how);
         }
@@ -50,7 +52,7 @@ impl World {
         self.interrupted.push(Arc::default());
         self.answers.push(Default::default());
         self.add_links_of_copy(n, copy);
-        self.oracle.note_copy(n);
+        self.oracle.note_copy(n, &self.devices[n].person.tree());
         self.story.tell(|| format!("device {n} is copied ({how:?}) and is also {copy}"));
         self.start(copy);
     }

@@ -1,5 +1,7 @@
 //! Devices that go away for good: nobody hears of them again, nor of what they alone had.
 
+use std::collections::BTreeSet;
+
 use super::{LEAVING, World};
 use crate::sim::faults::Fault;
 use crate::sim::scenario::Scenario;
@@ -12,11 +14,10 @@ pub(super) struct Leaver {
     step: u32,
 }
 
-/// Who goes away, if any may. The first device stays, and of more than two also another; so does the only one through
-/// whom two that are one to everyone else hear of each other.
+/// Who goes away, if any may. The first device stays, and of more than two also another.
 pub(super) fn draw(scenario: &Scenario, is_line: bool) -> Vec<Leaver> {
     let faults = &scenario.faults;
-    if !faults.has(Fault::Leavers) || faults.has(Fault::Clones) && scenario.device_count < 3 {
+    if !faults.has(Fault::Leavers) {
         return Vec::new();
     }
     let mut rng = scenario.generator(LEAVING);
@@ -51,8 +52,24 @@ impl World {
         let (due, later) = std::mem::take(&mut self.leavers).into_iter().partition(|leaver| leaver.step <= step);
         self.leavers = later;
         for Leaver { device, .. } in due {
-            self.leave(device);
+            if self.are_linked_without(device) {
+                self.leave(device);
+            }
         }
+    }
+
+    /// Whether all others hear of each other when a device is away: a copy of another is linked only with those with whom
+    /// that one was.
+    fn are_linked_without(&self, n: usize) -> bool {
+        let others: BTreeSet<usize> = self.present().filter(|other| *other != n).collect();
+        let mut heard: BTreeSet<usize> = others.first().copied().into_iter().collect();
+        let mut ways: Vec<usize> = heard.iter().copied().collect();
+        while let Some(at) = ways.pop() {
+            let next = self.links.iter().filter_map(|link| link.other_end(at)).filter(|other| others.contains(other));
+            let new: Vec<usize> = next.filter(|other| heard.insert(*other)).collect();
+            ways.extend(new);
+        }
+        heard == others
     }
 
     fn leave(&mut self, n: usize) {

@@ -38,6 +38,11 @@ impl Link {
     pub(super) fn end(&self, device: usize) -> Option<usize> {
         self.ends.iter().position(|end| *end == device)
     }
+
+    /// Who is at the other end than a device.
+    pub(super) fn other_end(&self, device: usize) -> Option<usize> {
+        self.ends.get(1 - self.end(device)?).copied()
+    }
 }
 
 /// All links between so many devices, or only those of a line.
@@ -52,7 +57,7 @@ impl World {
     pub(super) fn post(&mut self, n: usize) {
         for (peer, message) in self.devices[n].sent() {
             let way = self.links.iter_mut().filter(|link| link.is_connected).find_map(|link| {
-                let other = *link.ends.get(1 - link.end(n)?)?;
+                let other = link.other_end(n)?;
                 (self.devices[other].id() == peer).then_some(link)
             });
             if let Some(link) = way
@@ -117,7 +122,7 @@ impl World {
 
     /// Links a copy of a device with those with whom the device is.
     pub(super) fn add_links_of_copy(&mut self, of: usize, copy: usize) {
-        let others = self.links.iter().filter_map(|link| link.ends.get(1 - link.end(of)?).copied());
+        let others = self.links.iter().filter_map(|link| link.other_end(of));
         let links: Vec<Link> = others.map(|other| Link::between([other, copy])).collect();
         self.links.extend(links);
     }

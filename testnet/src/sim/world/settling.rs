@@ -67,7 +67,7 @@ impl World {
             let pending = device.store().and_then(|store| store.snapshot().ok()?.pending_count().ok());
             assert!(pending == Some(0) || device.has_collisions(), "device {n} has items to be planned");
         }
-        self.oracle.check_end(&tree);
+        self.oracle.check_end(&tree, &self.present().map(|n| &trees[n]).collect::<Vec<_>>());
         self.present().for_each(|n| self.devices[n].rescan());
         self.quiet();
         for n in self.present() {
@@ -140,7 +140,8 @@ impl World {
                 self.turn_all();
             }
             if round % PATIENCE_ROUND_COUNT == 0 {
-                for n in self.present() {
+                // What others have, who has to wait until another is off can't know.
+                for n in self.present().filter(|n| !self.is_waiting(*n)).collect::<Vec<_>>() {
                     if self.devices[n].forget(true) {
                         self.oracle.note_given_up(&self.devices[n].person.tree());
                         self.story.tell(|| format!("user {n} waits no longer for what no device here has"));

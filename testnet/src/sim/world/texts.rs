@@ -20,11 +20,11 @@ impl World {
     pub(super) fn agree_on_texts(&mut self) {
         let n = self.writer.unwrap_or_default();
         for (name, number) in TEXT_NAMES.into_iter().zip((0..).step_by(STEP_CONTENT_COUNT as usize)) {
-            let before = self.devices[n].person.tree();
-            let made = self.devices[n].person.write(name, &text(number));
-            let line = format!("creates {} with the text {number}: {made:?}", shown(name));
-            let after = self.devices[n].person.tree();
-            self.note_act(n, &Acted { before, after, line });
+            let acted = Acted::by(&self.devices[n].person, |person| {
+                let made = person.write(name, &text(number));
+                format!("creates {} with the text {number}: {made:?}", shown(name))
+            });
+            self.note_act(n, &acted);
         }
         self.settle();
     }
