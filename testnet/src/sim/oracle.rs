@@ -241,6 +241,12 @@ impl Oracle {
         self.counts.note_forgotten();
     }
 
+    /// The user of a device with an old home goes on without what others know: what ended since is not known to have.
+    pub fn note_alone(&mut self) {
+        self.dead.clear();
+        self.texts.note_alone();
+    }
+
     /// A device lost its home and our own directory: all files of the disk before and after. A local edit that was
     /// displaced and not yet published goes with them.
     pub fn note_wipe(&mut self, device: usize, before: &Tree, after: &Tree) {

@@ -33,7 +33,7 @@ struct Done {
     left: Option<Numbers>,
     /// Paths at which something else stood.
     changed: usize,
-    /// Copies of conflicts that the user copied.
+    /// Copies of conflicts that the user copied or edited: they are files of their own from then on.
     copied: usize,
 }
 
@@ -69,6 +69,8 @@ impl Counts {
         let Some(done) = self.users.get_mut(device) else { return };
         self.in_copies.extend(copies_of(before).filter_map(|(_, entry)| content_of(entry)));
         done.copied += copy_count(after).saturating_sub(copy_count(before));
+        done.copied +=
+            copies_of(after).filter(|(path, entry)| before.get(*path).is_some_and(|had| had != *entry)).count();
         let (had, has) = (counts(before), counts(after));
         add(&mut done.taken, more(&had, &has));
         let gained = more(&has, &had);

@@ -101,6 +101,11 @@ impl Texts {
         }
     }
 
+    /// Somebody goes on who does not know what ended.
+    pub(super) fn note_alone(&mut self) {
+        self.dead.clear();
+    }
+
     /// A device was copied: what nobody looked at before stands in the trees of both, and was put into each of them.
     pub(super) fn note_copy(&mut self, tree: &Tree) {
         if self.is_on {

@@ -147,6 +147,7 @@ impl World {
                         self.story.tell(|| format!("user {n} waits no longer for what no device here has"));
                     }
                     if self.devices[n].resume() {
+                        self.oracle.note_alone();
                         self.story.tell(|| format!("user {n} goes on without what others know"));
                     }
                 }
