@@ -333,26 +333,31 @@ impl Device {
         }
     }
 
+    /// How many versions the device says that no device has.
+    pub fn lost_count(&self) -> u64 {
+        let folder = self.process.as_ref().and_then(|process| process.folder.as_ref());
+        folder.map_or(0, |folder| folder.state().lacks.lost)
+    }
+
     /// Whether the user knows for some time that no device has something, and can give it up.
     pub fn is_loss_old(&mut self) -> bool {
-        let folder = self.process.as_ref().and_then(|process| process.folder.as_ref());
-        let is_any = folder.is_some_and(|folder| folder.state().lacks.lost > 0);
+        let is_any = self.lost_count() > 0;
         let now = self.clock.now();
         self.lost_since = self.lost_since.filter(|_| is_any).or(is_any.then_some(now));
         self.lost_since.is_some_and(|since| now.since(since) >= LOSS_PATIENCE)
     }
 
-    /// The user gives up what no device has any more, or what only members may have that are not here; says whether there
-    /// was any.
-    pub fn forget(&self, is_awaited_too: bool) -> bool {
-        let Some(process) = &self.process else { return false };
+    /// The user gives up what no device has any more, or what only members may have that are not here; says how
+    /// much there was.
+    pub fn forget(&self, is_awaited_too: bool) -> usize {
+        let Some(process) = &self.process else { return 0 };
         let lacks = process.folder.as_ref().map(|folder| folder.state().lacks).unwrap_or_default();
-        let is_any = lacks.lost > 0 || (is_awaited_too && lacks.awaited > 0);
-        if is_any {
+        let count = lacks.lost + if is_awaited_too { lacks.awaited } else { 0 };
+        if count > 0 {
             let done = tokio::sync::oneshot::channel().0;
             process.tell(Message::Forget(Box::new(Forgetting { path: Vec::new(), is_awaited_too, done })));
         }
-        is_any
+        usize::try_from(count).unwrap_or(usize::MAX)
     }
 
     /// The user goes on with what is here, where the folder waits for what a member knows who is not here; says whether it

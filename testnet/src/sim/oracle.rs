@@ -52,6 +52,14 @@ fn is_temporary(path: &[u8], prefix: &[u8]) -> bool {
     rest.is_some_and(|name| name.starts_with(prefix))
 }
 
+/// The contents of what is in our own directory.
+fn stored(disk: &Tree) -> Hashes {
+    disk.iter()
+        .filter(|(path, _)| path.starts_with(CONTROL.as_bytes()))
+        .filter_map(|(_, entry)| content_of(entry))
+        .collect()
+}
+
 /// How many files have each content.
 fn counts(tree: &Tree) -> BTreeMap<ContentHash, usize> {
     let mut counts = BTreeMap::new();
@@ -166,7 +174,7 @@ impl Oracle {
     pub fn note_act_aside(&mut self, device: usize, before: &Tree, after: &Tree) {
         let aside = |disk: &Tree| {
             let mut disk = disk.clone();
-            disk.retain(|path, _| is_temporary(path, b"parked-"));
+            disk.retain(|path, _| path.starts_with(CONTROL.as_bytes()));
             counts(&disk)
         };
         self.counts.note_act_aside(device, aside(before), aside(after));
@@ -189,7 +197,9 @@ impl Oracle {
         let spoilt = before.iter().filter(|(path, entry)| after.get(*path) != Some(*entry));
         let spoilt: Hashes = spoilt.filter_map(|(_, entry)| content_of(entry)).collect();
         let (before, disk, after) = (hashes(&before), after, hashes(after));
-        self.versions[device].retain(|content, _| after.contains(content));
+        // What is in the tree again is the user's.
+        let stored = stored(disk);
+        self.versions[device].retain(|content, _| stored.contains(content));
         self.texts.note_loss(before.difference(&after).chain(&spoilt), disk);
         for content in before.difference(&after) {
             let is_own = self.own[device].contains(content) || !self.written.contains(content);
@@ -213,9 +223,10 @@ impl Oracle {
         self.counts.note_leaver(device);
     }
 
-    /// A user gives up versions, and what stands in their places on this disk is to stand again, also where another user
-    /// took it away and what came after that is what is given up.
-    pub fn note_given_up(&mut self, tree: &Tree) {
+    /// A user gives up so many versions, and what stands in their places on this disk is to stand again, also where another
+    /// user took it away and what came after that is what is given up. Another user may have something else there.
+    pub fn note_given_up(&mut self, device: usize, count: usize, tree: &Tree) {
+        self.counts.note_changed(device, count);
         let here = hashes(tree);
         self.ended.iter_mut().for_each(|ended| ended.retain(|content| !here.contains(content)));
         self.dead.retain(|content| !here.contains(content));
@@ -288,8 +299,7 @@ impl Oracle {
         let acted = meanwhile.iter().flat_map(|act| [&act.before, &act.after]);
         self.texts.look(&[before, after].into_iter().chain(acted).collect::<Vec<_>>(), disk);
         // What makes room for others comes back.
-        let stored = disk.iter().filter(|(path, _)| path.starts_with(CONTROL.as_bytes()));
-        let stored = hashes(&stored.map(|(path, entry)| (path.clone(), entry.clone())).collect());
+        let stored = stored(disk);
         let parked = disk.iter().filter(|(path, _)| is_temporary(path, b"parked-"));
         let parked = hashes(&parked.map(|(path, entry)| (path.clone(), entry.clone())).collect());
         let (mut kept, after, disk) = (hashes(before), hashes(after), hashes(disk));

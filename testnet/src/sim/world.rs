@@ -283,6 +283,8 @@ impl World {
     }
 
     fn act(&mut self, n: usize) {
+        // Also while a device serves what it has a user may have acted.
+        drop(self.note_interruptions(n));
         let device = &self.devices[n];
         if !device.volume.is_mounted() || self.left.contains(&n) {
             return;
@@ -380,10 +382,12 @@ impl World {
         // Who still scans may find out that it has another version, or has it after all.
         let are_idle = self.present().all(|n| self.devices[n].phase() == Some(Phase::Idle));
         // What a copy of a device has, nobody can tell from what it has not.
-        let may_end = are_idle && !self.has_clones() && self.devices[n].is_loss_old();
-        let is_ended = may_end && self.devices[n].forget(false);
-        if is_ended {
-            self.oracle.note_given_up(&self.devices[n].person.tree());
+        let is_old = self.devices[n].is_loss_old();
+        let is_first = self.present().take_while(|m| *m < n).all(|m| self.devices[m].lost_count() == 0);
+        let may_end = are_idle && !self.has_clones() && is_old && is_first;
+        let ended_count = if may_end { self.devices[n].forget(false) } else { 0 };
+        if ended_count > 0 {
+            self.oracle.note_given_up(n, ended_count, &self.devices[n].person.tree());
             self.story.tell(|| format!("user {n} gives up what no device has"));
         }
         let lost = self.devices[n].lost_paths();
@@ -399,7 +403,7 @@ impl World {
             self.story.tell(|| format!("user {n} {verb} {}, which lost its bytes: {outcome:?}", shown(path)));
             self.tally.lost_count += 1;
         }
-        is_ended || !lost.is_empty()
+        ended_count > 0 || !lost.is_empty()
     }
 
     /// The folder of a device does what is due.

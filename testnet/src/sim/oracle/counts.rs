@@ -100,6 +100,13 @@ impl Counts {
         add(&mut done.gained, gained);
     }
 
+    /// A user changed something at so many paths.
+    pub(super) fn note_changed(&mut self, device: usize, count: usize) {
+        if let Some(done) = self.users.get_mut(device) {
+            done.changed += count;
+        }
+    }
+
     /// A user wrote over a file that did not show at that moment.
     pub(super) fn note_taken(&mut self, device: usize, content: ContentHash) {
         if let Some(done) = self.users.get_mut(device) {

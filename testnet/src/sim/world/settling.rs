@@ -17,7 +17,8 @@ use crate::sim::volume::{Tree, TreeEntry};
 const ROUND_COUNT_MAX: usize = 1_500;
 /// Rounds after which users no longer wait for what only members may have that are not there: those whose homes are gone.
 const PATIENCE_ROUND_COUNT: usize = 400;
-/// Rounds after which those that are one to everyone else take turns, while something is to be done.
+/// Rounds after which those that are one to everyone else take turns, while something is to be done, and another user
+/// loses patience.
 const TURN_ROUND_COUNT: usize = 50;
 /// Turns after which they must have nothing to say.
 const TURN_COUNT_MAX: usize = 40;
@@ -130,6 +131,27 @@ impl World {
         self.present().map(|n| (self.devices[n].frontier(), self.devices[n].person.tree())).collect()
     }
 
+    /// Users go on without what others know, and one gives up what he waits for: if two did at once, each would have what
+    /// stands on his disk stand.
+    fn lose_patience(&mut self) {
+        // What others have, who has to wait until another is off can't know.
+        let users: Vec<usize> = self.present().filter(|n| !self.is_waiting(*n)).collect();
+        for n in &users {
+            if self.devices[*n].resume() {
+                self.oracle.note_alone();
+                self.story.tell(|| format!("user {n} goes on without what others know"));
+            }
+        }
+        for n in users {
+            let count = self.devices[n].forget(true);
+            if count > 0 {
+                self.oracle.note_given_up(n, count, &self.devices[n].person.tree());
+                self.story.tell(|| format!("user {n} waits no longer for what no device here has"));
+                return;
+            }
+        }
+    }
+
     /// Lets everything go on until nothing is to be done.
     fn rest(&mut self) {
         let mut quiet_count = 0;
@@ -139,18 +161,8 @@ impl World {
             if round % TURN_ROUND_COUNT == 0 && self.has_clones() {
                 self.turn_all();
             }
-            if round % PATIENCE_ROUND_COUNT == 0 {
-                // What others have, who has to wait until another is off can't know.
-                for n in self.present().filter(|n| !self.is_waiting(*n)).collect::<Vec<_>>() {
-                    if self.devices[n].forget(true) {
-                        self.oracle.note_given_up(&self.devices[n].person.tree());
-                        self.story.tell(|| format!("user {n} waits no longer for what no device here has"));
-                    }
-                    if self.devices[n].resume() {
-                        self.oracle.note_alone();
-                        self.story.tell(|| format!("user {n} goes on without what others know"));
-                    }
-                }
+            if round >= PATIENCE_ROUND_COUNT && round % TURN_ROUND_COUNT == 0 {
+                self.lose_patience();
             }
             for n in 0..self.devices.len() {
                 self.turn(n);
