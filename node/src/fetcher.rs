@@ -213,7 +213,9 @@ impl Shared {
             state.peers.remove(&conn.peer());
             state.fetch.disconnect(conn.peer());
         }
+        let given_up = state.given_up();
         drop(state);
+        given_up.iter().for_each(|(receiver, deniers)| receiver.give_up(deniers));
         self.wake.notify_one();
         is_asked
     }
@@ -275,8 +277,13 @@ impl State {
     /// A peer does not give a chunk: whose job nobody can do, and who has nothing of it.
     fn lacked(&mut self, peer: DeviceId, ask: u64, lack: Lack) -> Result<Vec<GivenUp>, NotAsked> {
         self.fetch.handle_missing(peer, ask, lack)?;
+        Ok(self.given_up())
+    }
+
+    /// Whose job nobody can do who is connected, and who has nothing of it.
+    fn given_up(&mut self) -> Vec<GivenUp> {
         let starved = self.fetch.take_starved().into_iter();
-        Ok(starved.filter_map(|(job, deniers)| Some((self.receivers.remove(&job)?, deniers))).collect())
+        starved.filter_map(|(job, deniers)| Some((self.receivers.remove(&job)?, deniers))).collect()
     }
 }
 

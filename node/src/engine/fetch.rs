@@ -149,13 +149,19 @@ impl Fetch {
         self.starved.clear();
     }
 
-    /// A peer is gone: what it was asked is asked of others, and what it lacked it may have when it comes back.
+    /// A peer is gone: what it was asked is asked of others, and what it lacked it may have when it comes back. It may have
+    /// been the last that could have something: see [`Fetch::take_starved`].
     pub fn disconnect(&mut self, peer: DeviceId) {
         let asked = self.peers.remove(&peer).map(|gone| gone.asked).unwrap_or_default();
         let asked = asked.into_values().filter(|_| !mutated!(LostAsks));
         asked.for_each(|(_, want)| self.requeue((want.epoch, want.id)));
         for state in self.wants.values_mut() {
             state.refused.remove(&peer);
+        }
+        if !self.peers.is_empty() {
+            let wants = self.wants.values();
+            let starved = wants.flat_map(|state| state.jobs.keys().filter(|job| is_starved(&self.peers, state, **job)));
+            self.starved.extend(starved);
         }
     }
 
@@ -243,8 +249,7 @@ impl Fetch {
         let key = (want.epoch, want.id);
         if let Some(state) = self.wants.get_mut(&key) {
             state.refused.entry(peer).or_default().insert(job, lack);
-            let is_starved = |job: &JobId| self.peers.keys().all(|peer| state.lack(*peer, *job).is_some());
-            self.starved.extend(state.jobs.keys().filter(|job| is_starved(job)));
+            self.starved.extend(state.jobs.keys().filter(|job| is_starved(&self.peers, state, **job)));
         }
         self.requeue(key);
         Ok(())
@@ -309,6 +314,11 @@ impl Fetch {
     pub fn missing_count(&self) -> usize {
         self.wants.values().filter(|state| !state.jobs.is_empty()).count()
     }
+}
+
+/// Whether all who can be asked said that they do not have what a job wants.
+fn is_starved(peers: &BTreeMap<DeviceId, PeerState>, state: &State, job: JobId) -> bool {
+    peers.keys().all(|peer| state.lack(*peer, job).is_some())
 }
 
 #[cfg(test)]

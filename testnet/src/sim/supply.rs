@@ -25,6 +25,16 @@ struct State {
     peers: BTreeSet<DeviceId>,
 }
 
+/// Whose job nobody can do, and who said to have nothing of it.
+type GivenUp = (Arc<dyn Receiver>, BTreeSet<DeviceId>);
+
+impl State {
+    fn given_up(&mut self) -> Vec<GivenUp> {
+        let starved = self.fetch.take_starved().into_iter();
+        starved.filter_map(|(job, deniers)| Some((self.receivers.remove(&job)?, deniers))).collect()
+    }
+}
+
 /// One chunk that a peer is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
@@ -55,6 +65,9 @@ impl SimSupply {
         state.asked.retain(|asked| asked.peer != peer);
         state.peers.remove(&peer);
         state.fetch.disconnect(peer);
+        let given_up = state.given_up();
+        drop(state);
+        given_up.iter().for_each(|(receiver, deniers)| receiver.give_up(deniers));
     }
 
     /// The next chunk that is asked of somebody.
@@ -101,13 +114,12 @@ impl SimSupply {
         receivers
     }
 
-    fn lacked(&self, asked: &Asked, lack: Lack) -> Vec<(Arc<dyn Receiver>, BTreeSet<DeviceId>)> {
+    fn lacked(&self, asked: &Asked, lack: Lack) -> Vec<GivenUp> {
         let mut state = self.lock();
         if state.fetch.handle_missing(asked.peer, asked.number, lack).is_err() {
             return Vec::new();
         }
-        let starved = state.fetch.take_starved().into_iter();
-        starved.filter_map(|(job, deniers)| Some((state.receivers.remove(&job)?, deniers))).collect()
+        state.given_up()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -169,6 +169,19 @@ fn everything_comes_as_long_as_somebody_has_it_and_stays() {
 }
 
 #[test]
+fn what_all_who_stay_lack_starves_when_the_last_that_could_have_it_goes() {
+    let mut fetch = Fetch::default();
+    fetch.add_job(JobId(1), vec![want(1, 0, 10)]);
+    fetch.connect(peer(1));
+    let (_, request) = fetch.poll_request().unwrap();
+    fetch.connect(peer(2));
+    fetch.handle_missing(peer(1), request.first, Lack::Missing).unwrap();
+    assert_eq!(fetch.take_starved(), [], "another may have it");
+    fetch.disconnect(peer(2));
+    assert_eq!(fetch.take_starved(), [(JobId(1), BTreeSet::from([peer(1)]))]);
+}
+
+#[test]
 fn what_several_files_have_is_asked_for_where_each_of_them_has_it() {
     let of = |file: u8| {
         let mut want = want(1, 0, 10);

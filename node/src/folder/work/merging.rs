@@ -165,7 +165,8 @@ impl<P: Pool> Folder<P> {
         }
         let Some(file) = reader.open(snapshot, Source::Row(&key))? else { return Ok(None) };
         let bytes = read_text(&*file, row.len)?;
-        if bytes.as_deref().map(ContentHash::of) != Some(row.hash) {
+        let is_other_len = file.stat()?.size != row.len;
+        if is_other_len || bytes.as_deref().map(ContentHash::of) != Some(row.hash) {
             // It was changed since the last scan, which must tell of it first.
             self.mark_dirty(entry.source)?;
             return Ok(None);
@@ -318,7 +319,7 @@ impl<P: Pool> Folder<P> {
     }
 }
 
-/// The bytes of a file that should have `len` of them; `None` if it has fewer, or is above the bound.
+/// The first `len` bytes of a file; `None` if it has fewer, or they are above the bound.
 pub(super) fn read_text(file: &dyn VolumeFile, len: u64) -> Result<Option<Vec<u8>>, FolderError> {
     let Some(len) = usize::try_from(len).ok().filter(|len| *len <= MERGE_TEXT_LEN_MAX) else { return Ok(None) };
     let mut bytes = vec![0; len];

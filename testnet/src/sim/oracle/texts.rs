@@ -33,6 +33,8 @@ pub(super) struct Texts {
     ever: BTreeSet<Line>,
     /// Lines that a user put into a further file, or back into one: where they stood before tells nothing.
     copied: BTreeSet<Line>,
+    /// By path, what a user took from there since all was settled.
+    left: BTreeMap<Box<[u8]>, ContentHash>,
     /// Lines that a user took out of a file, or that a power loss did: no text needs to have them.
     taken: BTreeSet<Line>,
     /// Lines of which everybody had seen the end: they must not come back.
@@ -59,16 +61,23 @@ impl Texts {
         self.taken
             .extend(had.iter().filter(|(line, count)| has.get(*line) < Some(count)).map(|(line, _)| line.clone()));
         self.dead.retain(|line| had.contains_key(line) || !has.contains_key(line));
+        let left = before.iter().filter(|(path, _)| !after.contains_key(*path));
+        self.left.extend(left.filter_map(|(path, entry)| Some((path.clone(), text_of(entry)?.0))));
         self.copied
             .extend(had.iter().filter(|(line, count)| has.get(*line) > Some(count)).map(|(line, _)| line.clone()));
         for (path, entry) in after.iter().filter(|(path, entry)| before.get(*path) != Some(entry)) {
             let Some((content, lines)) = text_of(entry) else { continue };
             let from = before.get(path).and_then(text_of);
-            if let Some((_, old)) = &from {
+            // Where a text went away, another is an edit of it to whoever looks only now.
+            let left = self.left.get(path).copied();
+            for (of, old) in from.iter().chain(&left.and_then(|of| Some((of, self.known.get(&of)?.clone())))) {
                 let again = lines.iter().filter(|line| self.ever.contains(*line) && !old.contains(line));
                 self.copied.extend(again.cloned());
+                self.note_way(content, &lines, self.pasts_of(Some(*of)));
             }
-            self.note_way(content, &lines, self.pasts_of(from.map(|(content, _)| content)));
+            if from.is_none() {
+                self.note_way(content, &lines, self.pasts_of(None));
+            }
             self.ever.extend(lines.iter().cloned());
             self.known.entry(content).or_insert(lines);
         }
@@ -191,6 +200,7 @@ impl Texts {
         if !self.is_on {
             return Hashes::new();
         }
+        self.left.clear();
         let there = line_counts(tree);
         let lines = self.known.values().flatten();
         self.dead = lines.filter(|line| !there.contains_key(*line)).cloned().collect();
