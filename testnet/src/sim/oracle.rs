@@ -194,6 +194,7 @@ impl Oracle {
         let staged = |path: &[u8]| [&b"put-"[..], b"get-"].iter().any(|prefix| is_temporary(path, prefix));
         before.retain(|path, _| !staged(path));
         self.counts.note_loss(&before, after);
+        self.texts.note_undone(&before, after);
         let spoilt = before.iter().filter(|(path, entry)| after.get(*path) != Some(*entry));
         let spoilt: Hashes = spoilt.filter_map(|(_, entry)| content_of(entry)).collect();
         let (before, disk, after) = (hashes(&before), after, hashes(after));

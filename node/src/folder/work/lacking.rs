@@ -121,10 +121,10 @@ impl<P: Pool> Folder<P> {
             return Err(NotForgotten::Awaited { count: awaited.len() });
         }
         let failed = |error: FolderError| NotForgotten::Failed(error.to_string());
-        let count = entries.len();
-        self.keep_what_is_here(&mut entries).map_err(failed)?;
-        if entries.len() < count {
-            self.want_starved();
+        let here = self.keep_what_is_here(&mut entries).map_err(failed)?;
+        for entry in here {
+            drop(self.jobs.remove(entry.id, &*self.parts.supply));
+            self.jobs.want(entry, &*self.parts.supply);
         }
         if entries.is_empty() {
             return Err(NotForgotten::NothingLost);
@@ -132,21 +132,21 @@ impl<P: Pool> Folder<P> {
         self.write_given_up(entries).map_err(failed)
     }
 
-    /// Takes out of `entries` what this disk has by now: it could not be read when it was looked for.
-    fn keep_what_is_here(&self, entries: &mut Vec<ViewEntry>) -> Result<(), FolderError> {
+    /// Takes out of `entries` what this disk has by now, and gives it: it could not be read when it was looked for, or came
+    /// since.
+    fn keep_what_is_here(&self, entries: &mut Vec<ViewEntry>) -> Result<Vec<ViewEntry>, FolderError> {
         let snapshot = self.parts.store.snapshot()?;
         let mut reader = ChunkReader::new(&*self.volume)?;
-        let mut lacking = Vec::with_capacity(entries.len());
+        let (mut lacking, mut here) = (Vec::with_capacity(entries.len()), Vec::new());
         for entry in entries.drain(..) {
             // What was noted of a file may be wrong: it was not found there before.
             let has_bytes =
                 |file: &Arc<dyn VolumeFile>| read_content_hash(&**file).is_ok_and(|hash| hash == entry.hash);
-            if !self.files_here(&snapshot, &mut reader, entry.hash)?.iter().any(has_bytes) {
-                lacking.push(entry);
-            }
+            let is_here = self.files_here(&snapshot, &mut reader, entry.hash)?.iter().any(has_bytes);
+            if is_here { here.push(entry) } else { lacking.push(entry) }
         }
         *entries = lacking;
-        Ok(())
+        Ok(here)
     }
 
     fn write_given_up(&mut self, entries: Vec<ViewEntry>) -> Result<Vec<GivenUp>, FolderError> {

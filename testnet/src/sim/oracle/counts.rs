@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zerocloud_crdt::id::ContentHash;
+use zerocloud_crdt::name::CONTROL;
 
 use super::{Hashes, content_of, counts};
 use crate::sim::volume::{Tree, TreeEntry};
@@ -116,7 +117,18 @@ impl Counts {
 
     /// Something but a user took files away: all of the disk before and after.
     pub(super) fn note_loss(&mut self, before: &Tree, after: &Tree) {
-        add(&mut self.dropped, more(&counts(before), &counts(after)));
+        let of_tree = |disk: &Tree| {
+            let mut tree = disk.clone();
+            tree.retain(|path, _| !path.starts_with(CONTROL.as_bytes()));
+            counts(&tree)
+        };
+        // What is in our own directory again makes up for nothing that went from the tree.
+        let mut dropped = more(&of_tree(before), &of_tree(after));
+        for (content, count) in more(&counts(before), &counts(after)) {
+            let of_content = dropped.entry(content).or_default();
+            *of_content = count.max(*of_content);
+        }
+        add(&mut self.dropped, dropped);
     }
 
     /// A device went away, and nobody may know what its user did.

@@ -71,9 +71,7 @@ impl Texts {
             // Where a text went away, another is an edit of it to whoever looks only now.
             let left = self.left.get(path).copied();
             for (of, old) in from.iter().chain(&left.and_then(|of| Some((of, self.known.get(&of)?.clone())))) {
-                let again = lines.iter().filter(|line| self.ever.contains(*line) && !old.contains(line));
-                self.copied.extend(again.cloned());
-                self.note_way(content, &lines, self.pasts_of(Some(*of)));
+                self.note_edit((*of, old), content, &lines);
             }
             if from.is_none() {
                 self.note_way(content, &lines, self.pasts_of(None));
@@ -81,6 +79,27 @@ impl Texts {
             self.ever.extend(lines.iter().cloned());
             self.known.entry(content).or_insert(lines);
         }
+    }
+
+    /// A power loss made other texts of some: whoever knew these takes them for edits.
+    pub(super) fn note_undone(&mut self, before: &Tree, after: &Tree) {
+        if !self.is_on {
+            return;
+        }
+        for (path, entry) in before.iter().filter(|(path, entry)| after.get(*path) != Some(entry)) {
+            let Some((of, old)) = text_of(entry) else { continue };
+            match after.get(path).and_then(text_of) {
+                Some((content, lines)) => self.note_edit((of, &old), content, &lines),
+                None => drop(self.left.insert(path.clone(), of)),
+            }
+        }
+    }
+
+    /// A text was made of another, which may have been another way before.
+    fn note_edit(&mut self, (of, old): (ContentHash, &[Line]), content: ContentHash, lines: &[Line]) {
+        let again = lines.iter().filter(|line| self.ever.contains(*line) && !old.contains(line));
+        self.copied.extend(again.cloned());
+        self.note_way(content, lines, self.pasts_of(Some(of)));
     }
 
     /// What a content has in its past, for each way to it; nothing, if it was made from nothing.
