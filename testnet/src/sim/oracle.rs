@@ -52,12 +52,14 @@ fn is_temporary(path: &[u8], prefix: &[u8]) -> bool {
     rest.is_some_and(|name| name.starts_with(prefix))
 }
 
-/// The contents of what is in our own directory.
-fn stored(disk: &Tree) -> Hashes {
-    disk.iter()
-        .filter(|(path, _)| path.starts_with(CONTROL.as_bytes()))
-        .filter_map(|(_, entry)| content_of(entry))
-        .collect()
+/// Whether a path is that of our own directory, or below it.
+fn is_ours(path: &[u8]) -> bool {
+    path.starts_with(CONTROL.as_bytes())
+}
+
+/// What is on a disk at some of its paths.
+fn part(disk: &Tree, is_part: impl Fn(&[u8]) -> bool) -> Tree {
+    disk.iter().filter(|(path, _)| is_part(path)).map(|(path, entry)| (path.clone(), entry.clone())).collect()
 }
 
 /// How many files have each content.
@@ -172,11 +174,7 @@ impl Oracle {
 
     /// A user may have written to files that the node had moved aside, by their other names: the disk before and after.
     pub fn note_act_aside(&mut self, device: usize, before: &Tree, after: &Tree) {
-        let aside = |disk: &Tree| {
-            let mut disk = disk.clone();
-            disk.retain(|path, _| path.starts_with(CONTROL.as_bytes()));
-            counts(&disk)
-        };
+        let aside = |disk: &Tree| counts(&part(disk, is_ours));
         self.counts.note_act_aside(device, aside(before), aside(after));
     }
 
@@ -199,7 +197,7 @@ impl Oracle {
         let spoilt: Hashes = spoilt.filter_map(|(_, entry)| content_of(entry)).collect();
         let (before, disk, after) = (hashes(&before), after, hashes(after));
         // What is in the tree again is the user's.
-        let stored = stored(disk);
+        let stored = hashes(&part(disk, is_ours));
         self.versions[device].retain(|content, _| stored.contains(content));
         self.texts.note_loss(before.difference(&after).chain(&spoilt), disk);
         for content in before.difference(&after) {
@@ -300,9 +298,8 @@ impl Oracle {
         let acted = meanwhile.iter().flat_map(|act| [&act.before, &act.after]);
         self.texts.look(&[before, after].into_iter().chain(acted).collect::<Vec<_>>(), disk);
         // What makes room for others comes back.
-        let stored = stored(disk);
-        let parked = disk.iter().filter(|(path, _)| is_temporary(path, b"parked-"));
-        let parked = hashes(&parked.map(|(path, entry)| (path.clone(), entry.clone())).collect());
+        let stored = hashes(&part(disk, is_ours));
+        let parked = hashes(&part(disk, |path| is_temporary(path, b"parked-")));
         let (mut kept, after, disk) = (hashes(before), hashes(after), hashes(disk));
         let mut before = kept.clone();
         for act in meanwhile {

@@ -9,9 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zerocloud_crdt::id::ContentHash;
-use zerocloud_crdt::name::CONTROL;
 
-use super::{Hashes, content_of, counts};
+use super::{Hashes, content_of, counts, is_ours, part};
 use crate::sim::volume::{Tree, TreeEntry};
 
 /// Numbers of files by content.
@@ -117,11 +116,7 @@ impl Counts {
 
     /// Something but a user took files away: all of the disk before and after.
     pub(super) fn note_loss(&mut self, before: &Tree, after: &Tree) {
-        let of_tree = |disk: &Tree| {
-            let mut tree = disk.clone();
-            tree.retain(|path, _| !path.starts_with(CONTROL.as_bytes()));
-            counts(&tree)
-        };
+        let of_tree = |disk: &Tree| counts(&part(disk, |path| !is_ours(path)));
         // What is in our own directory again makes up for nothing that went from the tree.
         let mut dropped = more(&of_tree(before), &of_tree(after));
         for (content, count) in more(&counts(before), &counts(after)) {
