@@ -147,12 +147,6 @@ impl Debounce {
         [due, deletion, self.rescan].into_iter().flatten().min()
     }
 
-    /// Whether something at this path waits: a scan of its directory for another reason leaves the path as base has
-    /// it, above all a deletion.
-    pub fn is_waiting(&self, path: &[u8]) -> bool {
-        self.waiting.contains_key(path)
-    }
-
     fn deletion_due(&self, ready: Moment) -> Moment {
         match self.creations.last() {
             Some((creation, _)) => ready.max(*creation).min(ready + DELETION_DELAY_MAX),
@@ -323,7 +317,7 @@ mod tests {
         for number in 0..=WAITING_COUNT_MAX {
             debounce.handle_change(Moment(0), &change(&number.to_string(), Hint::Removed));
         }
-        assert!(!debounce.is_waiting(b"7"));
+        assert!(!debounce.waiting.contains_key(b"7".as_slice()));
         debounce.handle_rescan(Moment(50 * MS));
         assert_eq!(debounce.poll_timeout(), Some(Moment(100 * MS)));
         assert_eq!(debounce.poll(Moment(99 * MS)), []);
@@ -347,7 +341,7 @@ mod tests {
                 let path = format!("{file}/f");
                 let change = Change { is_directory, ..change(&path, hints[hint]) };
                 debounce.handle_change(Moment(now * MS), &change);
-                prop_assert!(debounce.is_waiting(path.as_bytes()));
+                prop_assert!(debounce.waiting.contains_key(path.as_bytes()));
                 waiting.insert(path);
                 for dirty in debounce.poll(Moment(now * MS)) {
                     let directory = String::from_utf8(dirty.directory.to_vec()).unwrap();

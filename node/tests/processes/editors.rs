@@ -37,6 +37,8 @@ fn a_save_by_an_editor_is_an_edit_of_the_same_file() {
     let lab = Lab::new(PROGRAM);
     let (a, b) = lab.pair();
     a.write("vim.txt", "1");
+    // As after an earlier save: who looks just between the two steps then finds `vim.txt` gone, not moved away.
+    a.write("vim.txt~", "0");
     a.write("word.txt", "1");
     agree(&[&a, &b]);
     for n in 2..5 {
@@ -59,8 +61,9 @@ fn a_save_by_an_editor_is_an_edit_of_the_same_file() {
         [(&a, "Photos/vim.txt"), (&b, "Photos/vim.txt"), (&a, "Photos/word.txt"), (&b, "Photos/word.txt")]
     {
         let versions = device.ask(&["history", file]);
-        let count = versions["versions"].as_array().unwrap().len();
-        assert_eq!(count, 4, "{file}: {versions}");
+        // Gone for a moment, if somebody looked between the two steps, is no version of its own.
+        let with_bytes = versions["versions"].as_array().unwrap().iter().filter(|version| !version["size"].is_null());
+        assert_eq!(with_bytes.count(), 4, "{file}: {versions}");
     }
     assert_eq!(conflict_copies(&b), Vec::<String>::new());
 }
