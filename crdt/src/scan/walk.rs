@@ -160,7 +160,7 @@ impl<'a, B: BaseRead> Walk<'a, B> {
                 && row.print.is_unchanged(&print, kind)
             {
                 if kind == Kind::Directory {
-                    self.handle_unchanged(directory, row.id);
+                    self.handle_unchanged(directory, row.id)?;
                 }
                 continue;
             }
@@ -187,20 +187,34 @@ impl<'a, B: BaseRead> Walk<'a, B> {
     }
 
     /// A directory is as base has it, in one that was listed.
-    fn handle_unchanged(&mut self, parent: Parent, id: FileId) {
+    fn handle_unchanged(&mut self, parent: Parent, id: FileId) -> Result<(), B::Error> {
         let directory = Parent::Known(id);
-        let is_whole = matches!(parent, Parent::Known(parent) if self.whole.contains(&parent));
-        if is_whole {
-            self.whole.insert(id);
-        }
         // It was asked for where it is no more, because one above it was moved.
         let is_found = self.missing.remove(&directory);
         if is_found {
             self.asked.remove(&directory);
         }
-        if self.is_full || is_whole || is_found {
+        if matches!(parent, Parent::Known(parent) if self.whole.contains(&parent)) {
+            return self.ask_whole(id);
+        }
+        if self.is_full || is_found {
             self.ask(directory);
         }
+        Ok(())
+    }
+
+    /// Asks for a directory in one that was moved, and for all below it. One that was listed before that was known is
+    /// not listed again: those in it are asked for as base has them.
+    fn ask_whole(&mut self, id: FileId) -> Result<(), B::Error> {
+        let mut below = vec![id];
+        while let Some(id) = below.pop() {
+            if self.whole.insert(id) && self.asked.contains(&Parent::Known(id)) {
+                let rows = self.base.rows(id)?;
+                below.extend(rows.iter().filter(|(_, row)| row.kind == Kind::Directory).map(|(_, row)| row.id));
+            }
+            self.ask(Parent::Known(id));
+        }
+        Ok(())
     }
 
     fn is_another(&self, directory: Parent, inode: u64) -> Result<bool, B::Error> {
@@ -360,11 +374,11 @@ impl<'a, B: BaseRead> Walk<'a, B> {
                         }
                         self.found.insert(row.id, at);
                         let directory = Parent::Known(row.id);
-                        if self.are_moved_whole {
-                            self.whole.insert(row.id);
-                        }
                         if self.missing.remove(&directory) {
                             self.asked.remove(&directory);
+                        }
+                        if self.are_moved_whole {
+                            self.ask_whole(row.id)?;
                         }
                         self.ask(directory);
                     }

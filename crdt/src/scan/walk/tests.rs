@@ -7,6 +7,7 @@ use crate::register::FileTime;
 
 const BOX: FileId = FileId([1; 16]);
 const DESK: FileId = FileId([2; 16]);
+const SHELF: FileId = FileId([4; 16]);
 const LETTER: FileId = FileId([3; 16]);
 
 fn name(text: &str) -> Name {
@@ -154,4 +155,23 @@ fn names_of_one_file_that_are_swapped_with_others_each_come_from_one_row() {
         BTreeSet::from([came("a"), came("b")]),
         BTreeSet::from(["d", "y"].map(|local| key(FileId::ROOT, local)))
     );
+}
+
+#[test]
+fn what_was_listed_before_one_above_it_was_found_to_be_moved_is_looked_at_with_all_below_it() {
+    // Where names fold, the desk is listed by the old spelling of the box.
+    let base = base([
+        (BOX, FileId::ROOT, "box", Kind::Directory, 2),
+        (DESK, BOX, "desk", Kind::Directory, 3),
+        (SHELF, DESK, "shelf", Kind::Directory, 4),
+        (LETTER, SHELF, "letter", Kind::File, 5),
+    ]);
+    let walk = Walk::of_directories(&base, [DESK, FileId::ROOT]).with_moved_whole();
+    let found = findings(walk, |directory| match directory {
+        Parent::Known(FileId::ROOT) => Some((1, vec![listed("Box", Kind::Directory, 2)])),
+        Parent::Known(BOX) => Some((2, vec![listed("desk", Kind::Directory, 3)])),
+        Parent::Known(DESK) => Some((3, vec![listed("shelf", Kind::Directory, 4)])),
+        Parent::Known(_) | Parent::New(_) => Some((4, Vec::new())),
+    });
+    assert_eq!(found.gone, BTreeSet::from([key(SHELF, "letter")]));
 }
