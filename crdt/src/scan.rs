@@ -82,6 +82,11 @@ impl Sighting {
             Parent::New(_) => None,
         }
     }
+
+    /// Whether this stands elsewhere than base has it.
+    pub fn is_moved(&self) -> bool {
+        self.from.is_some() && self.from != self.key()
+    }
 }
 
 /// What a scan found: sightings (parents before what is in them) and the rows whose path is gone.

@@ -99,20 +99,31 @@ impl<P: Pool> Folder<P> {
         };
         // The ids of directories that were taken over, by their sighting.
         let mut directories: BTreeMap<usize, FileId> = BTreeMap::new();
-        for (at, sighting) in read.findings.sightings.iter().enumerate() {
+        let key_of = |sighting: &Sighting, directories: &BTreeMap<usize, FileId>| {
             let parent = match sighting.parent {
-                Parent::Known(PARKED) => continue,
                 Parent::Known(parent) => parent,
-                Parent::New(of) => match directories.get(&of) {
-                    Some(parent) => *parent,
-                    None => continue,
-                },
+                Parent::New(of) => *directories.get(&of)?,
             };
-            let key = RowKey { parent, local: sighting.local.clone() };
+            Some(RowKey { parent, local: sighting.local.clone() })
+        };
+        // What was put aside is on its way.
+        let sightings = read.findings.sightings.iter().enumerate();
+        let sightings = sightings.filter(|(_, sighting)| sighting.parent != Parent::Known(PARKED));
+        let (moved, others): (Vec<_>, Vec<_>) = sightings.partition(|(_, sighting)| sighting.is_moved());
+        let keyed = |directories: &BTreeMap<usize, FileId>| {
+            let keyed = moved.iter().filter_map(|(_, sighting)| Some((key_of(sighting, directories)?, *sighting)));
+            keyed.collect::<Vec<_>>()
+        };
+        // What went elsewhere is not what stands in its place now.
+        adoption.take_moved(keyed(&directories))?;
+        for (at, sighting) in others {
+            let Some(key) = key_of(sighting, &directories) else { continue };
             if let Some(directory) = adoption.take(key, sighting)? {
                 directories.insert(at, directory);
             }
         }
+        // What had no place may have one now.
+        adoption.take_moved(keyed(&directories))?;
         adoption.forget_replaced()?;
         adoption.forget_gone()?;
         let Adoption { base, sources, .. } = adoption;
@@ -171,12 +182,10 @@ struct Adoption<'a, V> {
 }
 
 impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
-    /// Takes over what stands at `key` if the log knows it; gives the id of a directory that has a row from then on.
+    /// Takes over what stands at `key`, and was not moved there, if the log knows it; gives the id of a directory that has
+    /// a row from then on.
     fn take(&mut self, key: RowKey, sighting: &Sighting) -> Result<Option<FileId>, StoreError> {
         let here = self.base.row(&key)?;
-        if sighting.from.as_ref().is_some_and(|from| *from != key) {
-            return self.take_moved(key, sighting);
-        }
         if let Some(row) = here.as_ref().filter(|row| row.kind == sighting.kind)
             && (row.kind == Kind::Directory || hash_of(sighting).is_none_or(|hash| hash == row.hash))
         {
@@ -284,21 +293,52 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
         Ok(None)
     }
 
-    /// A thing that was moved to where its item once was moved.
-    fn take_moved(&mut self, key: RowKey, sighting: &Sighting) -> Result<Option<FileId>, StoreError> {
-        let Some(from) = &sighting.from else { return Ok(None) };
-        let Some(row) = self.base.row(from)? else { return Ok(None) };
+    /// Takes over things that were moved to where their items once were moved. What stands in the way of one may be moved
+    /// itself.
+    fn take_moved(&mut self, mut moved: Vec<(RowKey, &Sighting)>) -> Result<(), StoreError> {
+        let mut count = moved.len() + 1;
+        while moved.len() < count {
+            count = moved.len();
+            let mut left = Vec::new();
+            for (key, sighting) in moved {
+                if !self.take_one_moved(&key, sighting)? {
+                    left.push((key, sighting));
+                }
+            }
+            moved = left;
+        }
+        Ok(())
+    }
+
+    fn take_one_moved(&mut self, key: &RowKey, sighting: &Sighting) -> Result<bool, StoreError> {
+        let Some(from) = &sighting.from else { return Ok(false) };
+        let Some(row) = self.base.row(from)? else { return Ok(false) };
+        // Something else may have been taken over there since.
+        let is_it = self.snapshot.row(from)?.is_some_and(|found| found.id == row.id);
         let is_unchanged = row.kind == Kind::Directory || hash_of(sighting).is_none_or(|hash| hash == row.hash);
-        let is_free = self.base.row(&key)?.is_none();
-        if row.kind != sighting.kind || row.is_virtual() || !is_unchanged || !is_free {
-            return Ok(None);
+        let is_free = self.base.row(key)?.is_none() && !self.is_at_or_below(key.parent, row.id)?;
+        if row.kind != sighting.kind || row.is_virtual() || !is_it || !is_unchanged || !is_free {
+            return Ok(false);
         }
         if !ever_named(self.snapshot, key.parent, &key.local)?.contains(&row.id) {
-            return Ok(None);
+            return Ok(false);
         }
         self.base.remove(from.clone());
         let (view_parent, view_name) = (key.parent, key.local.clone());
-        self.put(key, BaseRow { view_parent, view_name, print: sighting.print, ..row })
+        self.put(key.clone(), BaseRow { view_parent, view_name, print: sighting.print, ..row })?;
+        Ok(true)
+    }
+
+    /// Whether base has a directory at another, or below it.
+    fn is_at_or_below(&self, directory: FileId, top: FileId) -> Result<bool, StoreError> {
+        let mut at = Some(directory);
+        while let Some(directory) = at {
+            if directory == top {
+                return Ok(true);
+            }
+            at = self.base.find(directory, directory)?.map(|key| key.parent);
+        }
+        Ok(false)
     }
 
     /// Takes rows out of base that were in directories in whose places something else was taken over: whoever took them

@@ -183,7 +183,7 @@ impl<P: Pool> Folder<P> {
 
 /// Whether a directory stands elsewhere than base has it.
 fn is_moved_directory(sighting: &Sighting) -> bool {
-    sighting.kind == Kind::Directory && sighting.from.is_some() && sighting.from != sighting.key()
+    sighting.kind == Kind::Directory && sighting.is_moved()
 }
 
 /// Of those sightings that continue a row: in whose registers its content stands.
