@@ -22,7 +22,7 @@ use crate::tree::marker::{Marker, MarkerError};
 use crate::tree::materialise::{Materialiser, Trust};
 use crate::tree::scan::{ReadError, read_stored};
 use crate::tree::stage::Staging;
-use crate::tree::versions::SecondLooks;
+use crate::tree::versions::{SecondLooks, open};
 use crate::tree::{Displaced, Ledger, Pool};
 use crate::volume::Volume;
 use crate::watch::debounce::{Debounce, Depth};
@@ -153,6 +153,8 @@ impl<P: Pool> Folder<P> {
             }
             let contents = super::scanning::contents_of(&read.seen, read.contents);
             if let Seen::File { hash: seen, .. } = &read.seen {
+                // Nobody but us has them any more: what a power loss put in their place would pass for another edit.
+                open(&control, &displaced.stored)?.sync()?;
                 hash = Some(*seen);
             }
             let sighting = Sighting {
