@@ -159,18 +159,18 @@ impl<P: Pool> Folder<P> {
         }
         // What goes needs no bytes; under another source, which its row still notes, it would not be asked for again.
         let goes = |action: &&Action| matches!(action, Action::Delete { .. } | Action::RemoveDirectory { .. });
-        // What waits for its place may be something else by now than what was asked for.
+        // What has or waits for its place may be something else by now than what was asked for.
         let view = View::new(snapshot);
-        let is_asked_for = |id: &FileId, waits: &Waiting| {
-            let shown = || view.entry(*id, waits.source).ok().flatten();
-            self.jobs.wanted(*id).is_some_and(|job| shown().is_none_or(|shown| shown.hash == job.hash))
+        let is_asked_for = |id: FileId, source: FileId| {
+            let shown = || view.entry(id, source).ok().flatten();
+            self.jobs.wanted(id).is_some_and(|job| shown().is_none_or(|shown| shown.hash == job.hash))
         };
-        let waiting_on = waiting.iter().filter(|(id, waits)| is_asked_for(id, waits)).map(|(id, _)| *id);
+        let acted_on = actions.iter().filter(|action| !goes(action)).map(|action| (action.id(), action.source()));
+        let waiting_on = waiting.iter().map(|(id, waits)| (*id, waits.source));
         let staying: BTreeSet<FileId> = wanted
             .iter()
             .map(|entry| entry.id)
-            .chain(actions.iter().filter(|action| !goes(action)).map(Action::id))
-            .chain(waiting_on)
+            .chain(acted_on.chain(waiting_on).filter(|(id, source)| is_asked_for(*id, *source)).map(|(id, _)| id))
             .collect();
         for source in sources {
             for staged in self.jobs.drop_others(*source, &staying, &*self.parts.supply) {
