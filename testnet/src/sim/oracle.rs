@@ -217,9 +217,10 @@ impl Oracle {
         let staged = |path: &[u8]| [&b"put-"[..], b"get-"].iter().any(|prefix| is_temporary(path, prefix));
         let there = stays.iter().flat_map(|tree| tree.iter().filter(|(path, _)| !staged(path)));
         let there: Hashes = there.filter_map(|(_, entry)| content_of(entry)).collect();
-        self.gone.extend(hashes(disk).difference(&there));
+        let alone: Hashes = hashes(disk).difference(&there).copied().collect();
+        self.gone.extend(&alone);
         self.ended[device].clear();
-        self.counts.note_leaver(device);
+        self.counts.note_leaver(device, alone);
     }
 
     /// A user gives up so many versions, and what stands in their places on this disk is to stand again, also where another
@@ -346,7 +347,11 @@ impl Oracle {
                 is_due || disk.contains(content),
                 "device {device}: {content} was a version and went before its time"
             );
-            disk.contains(content)
+            let is_kept = disk.contains(content);
+            if !is_kept {
+                self.counts.note_pruned(*content);
+            }
+            is_kept
         });
     }
 

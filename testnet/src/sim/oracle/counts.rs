@@ -21,6 +21,9 @@ type Numbers = BTreeMap<ContentHash, usize>;
 struct Done {
     /// By how many files there were more.
     gained: Numbers,
+    /// By how many files there were more because one of their names was moved aside: each may become a file of its own,
+    /// or stay the one with the other names.
+    aside: Numbers,
     /// At how many paths it was put: what is moved, too, may be another file to all if it was touched before anybody
     /// looked, or an edit of what stood there.
     put: Numbers,
@@ -48,6 +51,8 @@ pub(super) struct Counts {
     /// What stood in copies of conflicts that somebody saw. If it is put in the place of the other version, too, the copy
     /// becomes a file of its own, whatever others do with it.
     in_copies: BTreeSet<ContentHash>,
+    /// What only a device that went away had, besides those that had let it go in time.
+    left_with: BTreeSet<ContentHash>,
     /// What stood where a version was given up.
     may_stand: BTreeSet<ContentHash>,
     /// All that was ever there.
@@ -97,7 +102,7 @@ impl Counts {
         let gained = more(&has, &had);
         self.ever.extend(gained.keys());
         add(&mut done.put, gained.clone());
-        add(&mut done.gained, gained);
+        add(&mut done.aside, gained);
     }
 
     /// A user changed something at so many paths.
@@ -126,11 +131,20 @@ impl Counts {
         add(&mut self.dropped, dropped);
     }
 
-    /// A device went away, and nobody may know what its user did.
-    pub(super) fn note_leaver(&mut self, device: usize) {
+    /// A device went away, and nobody may know what its user did, nor have what it alone had.
+    pub(super) fn note_leaver(&mut self, device: usize, alone: impl IntoIterator<Item = ContentHash>) {
+        self.left_with.extend(alone);
         let Some(done) = self.users.get_mut(device) else { return };
         done.gained.clear();
+        done.aside.clear();
         done.has_left = true;
+    }
+
+    /// The time of a version was over: whoever has it in the tree may be away.
+    pub(super) fn note_pruned(&mut self, content: ContentHash) {
+        if self.users.iter().any(|done| done.has_left) {
+            self.left_with.insert(content);
+        }
     }
 
     /// Whatever of this may stand again at any place.
@@ -170,6 +184,7 @@ impl Counts {
         any.append(&mut self.may_stand);
         let (dropped, old) = (std::mem::take(&mut self.dropped), std::mem::take(&mut self.old));
         let settled = std::mem::replace(&mut self.settled, now.clone());
+        let left_with = std::mem::take(&mut self.left_with);
         let former_copies = std::mem::replace(&mut self.copies, copies);
         self.users = vec![Done::default(); users.len()];
         let of = |numbers: &Numbers, content: &ContentHash| numbers.get(content).copied().unwrap_or_default();
@@ -185,12 +200,13 @@ impl Counts {
             let gained = all(|done| &done.gained, content).into_iter().filter(|_| !old.contains(content));
             let least = if puts > 1 { begun.min(1) } else { begun + gained.max().unwrap_or_default() };
             let least = least.saturating_sub(taken.iter().sum::<usize>() + of(&dropped, content));
-            if there < least.min(1) && !covered.contains(content) {
+            if there < least.min(1) && !covered.contains(content) && !left_with.contains(content) {
                 return Err(format!("{content} is lost: {least} files of it were not taken away by anybody"));
             }
             let stays = users.iter().enumerate().filter(|(_, done)| !done.has_left);
             let most = stays.map(|(at, done)| {
-                let own = (begun + of(&done.gained, content)).saturating_sub(of(&done.taken, content));
+                let own = begun + of(&done.gained, content) + of(&done.aside, content);
+                let own = own.saturating_sub(of(&done.taken, content));
                 let left = own.max(done.left.as_ref().map_or(0, |left| of(left, content)));
                 let others = users.iter().enumerate().filter(|(other, _)| *other != at);
                 left + others.map(|(_, done)| of(&done.put, content)).sum::<usize>()
