@@ -41,6 +41,10 @@ impl Device {
         if let Some(incarnation) = snapshot.value(values::INCARNATION)?.filter(|_| is_here) {
             let log = LogId { incarnation, ..identity.log };
             if logs.position(log).is_some() {
+                // Somebody may have joined while this device was off.
+                if snapshot.records()?.len() < self.founding.known_records().len() {
+                    store.write(|write| self.put_records(write))?;
+                }
                 return Ok(Identity { log, ..identity });
             }
         }
@@ -60,7 +64,7 @@ impl Device {
         records.try_for_each(|(hash, bytes)| write.put_record(*hash, bytes).map(drop))
     }
 
-    /// The device hears who has joined, if it runs.
+    /// The device hears who has joined, if it runs; else with its next start.
     pub fn hear_who_joined(&self) {
         if let Some(process) = &self.process {
             // Whose disk stopped for good hears it after the next start.
