@@ -187,10 +187,11 @@ impl Oracle {
     /// what he deleted may be there again.
     pub fn note_power_loss(&mut self, device: usize, before: &Tree, after: &Tree) {
         self.is_forgetful = true;
-        // What is staged was put nowhere yet.
+        // What is staged was put nowhere yet; but after an exchange what stood there has its name.
         let mut before = before.clone();
         let staged = |path: &[u8]| [&b"put-"[..], b"get-"].iter().any(|prefix| is_temporary(path, prefix));
-        before.retain(|path, _| !staged(path));
+        let own = &self.own[device];
+        before.retain(|path, entry| !staged(path) || content_of(entry).is_some_and(|content| own.contains(&content)));
         self.counts.note_loss(&before, after);
         self.texts.note_undone(&before, after);
         let spoilt = before.iter().filter(|(path, entry)| after.get(*path) != Some(*entry));

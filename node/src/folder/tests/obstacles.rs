@@ -64,6 +64,29 @@ fn an_edit_that_cant_be_read_is_a_problem_until_it_can_and_nothing_is_lost() {
     });
 }
 
+#[test]
+fn what_replaced_another_file_is_not_deleted_elsewhere_before_it_can_be_read_in_its_new_place() {
+    bound_by_rights(async || {
+        let (a, b) = two(63).await;
+        std::fs::write(a.path().join("draft"), b"the draft").unwrap();
+        std::fs::write(a.path().join("final"), b"the final").unwrap();
+        agree(&a, &b).await;
+        let replaced = b.path().join("final");
+        std::fs::set_permissions(b.path().join("draft"), PermissionsExt::from_mode(0o000)).unwrap();
+        std::fs::rename(b.path().join("draft"), &replaced).unwrap();
+        std::fs::write(b.path().join("other"), b"told").unwrap();
+        rests_knowing(&b, &b).await;
+        until(|| a.path().join("other").exists()).await;
+        until(|| a.folder.state().phase == Phase::Idle).await;
+        assert_eq!(std::fs::read(a.path().join("draft")).unwrap(), b"the draft");
+        std::fs::set_permissions(&replaced, PermissionsExt::from_mode(0o644)).unwrap();
+        agree(&a, &b).await;
+        assert_eq!(a.tree(), b.tree());
+        assert_eq!(std::fs::read(a.path().join("final")).unwrap(), b"the draft");
+        assert!(!a.path().join("draft").exists());
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_be_no_file_of_the_space_is_a_problem_until_it_makes_room() {
     let (a, b) = two(61).await;

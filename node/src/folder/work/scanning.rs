@@ -87,6 +87,7 @@ impl<P: Pool> Folder<P> {
         }
         self.note_problems(scanned.problems);
         let mut created: BTreeMap<usize, FileId> = BTreeMap::new();
+        let mut withheld: BTreeSet<RowKey> = BTreeSet::new();
         for part in batches(scanned.findings, ENTRY_FILE_COUNT_MAX) {
             let indices = part.indices();
             let part = part.resolve(|at| created.get(&at).copied());
@@ -99,6 +100,9 @@ impl<P: Pool> Folder<P> {
             let racy = racy::unsettle(&mut read.findings.sightings, begun, self.parts.clock.wall_time());
             self.note_problems(read.problems);
             self.note_lost(read.lost)?;
+            // Deletions come in the last of the parts.
+            withheld.append(&mut read.withheld);
+            read.findings.gone.retain(|key| !withheld.contains(key));
             if read.findings.sightings.is_empty() && read.findings.gone.is_empty() {
                 continue;
             }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use zerocloud_crdt::base::{BaseRead, BaseRow, Fingerprint};
+use zerocloud_crdt::base::{BaseRead, BaseRow, Fingerprint, RowKey};
 use zerocloud_crdt::chunk::ContentBuilder;
 use zerocloud_crdt::id::{ChunkId, ContentHash, EpochId, FileId};
 use zerocloud_crdt::limits::LINK_TARGET_LEN_MAX;
@@ -78,6 +78,9 @@ pub struct ReadFindings {
     pub contents: BTreeMap<usize, Contents>,
     /// What could not be read, and is left for the next scan.
     pub problems: Vec<Problem>,
+    /// Rows whose file took the place of another and could not be read there: if they are gone, that is to be told with
+    /// what is there, or others delete what nobody can have from here yet.
+    pub withheld: BTreeSet<RowKey>,
     /// What lost its bytes. It is in `findings` as one that was not read where only its place or mode is new.
     pub lost: Vec<LostFile>,
 }
@@ -179,16 +182,20 @@ pub fn read_doubted<B: BaseRead>(
             outcome => drop(outcomes.insert(at, outcome.map(|(read, _)| read).map_err(reason_of))),
         }
     }
-    let mut problems = Vec::new();
+    let (mut problems, mut withheld) = (Vec::new(), BTreeSet::new());
     for (at, outcome) in &outcomes {
         if let (Err(reason), Some(sighting)) = (outcome, findings.sightings.get(*at))
             && *reason != Reason::Lost
         {
             let path = path_of(&locate, sighting.parent, Some(sighting.local.as_bytes())).map_err(TreeError::Store)?;
             problems.push(Problem { path, reason: *reason });
+            for key in base.of_inode(sighting.print.inode).map_err(TreeError::Store)? {
+                let row = base.row(&key).map_err(TreeError::Store)?;
+                withheld.extend(row.filter(|row| row.print.birth == sighting.print.birth).map(|_| key));
+            }
         }
     }
-    Ok(ReadFindings { lost, ..keep_read(findings, outcomes, &moved, problems) })
+    Ok(ReadFindings { lost, withheld, ..keep_read(findings, outcomes, &moved, problems) })
 }
 
 /// Puts what was read into its sightings and leaves out what was not. What `moved` counts as moved all the same, with the
