@@ -189,13 +189,26 @@ pub fn read_doubted<B: BaseRead>(
         {
             let path = path_of(&locate, sighting.parent, Some(sighting.local.as_bytes())).map_err(TreeError::Store)?;
             problems.push(Problem { path, reason: *reason });
-            for key in base.of_inode(sighting.print.inode).map_err(TreeError::Store)? {
-                let row = base.row(&key).map_err(TreeError::Store)?;
-                withheld.extend(row.filter(|row| row.print.birth == sighting.print.birth).map(|_| key));
-            }
+            withheld.append(&mut withheld_by(base, &findings, sighting).map_err(TreeError::Store)?);
         }
     }
     Ok(ReadFindings { lost, withheld, ..keep_read(findings, outcomes, &moved, problems) })
+}
+
+/// The rows whose file took the place of another one, and now stands there unread.
+fn withheld_by<B: BaseRead>(base: &B, findings: &Findings, unread: &Sighting) -> Result<BTreeSet<RowKey>, B::Error> {
+    let mut withheld = BTreeSet::new();
+    let replaced = unread.from.as_ref().filter(|from| unread.key().as_ref() == Some(from));
+    let Some(replaced) = replaced.map(|from| base.row(from)).transpose()?.flatten() else { return Ok(withheld) };
+    if replaced.print.inode == unread.print.inode {
+        return Ok(withheld);
+    }
+    for key in base.of_inode(unread.print.inode)? {
+        let is_it = base.row(&key)?.is_some_and(|row| row.print.birth == unread.print.birth);
+        let is_taken = findings.sightings.iter().any(|sighting| sighting.key().as_ref() == Some(&key));
+        withheld.extend((is_it && !is_taken).then_some(key));
+    }
+    Ok(withheld)
 }
 
 /// Puts what was read into its sightings and leaves out what was not. What `moved` counts as moved all the same, with the
