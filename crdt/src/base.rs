@@ -150,6 +150,22 @@ pub trait BaseRead {
     fn find(&self, id: FileId, source: FileId) -> Result<Option<RowKey>, Self::Error> {
         Ok(self.of_source(source)?.into_iter().find(|(of, _)| *of == id).map(|(_, key)| key))
     }
+
+    /// If the directory `parent` is `id` or below it: the one just below `id` on the way, or `id` itself.
+    fn way_below(&self, parent: FileId, id: FileId) -> Result<Option<FileId>, Self::Error> {
+        let (mut at, mut last, mut seen) = (parent, id, BTreeSet::new());
+        while at != FileId::ROOT && at != PARKED && seen.insert(at) {
+            if at == id {
+                return Ok(Some(last));
+            }
+            last = at;
+            match self.find(at, at)? {
+                Some(key) => at = key.parent,
+                None => break,
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Changes of base: a row to put, or `None` to remove what stands there.

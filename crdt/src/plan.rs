@@ -456,7 +456,7 @@ impl<B: BaseRead> Planner<'_, B> {
             if let Some(wait) = self.way_is_blocked(&to, situation)? {
                 return Ok(Step::Wait(wait));
             }
-            if let Some(through) = self.is_below(entry.parent, old.id)? {
+            if let Some(through) = self.base.way_below(entry.parent, old.id)? {
                 return Ok(Step::Wait(Wait::BelowItself(through)));
             }
             let at = (entry.parent, entry.name.clone());

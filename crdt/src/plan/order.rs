@@ -1,9 +1,8 @@
-//! In which order items are planned, and which would go below themselves.
+//! In which order items are planned.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::{Planner, Task};
-use crate::base::{BaseRead, PARKED};
+use super::Task;
 use crate::id::FileId;
 use crate::index::IndexRead;
 use crate::register::Kind;
@@ -32,22 +31,4 @@ pub(super) fn sort_by_depth<I: IndexRead>(view: &View<'_, I>, tasks: &mut [Task]
         (Some(_), _) => (2, task.depth),
     });
     Ok(())
-}
-
-impl<B: BaseRead> Planner<'_, B> {
-    /// If the directory `parent` is `id` or below it on disk: the one just below `id` on the way.
-    pub(super) fn is_below(&self, parent: FileId, id: FileId) -> Result<Option<FileId>, B::Error> {
-        let (mut at, mut last, mut seen) = (parent, id, BTreeSet::new());
-        while at != FileId::ROOT && at != PARKED && seen.insert(at) {
-            if at == id {
-                return Ok(Some(last));
-            }
-            last = at;
-            match self.base.find(at, at)? {
-                Some(key) => at = key.parent,
-                None => break,
-            }
-        }
-        Ok(None)
-    }
 }

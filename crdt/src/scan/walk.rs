@@ -189,11 +189,7 @@ impl<'a, B: BaseRead> Walk<'a, B> {
     /// A directory is as base has it, in one that was listed.
     fn handle_unchanged(&mut self, parent: Parent, id: FileId) -> Result<(), B::Error> {
         let directory = Parent::Known(id);
-        // It was asked for where it is no more, because one above it was moved.
-        let is_found = self.missing.remove(&directory);
-        if is_found {
-            self.asked.remove(&directory);
-        }
+        let is_found = self.take_missing(directory);
         if matches!(parent, Parent::Known(parent) if self.whole.contains(&parent)) {
             return self.ask_whole(id);
         }
@@ -201,6 +197,16 @@ impl<'a, B: BaseRead> Walk<'a, B> {
             self.ask(directory);
         }
         Ok(())
+    }
+
+    /// Whether a directory was asked for where it is no more, it or one above it having been moved: it may be asked for
+    /// again.
+    fn take_missing(&mut self, directory: Parent) -> bool {
+        let is_found = self.missing.remove(&directory);
+        if is_found {
+            self.asked.remove(&directory);
+        }
+        is_found
     }
 
     /// Asks for a directory in one that was moved, and for all below it. One that was listed before that was known is
@@ -374,9 +380,7 @@ impl<'a, B: BaseRead> Walk<'a, B> {
                         }
                         self.found.insert(row.id, at);
                         let directory = Parent::Known(row.id);
-                        if self.missing.remove(&directory) {
-                            self.asked.remove(&directory);
-                        }
+                        self.take_missing(directory);
                         if self.are_moved_whole {
                             self.ask_whole(row.id)?;
                         }

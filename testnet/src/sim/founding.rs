@@ -49,17 +49,15 @@ impl Founding {
             let given = Given { person: PersonId([n; 16]), rank: 2, role: Role::Editor };
             Row { introduction: Introduction::make(&keys[usize::from(n)], keys[0].id(), space), given }
         };
-        for n in 1..count {
+        let add = |records: &mut Records, n: u8| {
             let record = records.add(&keys[0].signing_key(), row_of(n)).unwrap();
-            signed.push((record.hash(), record.bytes().to_vec()));
-        }
+            (record.hash(), record.bytes().to_vec())
+        };
+        signed.extend((1..count).map(|n| add(&mut records, n)));
+        // Of those who may come later, in whichever order, what is stored of one follows no other.
         let first = records.clone();
-        for n in count..key_count {
-            records.add(&keys[0].signing_key(), row_of(n)).unwrap();
-            // Which of them come, and in which order, nobody knows yet: what is stored of one follows no other.
-            let record = first.clone().add(&keys[0].signing_key(), row_of(n)).unwrap();
-            signed.push((record.hash(), record.bytes().to_vec()));
-        }
+        signed.extend((count..key_count).map(|n| add(&mut first.clone(), n)));
+        (count..key_count).for_each(|n| drop(add(&mut records, n)));
         let secret = EpochSecret::new(space, space.first_epoch(), secret);
         Self { space, secret, keys, records, signed, count: usize::from(count), joined: Mutex::default() }
     }

@@ -52,6 +52,11 @@ fn is_temporary(path: &[u8], prefix: &[u8]) -> bool {
     rest.is_some_and(|name| name.starts_with(prefix))
 }
 
+/// Whether a path is that of a file that is staged, or of what an exchange put in its place.
+fn is_staged(path: &[u8]) -> bool {
+    is_temporary(path, b"put-") || is_temporary(path, b"get-")
+}
+
 /// Whether a path is that of our own directory, or below it.
 fn is_ours(path: &[u8]) -> bool {
     path.starts_with(CONTROL.as_bytes())
@@ -189,9 +194,9 @@ impl Oracle {
         self.is_forgetful = true;
         // What is staged was put nowhere yet; but after an exchange what stood there has its name.
         let mut before = before.clone();
-        let staged = |path: &[u8]| [&b"put-"[..], b"get-"].iter().any(|prefix| is_temporary(path, prefix));
         let own = &self.own[device];
-        before.retain(|path, entry| !staged(path) || content_of(entry).is_some_and(|content| own.contains(&content)));
+        before
+            .retain(|path, entry| !is_staged(path) || content_of(entry).is_some_and(|content| own.contains(&content)));
         self.counts.note_loss(&before, after);
         self.texts.note_undone(&before, after);
         let spoilt = before.iter().filter(|(path, entry)| after.get(*path) != Some(*entry));
@@ -215,8 +220,7 @@ impl Oracle {
     /// its user took away may be there as before.
     pub fn note_leaver(&mut self, device: usize, disk: &Tree, stays: &[Tree]) {
         // What is staged was put nowhere yet.
-        let staged = |path: &[u8]| [&b"put-"[..], b"get-"].iter().any(|prefix| is_temporary(path, prefix));
-        let there = stays.iter().flat_map(|tree| tree.iter().filter(|(path, _)| !staged(path)));
+        let there = stays.iter().flat_map(|tree| tree.iter().filter(|(path, _)| !is_staged(path)));
         let there: Hashes = there.filter_map(|(_, entry)| content_of(entry)).collect();
         let alone: Hashes = hashes(disk).difference(&there).copied().collect();
         self.gone.extend(&alone);
@@ -344,11 +348,8 @@ impl Oracle {
         }
         versions.retain(|content, at| {
             let is_due = now.0.saturating_sub(at.0) >= KEPT_FOR_NS;
-            assert!(
-                is_due || disk.contains(content),
-                "device {device}: {content} was a version and went before its time"
-            );
             let is_kept = disk.contains(content);
+            assert!(is_due || is_kept, "device {device}: {content} was a version and went before its time");
             if !is_kept {
                 self.counts.note_pruned(*content);
             }

@@ -316,7 +316,7 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
         // Something else may have been taken over there since.
         let is_it = self.snapshot.row(from)?.is_some_and(|found| found.id == row.id);
         let is_unchanged = row.kind == Kind::Directory || hash_of(sighting).is_none_or(|hash| hash == row.hash);
-        let is_free = self.base.row(key)?.is_none() && !self.is_at_or_below(key.parent, row.id)?;
+        let is_free = self.base.row(key)?.is_none() && self.base.way_below(key.parent, row.id)?.is_none();
         if row.kind != sighting.kind || row.is_virtual() || !is_it || !is_unchanged || !is_free {
             return Ok(false);
         }
@@ -327,18 +327,6 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
         let (view_parent, view_name) = (key.parent, key.local.clone());
         self.put(key.clone(), BaseRow { view_parent, view_name, print: sighting.print, ..row })?;
         Ok(true)
-    }
-
-    /// Whether base has a directory at another, or below it.
-    fn is_at_or_below(&self, directory: FileId, top: FileId) -> Result<bool, StoreError> {
-        let mut at = Some(directory);
-        while let Some(directory) = at {
-            if directory == top {
-                return Ok(true);
-            }
-            at = self.base.find(directory, directory)?.map(|key| key.parent);
-        }
-        Ok(false)
     }
 
     /// Takes rows out of base that were in directories in whose places something else was taken over: whoever took them

@@ -189,26 +189,32 @@ pub fn read_doubted<B: BaseRead>(
         {
             let path = path_of(&locate, sighting.parent, Some(sighting.local.as_bytes())).map_err(TreeError::Store)?;
             problems.push(Problem { path, reason: *reason });
-            withheld.append(&mut withheld_by(base, &findings, sighting).map_err(TreeError::Store)?);
+            withheld.extend(replacing(base, sighting).map_err(TreeError::Store)?);
+        }
+    }
+    // What something else took the path of has no place to stay in.
+    if !withheld.is_empty() {
+        for key in findings.sightings.iter().filter_map(Sighting::key) {
+            withheld.remove(&key);
         }
     }
     Ok(ReadFindings { lost, withheld, ..keep_read(findings, outcomes, &moved, problems) })
 }
 
-/// The rows whose file took the place of another one, and now stands there unread.
-fn withheld_by<B: BaseRead>(base: &B, findings: &Findings, unread: &Sighting) -> Result<BTreeSet<RowKey>, B::Error> {
-    let mut withheld = BTreeSet::new();
-    let replaced = unread.from.as_ref().filter(|from| unread.key().as_ref() == Some(from));
-    let Some(replaced) = replaced.map(|from| base.row(from)).transpose()?.flatten() else { return Ok(withheld) };
-    if replaced.print.inode == unread.print.inode {
-        return Ok(withheld);
+/// The rows of a file that took the place of another one.
+fn replacing<B: BaseRead>(base: &B, sighting: &Sighting) -> Result<Vec<RowKey>, B::Error> {
+    let replaced = match &sighting.from {
+        Some(from) if !sighting.is_moved() => base.row(from)?,
+        _ => None,
+    };
+    let mut rows = Vec::new();
+    if replaced.is_some_and(|replaced| replaced.print.inode != sighting.print.inode) {
+        for key in base.of_inode(sighting.print.inode)? {
+            let is_it = base.row(&key)?.is_some_and(|row| row.print.birth == sighting.print.birth);
+            rows.extend(is_it.then_some(key));
+        }
     }
-    for key in base.of_inode(unread.print.inode)? {
-        let is_it = base.row(&key)?.is_some_and(|row| row.print.birth == unread.print.birth);
-        let is_taken = findings.sightings.iter().any(|sighting| sighting.key().as_ref() == Some(&key));
-        withheld.extend((is_it && !is_taken).then_some(key));
-    }
-    Ok(withheld)
+    Ok(rows)
 }
 
 /// Puts what was read into its sightings and leaves out what was not. What `moved` counts as moved all the same, with the
