@@ -25,7 +25,7 @@ mod secrets;
 pub(crate) use complete::put_complete;
 pub use fingerprint::Fingerprint;
 pub use lock::{HomeLock, LockError};
-pub use process::{allow_many_open_files, forbid_core_dumps, give_memory_back, share_memory};
+pub use process::{allow_many_open_files, forbid_core_dumps};
 pub use secrets::{Recovery, Secrets, SecretsError};
 
 const CONFIG: &str = "config.toml";

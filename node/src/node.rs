@@ -42,9 +42,6 @@ const EVENT_COUNT_MAX: usize = 1_024;
 /// How often `sync --wait` looks whether all agree.
 const AGREEMENT_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How often memory that work needed is given back.
-const TIDY_INTERVAL: Duration = Duration::from_secs(10);
-
 /// A node. See the module.
 #[derive(Clone)]
 pub struct Node {
@@ -190,7 +187,6 @@ impl Backend for Node {
         }
         meeting::begin(&shared)?;
         if mode == Mode::Node {
-            tokio::spawn(keep_small(shared.shutdown.clone()));
             tokio::spawn(retrying::keep_trying(Arc::downgrade(&shared), shared.shutdown.clone()));
         }
         Ok(Self { shared })
@@ -314,15 +310,6 @@ impl Backend for Node {
 
     fn events(&self) -> broadcast::Receiver<Event> {
         self.shared.surroundings.events.subscribe()
-    }
-}
-
-/// Gives memory back that work needed, for as long as the node runs.
-async fn keep_small(shutdown: CancellationToken) {
-    let mut floor = 0;
-    while shutdown.run_until_cancelled(tokio::time::sleep(TIDY_INTERVAL)).await.is_some() {
-        let before = floor;
-        floor = tokio::task::spawn_blocking(move || crate::home::give_memory_back(before)).await.unwrap_or(before);
     }
 }
 
