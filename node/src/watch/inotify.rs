@@ -9,7 +9,7 @@
 //! which watch it has. A later change brings a later event, so the tree ends right whatever the order was. A watch is
 //! always set before what is below is told, so that whoever scans then misses nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -73,6 +73,7 @@ impl Watcher {
             name_of_root,
             mounts,
             watches,
+            displaced: BTreeSet::new(),
             is_exhausted: false,
             tell,
         };
@@ -115,6 +116,8 @@ struct WatchTree<F> {
     /// The list of what is mounted.
     mounts: Option<OwnedFd>,
     watches: BTreeMap<WatchId, Node>,
+    /// Those that may have no place.
+    displaced: BTreeSet<WatchId>,
     /// Whether the user was told that watches ran out.
     is_exhausted: bool,
     tell: F,
@@ -332,6 +335,7 @@ impl<F: FnMut(WatchEvent)> WatchTree<F> {
     /// Takes a directory from its place, with all below; where it is now, the next event tells.
     fn displace(&mut self, watch: WatchId) {
         let Some((parent, name)) = self.watches.get_mut(&watch).and_then(|node| node.place.take()) else { return };
+        self.displaced.insert(watch);
         if let Some(parent) = self.watches.get_mut(&parent) {
             parent.children.remove(&name);
         }
@@ -342,8 +346,9 @@ impl<F: FnMut(WatchEvent)> WatchTree<F> {
         self.displace(watch);
         let Some(node) = self.watches.remove(&watch) else { return };
         for child in node.children.into_values() {
-            if let Some(child) = self.watches.get_mut(&child) {
-                child.place = None;
+            if let Some(node) = self.watches.get_mut(&child) {
+                node.place = None;
+                self.displaced.insert(child);
             }
         }
     }
@@ -351,10 +356,8 @@ impl<F: FnMut(WatchEvent)> WatchTree<F> {
     /// Ends the watches of what was moved out of sight. What came back by the end of a batch has a place again; what
     /// comes back later is watched anew, before it is told.
     fn drop_displaced(&mut self) {
-        let root = self.root;
-        let is_displaced =
-            |(watch, node): (&WatchId, &Node)| (node.place.is_none() && *watch != root).then_some(*watch);
-        let mut displaced: Vec<_> = self.watches.iter().filter_map(is_displaced).collect();
+        let mut displaced: Vec<_> = std::mem::take(&mut self.displaced).into_iter().collect();
+        displaced.retain(|watch| self.watches.get(watch).is_some_and(|node| node.place.is_none()));
         while let Some(watch) = displaced.pop() {
             // It may be gone already, and its end is in the queue.
             let _gone = inotify::remove_watch(&self.queue, watch);
