@@ -33,6 +33,7 @@ use zerocloud_crdt::base::RowKey;
 use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, EpochId, FileId, SpaceId};
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::{Frontier, LogRead};
+use zerocloud_crdt::manifest::Chunk;
 use zerocloud_crdt::plan::Waiting;
 
 use self::guarding::Guard;
@@ -221,6 +222,8 @@ pub struct Folder<P> {
     done_count: u64,
     next_batch: Moment,
     jobs: Jobs,
+    /// Where the chunks of what was begun will lie, until that is stored.
+    lists: Vec<(ContentHash, Arc<[Chunk]>)>,
     /// When what nobody had is asked for again, if something is.
     next_asking: Option<Moment>,
     /// How long that was put off the last time.
@@ -409,7 +412,9 @@ impl<P: Pool> Folder<P> {
 
     /// Takes the marks off what is settled, and says so when all is.
     fn settle(&mut self) -> Result<(), FolderError> {
-        if !self.settled.is_empty() && (self.ready.is_empty() || self.settled.len() >= acting::PLAN_COUNT) {
+        // Each write is a flush of the disk: while files are on their way, it waits for more of them.
+        let is_pausing = self.ready.is_empty() && !self.jobs.is_fetching();
+        if !self.settled.is_empty() && (is_pausing || self.settled.len() >= acting::PLAN_COUNT) {
             let settled = std::mem::take(&mut self.settled);
             self.parts.store.write(|write| write.remove_pending(settled))?;
         }

@@ -13,8 +13,9 @@ use crate::engine::fetch::JobId;
 use crate::fetcher::Supply;
 use crate::tree::stage::Staged;
 
-/// Files on their way at a time.
-const ACTIVE_COUNT_MAX: usize = 512;
+/// Files on their way at a time: what small files bring while a batch of others is put in place, which takes up to a
+/// second or two.
+const ACTIVE_COUNT_MAX: usize = 4_096;
 /// Their lengths together, above which no further one is begun.
 const ACTIVE_LEN_MAX: u64 = 1 << 30;
 /// How long members have to look again at a file that they did not have as it was noted, until what they say counts.

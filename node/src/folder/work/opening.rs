@@ -74,6 +74,7 @@ impl<P: Pool> Folder<P> {
             done_count: 0,
             next_batch: now,
             jobs: Jobs::default(),
+            lists: Vec::new(),
             next_asking: None,
             starved_delay: std::time::Duration::ZERO,
             others: None,

@@ -31,15 +31,16 @@ impl<P: Pool> Folder<P> {
 
     /// Has the bytes brought, as far as they are known.
     pub(super) fn go_on_restoring(&mut self, job: JobId) {
-        let Some(restoring) = self.restores.get(&job) else { return };
+        let Some(restoring) = self.restores.remove(&job) else { return };
         let staged = match &restoring.content {
             Content::Symlink { target } => {
                 self.staging.stage_symlink(target.as_slice()).map(Some).map_err(NotBegun::Stage)
             }
             Content::Directory => Err(NotBegun::Damaged("a directory has no versions".into())),
-            Content::File(content) => self.bring_version(job, restoring, content),
+            Content::File(content) => self.bring_version(job, &restoring, content),
         };
         let (source, op) = (restoring.source, restoring.op);
+        self.restores.insert(job, restoring);
         let failed = match staged {
             Ok(None) if self.parts.supply.has_members() => return,
             Ok(None) => {
@@ -59,7 +60,7 @@ impl<P: Pool> Folder<P> {
     }
 
     fn bring_version(
-        &self,
+        &mut self,
         job: JobId,
         restoring: &Restoring,
         content: &zerocloud_crdt::register::FileContent,

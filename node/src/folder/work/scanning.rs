@@ -23,6 +23,9 @@ use crate::tree::scan::{Extent, Previous, Problem, Reason, Scanned, read_doubted
 use crate::tree::{Pool, racy};
 use crate::watch::debounce::{Depth, Dirty};
 
+/// Directories, with how much of each was looked at, and what was found in them.
+type LookedAt = (BTreeMap<Box<[u8]>, Depth>, Scanned);
+
 impl<P: Pool> Folder<P> {
     /// Scans whatever is due, if anything is.
     pub(super) fn scan_what_is_due(&mut self, now: Moment) -> Result<(), FolderError> {
@@ -59,25 +62,7 @@ impl<P: Pool> Folder<P> {
     }
 
     fn scan(&mut self, dirty: &BTreeMap<Box<[u8]>, Depth>) -> Result<(), FolderError> {
-        let snapshot = self.parts.store.snapshot()?;
-        let mut dirty = self.without_ignored(&snapshot, dirty)?;
-        if dirty.is_empty() {
-            return Ok(());
-        }
-        let mut scanned = self.scan_directories(&snapshot, &dirty)?;
-        let has_moved = scanned.findings.sightings.iter().any(is_moved_directory);
-        if (has_moved || !scanned.findings.gone.is_empty()) && !is_everything(&dirty) {
-            // What is gone may have been moved to where a change waits for its time: without that it would pass for deleted.
-            // And a change that waits in what was moved is told by the path that this has no more after this scan.
-            let waiting = self.debounce.take_waiting();
-            let mut more = BTreeMap::new();
-            add(&mut more, waiting);
-            let more = self.without_ignored(&snapshot, &more)?;
-            if !more.is_empty() {
-                add(&mut dirty, more.into_iter().map(|(directory, depth)| Dirty { directory, depth }));
-                scanned = self.scan_directories(&snapshot, &dirty)?;
-            }
-        }
+        let Some((dirty, scanned)) = self.look_at(dirty)? else { return Ok(()) };
         let is_everything = is_everything(&dirty);
         let looked = Looked::of(&scanned, is_everything);
         if is_everything {
@@ -89,6 +74,8 @@ impl<P: Pool> Folder<P> {
         let mut created: BTreeMap<usize, FileId> = BTreeMap::new();
         let mut withheld: BTreeSet<RowKey> = BTreeSet::new();
         for part in batches(scanned.findings, ENTRY_FILE_COUNT_MAX) {
+            // Pages of the store that an old snapshot may read are not written again: its file would grow with each part.
+            self.ledger.refresh()?;
             let indices = part.indices();
             let part = part.resolve(|at| created.get(&at).copied());
             let snapshot = self.parts.store.snapshot()?;
@@ -134,6 +121,31 @@ impl<P: Pool> Folder<P> {
         self.take_rules(looked, &created)?;
         self.free_what_was_scanned();
         Ok(())
+    }
+
+    /// Looks at directories, and at more if what is missing may be there: what was looked at, and what was found. `None` if
+    /// nothing of it counts.
+    fn look_at(&mut self, dirty: &BTreeMap<Box<[u8]>, Depth>) -> Result<Option<LookedAt>, FolderError> {
+        let snapshot = self.parts.store.snapshot()?;
+        let mut dirty = self.without_ignored(&snapshot, dirty)?;
+        if dirty.is_empty() {
+            return Ok(None);
+        }
+        let mut scanned = self.scan_directories(&snapshot, &dirty)?;
+        let has_moved = scanned.findings.sightings.iter().any(is_moved_directory);
+        if (has_moved || !scanned.findings.gone.is_empty()) && !is_everything(&dirty) {
+            // What is gone may have been moved to where a change waits for its time: without that it would pass for deleted.
+            // And a change that waits in what was moved is told by the path that this has no more after this scan.
+            let waiting = self.debounce.take_waiting();
+            let mut more = BTreeMap::new();
+            add(&mut more, waiting);
+            let more = self.without_ignored(&snapshot, &more)?;
+            if !more.is_empty() {
+                add(&mut dirty, more.into_iter().map(|(directory, depth)| Dirty { directory, depth }));
+                scanned = self.scan_directories(&snapshot, &dirty)?;
+            }
+        }
+        Ok(Some((dirty, scanned)))
     }
 
     fn scan_directories(

@@ -63,7 +63,18 @@ impl<P: Pool> Folder<P> {
                 self.begin_job(job, &entry, reader)?;
             }
         }
-        Ok(())
+        self.keep_lists()
+    }
+
+    /// Notes where the chunks of what was begun will lie, in one write: each is a flush of the disk.
+    fn keep_lists(&mut self) -> Result<(), FolderError> {
+        let lists = std::mem::take(&mut self.lists);
+        if lists.is_empty() {
+            return Ok(());
+        }
+        Ok(self.parts.store.write::<_, StoreError>(|write| {
+            lists.iter().try_for_each(|(content, chunks)| write.put_chunk_list(*content, chunks))
+        })?)
     }
 
     fn begin_job(&mut self, job: JobId, entry: &ViewEntry, reader: &mut ChunkReader) -> Result<(), FolderError> {
@@ -123,7 +134,7 @@ impl<P: Pool> Folder<P> {
 
     /// Takes what is on this disk of a version and asks for the rest. The file, if all of it was here.
     pub(super) fn bring(
-        &self,
+        &mut self,
         job: JobId,
         version: &Version<'_>,
         snapshot: &Snapshot,
@@ -146,7 +157,7 @@ impl<P: Pool> Folder<P> {
         }
         // Where its chunks will lie: the next version is put together from them.
         if snapshot.chunk_list(content.hash)?.is_none() {
-            self.parts.store.write::<_, StoreError>(|write| write.put_chunk_list(content.hash, &chunks))?;
+            self.lists.push((content.hash, chunks.clone()));
         }
         let mut partial = self.staging.resume(spec, chunks.clone(), &self.parts.keyring)?;
         self.copy_here(snapshot, reader, content.hash, &mut partial)?;
