@@ -5,9 +5,13 @@
 //! object (see [`crate::limits`]) before it hands bytes to this module; no allocation here grows beyond the length of
 //! the bytes at hand.
 
-use serde::{Serialize, de::DeserializeOwned};
+use postcard::ser_flavors::Flavor;
+use serde::{Deserialize, Serialize};
 
 use crate::FORMAT;
+
+/// What is set aside for an encoding before its length is known, in bytes: a row or a small message.
+const CAPACITY: usize = 256;
 
 /// Why bytes are not an object of the expected format.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,37 +47,86 @@ pub const fn advice(found: u8) -> &'static str {
 
 /// Encodes `value`.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    encode_behind(Vec::with_capacity(CAPACITY), value)
+}
+
+/// Encodes `value` behind what `bytes` holds already. Where much is to come, room for it set aside before spares copies.
+pub(crate) fn encode_behind<T: Serialize>(bytes: Vec<u8>, value: &T) -> Vec<u8> {
     // Serialising our types into memory has no way to fail: no type of ours has a custom serializer that errs.
-    postcard::to_allocvec(value).unwrap_or_default()
+    postcard::serialize_with_flavor(value, Appended(bytes)).unwrap_or_default()
 }
 
 /// Decodes the canonical encoding of a `T` of at most `limit` bytes.
 ///
 /// # Errors
 /// [`DecodeError::TooLong`] and [`DecodeError::Malformed`].
-pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, DecodeError> {
+pub fn decode<'b, T: Serialize + Deserialize<'b>>(bytes: &'b [u8], limit: usize) -> Result<T, DecodeError> {
     if bytes.len() > limit {
         return Err(DecodeError::TooLong { len: bytes.len(), limit });
     }
     let value = postcard::from_bytes(bytes).map_err(|_| DecodeError::Malformed)?;
-    if encode(&value) != bytes {
-        return Err(DecodeError::Malformed);
+    // Encoded again only to be compared: nothing is kept of it.
+    let left = postcard::serialize_with_flavor(&value, Compared(bytes)).map_err(|_| DecodeError::Malformed)?;
+    if left.is_empty() { Ok(value) } else { Err(DecodeError::Malformed) }
+}
+
+/// Takes an encoding in behind other bytes.
+struct Appended(Vec<u8>);
+
+impl Flavor for Appended {
+    type Output = Vec<u8>;
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
     }
-    Ok(value)
+
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.push(data);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Vec<u8>> {
+        Ok(self.0)
+    }
+}
+
+/// Compares an encoding with bytes as it comes, and fails where they differ. Gives what is left of the bytes.
+struct Compared<'b>(&'b [u8]);
+
+impl<'b> Flavor for Compared<'b> {
+    type Output = &'b [u8];
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0 = self.0.strip_prefix(data).ok_or(postcard::Error::SerializeBufferFull)?;
+        Ok(())
+    }
+
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        match self.0.split_first() {
+            Some((first, rest)) if *first == data => self.0 = rest,
+            _ => return Err(postcard::Error::SerializeBufferFull),
+        }
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<&'b [u8]> {
+        Ok(self.0)
+    }
 }
 
 /// Encodes `value` behind the format byte.
 pub fn encode_object<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![FORMAT];
-    bytes.extend_from_slice(&encode(value));
-    bytes
+    let mut bytes = Vec::with_capacity(CAPACITY);
+    bytes.push(FORMAT);
+    encode_behind(bytes, value)
 }
 
 /// Decodes an object that begins with the format byte.
 ///
 /// # Errors
 /// As [`decode`], and [`DecodeError::UnknownFormat`] for any other format byte.
-pub fn decode_object<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, DecodeError> {
+pub fn decode_object<'b, T: Serialize + Deserialize<'b>>(bytes: &'b [u8], limit: usize) -> Result<T, DecodeError> {
     if bytes.len() > limit {
         return Err(DecodeError::TooLong { len: bytes.len(), limit });
     }

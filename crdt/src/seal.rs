@@ -218,7 +218,8 @@ impl Sealer {
         sealed: &mut Vec<u8>,
     ) -> Result<(), SealError> {
         sealed.clear();
-        let Named { keys, id, plaintext } = *named;
+        let Named { keys, id, plaintext } = named;
+        let plaintext: &[u8] = plaintext;
         let limit = keys.len_max();
         let len = match u32::try_from(plaintext.len()) {
             Ok(len) if plaintext.len() <= limit => len,
@@ -246,7 +247,7 @@ impl Sealer {
         sealed.extend_from_slice(&stored_len.to_le_bytes());
 
         let (_, text) = sealed.split_at_mut(head_len);
-        match self.suite.encrypt(&keys.chunk_key(&id), salt, &keys.additional(self.suite, &id), text) {
+        match self.suite.encrypt(&keys.chunk_key(id), salt, &keys.additional(self.suite, id), text) {
             Ok(tag) => {
                 sealed.extend_from_slice(&tag);
                 Ok(())

@@ -14,9 +14,9 @@
 //! version is the ALPN's.
 
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
+use serde_bytes::{ByteBuf, Bytes};
 
-use crate::codec::{DecodeError, decode, encode};
+use crate::codec::{DecodeError, decode, encode, encode_behind};
 use crate::id::{ChunkId, EpochId, FileId, OpId, RecordHash, SpaceId};
 use crate::limits;
 use crate::name::Name;
@@ -153,25 +153,27 @@ pub struct Whereabouts {
     pub len: u32,
 }
 
-/// Pieces of answers, packed.
+/// Pieces of answers, packed. They borrow the sealed bytes from where these were made, or from the frame in which they came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct Answer<'b> {
     /// The pieces.
-    pub pieces: Vec<Piece>,
+    #[serde(borrow)]
+    pub pieces: Vec<Piece<'b>>,
 }
 
 /// A piece of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Piece {
+pub struct Piece<'b> {
     /// Which ask: counted on from [`Request::first`].
     pub ask: u64,
     /// What is said.
-    pub body: PieceBody,
+    #[serde(borrow)]
+    pub body: PieceBody<'b>,
 }
 
 /// What a piece of an answer says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PieceBody {
+pub enum PieceBody<'b> {
     /// The sender knows of no file or version that has it.
     Missing,
     /// The sender knows of one and can't read it now: its disk is away, or the file changed since it was scanned. What every
@@ -182,12 +184,13 @@ pub enum PieceBody {
         /// Length of the whole sealed chunk or page, in bytes.
         total_len: u32,
         /// The bytes.
-        bytes: ByteBuf,
+        #[serde(borrow)]
+        bytes: &'b Bytes,
     },
 }
 
 /// A message that has a bound and counts to check.
-pub trait Message: Serialize + serde::de::DeserializeOwned {
+pub trait Message<'b>: Serialize + Deserialize<'b> {
     /// The longest frame that carries one, in bytes.
     const LEN_MAX: usize;
 
@@ -204,13 +207,13 @@ pub trait Message: Serialize + serde::de::DeserializeOwned {
     /// # Errors
     /// [`DecodeError::TooLong`] above [`Self::LEN_MAX`], [`DecodeError::Malformed`] for anything that is no canonical
     /// message within its bounds.
-    fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+    fn from_bytes(bytes: &'b [u8]) -> Result<Self, DecodeError> {
         let message: Self = decode(bytes, Self::LEN_MAX)?;
         if message.is_bounded() { Ok(message) } else { Err(DecodeError::Malformed) }
     }
 }
 
-impl Message for Opening {
+impl Message<'_> for Opening {
     const LEN_MAX: usize = 64;
 
     fn is_bounded(&self) -> bool {
@@ -218,7 +221,7 @@ impl Message for Opening {
     }
 }
 
-impl Message for Control {
+impl Message<'_> for Control {
     const LEN_MAX: usize = limits::CONTROL_FRAME_LEN_MAX;
 
     fn is_bounded(&self) -> bool {
@@ -239,7 +242,7 @@ impl Message for Control {
     }
 }
 
-impl Message for Log {
+impl Message<'_> for Log {
     const LEN_MAX: usize = limits::LOG_FRAME_LEN_MAX;
 
     fn is_bounded(&self) -> bool {
@@ -260,7 +263,7 @@ impl Message for Log {
     }
 }
 
-impl Message for Request {
+impl Message<'_> for Request {
     const LEN_MAX: usize = limits::CONTROL_FRAME_LEN_MAX;
 
     fn is_bounded(&self) -> bool {
@@ -273,8 +276,17 @@ impl Message for Request {
     }
 }
 
-impl Message for Answer {
+impl<'b> Message<'b> for Answer<'b> {
     const LEN_MAX: usize = limits::ANSWER_FRAME_LEN_MAX;
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let len_of = |piece: &Piece<'_>| match piece.body {
+            PieceBody::Missing | PieceBody::NotNow => 0,
+            PieceBody::Fragment { bytes, .. } => bytes.len(),
+        };
+        let len: usize = self.pieces.iter().map(|piece| PIECE_HEAD_LEN_MAX + len_of(piece)).sum();
+        encode_behind(Vec::with_capacity(PIECE_HEAD_LEN_MAX + len), self)
+    }
 
     fn is_bounded(&self) -> bool {
         self.pieces.len() <= limits::ANSWER_PIECE_COUNT_MAX
@@ -289,6 +301,9 @@ impl Message for Answer {
             })
     }
 }
+
+/// What a piece takes beside its bytes, at most: ask, kind and two lengths.
+const PIECE_HEAD_LEN_MAX: usize = 10 + 1 + 5 + 5;
 
 /// Puts the pieces of one answer together, within what was announced.
 #[derive(Debug, Default)]
@@ -345,7 +360,7 @@ mod tests {
     }
 
     /// Either answer is right; what is read is written the same way.
-    fn read_back<M: Message>(bytes: &[u8]) {
+    fn read_back<'b, M: Message<'b>>(bytes: &'b [u8]) {
         if let Ok(message) = M::from_bytes(bytes) {
             assert_eq!(message.to_bytes(), bytes);
         }
@@ -367,7 +382,7 @@ mod tests {
             read_back::<Control>(&bytes);
             read_back::<Log>(&bytes);
             read_back::<Request>(&bytes);
-            read_back::<Answer>(&bytes);
+            read_back::<Answer<'_>>(&bytes);
         }
 
         #[test]

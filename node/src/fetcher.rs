@@ -221,22 +221,22 @@ impl Shared {
     }
 
     /// Opens one answer and gives it to those who want it.
-    fn take(&self, peer: DeviceId, answered: Answered, opener: &mut Opener) -> Result<(), NotAsked> {
+    fn take(&self, peer: DeviceId, answered: Answered, opening: &mut Opening) -> Result<(), NotAsked> {
         let Answered { ask, sealed } = answered;
         let want = self.lock().fetch.asked(peer, ask)?;
         let keys = self.keyring.keys_of(want.what, &want.epoch);
-        let opened = sealed.and_then(|sealed| match opener.open(keys.ok_or(Lack::Missing)?, &want.id, &sealed) {
-            Ok(plaintext) => Ok(plaintext),
-            Err(error) => {
+        let Opening { opener, plaintext } = opening;
+        let opened = sealed.and_then(|sealed| {
+            opener.open_into(keys.ok_or(Lack::Missing)?, &want.id, &sealed, plaintext).map_err(|error| {
                 tracing::warn!(space = %self.space, %peer, %error, "a peer's chunk is not what was asked for");
-                Err(Lack::Missing)
-            }
+                Lack::Missing
+            })
         });
         match opened {
-            Ok(plaintext) => {
+            Ok(()) => {
                 let receivers = self.lock().arrived(peer, ask, plaintext.len() as u64)?;
                 for receiver in receivers {
-                    receiver.receive(&want, &plaintext);
+                    receiver.receive(&want, plaintext);
                 }
             }
             Err(lack) => {
@@ -247,6 +247,14 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// What chunks of one stream are opened with, one after the other.
+#[derive(Default)]
+struct Opening {
+    opener: Opener,
+    /// Of the chunk that was opened last: its memory is used again.
+    plaintext: Vec<u8>,
 }
 
 /// Whose job nobody can do, and who said to have nothing of it.
@@ -289,7 +297,7 @@ impl State {
 
 /// Opens what comes on one stream until it ends.
 async fn take_answers(shared: Weak<Shared>, conn: Conn, mut answers: mpsc::Receiver<Vec<Answered>>) {
-    let mut opener = Opener::new();
+    let mut opening = Opening::default();
     while let Some(taken) = answers.recv().await {
         let Some(shared) = shared.upgrade() else { return };
         let Ok(permit) = shared.opening.clone().acquire_owned().await else { return };
@@ -297,12 +305,12 @@ async fn take_answers(shared: Weak<Shared>, conn: Conn, mut answers: mpsc::Recei
         let opened = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             for answered in taken {
-                sharing.take(peer, answered, &mut opener)?;
+                sharing.take(peer, answered, &mut opening)?;
             }
-            Ok::<_, NotAsked>(opener)
+            Ok::<_, NotAsked>(opening)
         });
         match opened.await {
-            Ok(Ok(back)) => opener = back,
+            Ok(Ok(back)) => opening = back,
             Ok(Err(error)) => return conn.close(CloseCode::Violation, &error.to_string()),
             Err(panic) => return tracing::error!(%panic, "opening a chunk failed"),
         }

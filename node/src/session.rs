@@ -288,7 +288,7 @@ fn peer_addresses(greeting: &Greeting) -> Option<SignedAddresses> {
     SignedAddresses::decode(&greeting.hello.addresses).ok()
 }
 
-async fn read<M: Message>(stream: &mut RecvStream) -> Result<Option<M>, SessionError> {
+async fn read<M: for<'b> Message<'b>>(stream: &mut RecvStream) -> Result<Option<M>, SessionError> {
     match read_frame(stream, M::LEN_MAX).await? {
         Some(bytes) => Ok(Some(M::from_bytes(&bytes)?)),
         None => Ok(None),

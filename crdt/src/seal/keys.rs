@@ -1,5 +1,7 @@
 //! The keys by which one epoch names and seals chunks or manifest pages, derived once.
 
+use std::borrow::Cow;
+
 use zeroize::Zeroize;
 
 use super::{OpenError, Suite};
@@ -83,13 +85,18 @@ impl ChunkKeys {
 
     /// Names `plaintext`, to be sealed.
     pub fn name<'a>(&'a self, plaintext: &'a [u8]) -> Named<'a> {
-        Named { keys: self, id: self.id(plaintext), plaintext }
+        Named { keys: self, id: self.id(plaintext), plaintext: Cow::Borrowed(plaintext) }
     }
 
     /// Names `plaintext` if it is still what has this id; `None` if the file has changed since it was scanned.
     pub fn check<'a>(&'a self, id: &ChunkId, plaintext: &'a [u8]) -> Option<Named<'a>> {
         let named = self.name(plaintext);
         (named.id == *id).then_some(named)
+    }
+
+    /// As [`check`](Self::check), of bytes that were read for this alone.
+    pub fn check_owned(&self, id: &ChunkId, plaintext: Vec<u8>) -> Option<Named<'_>> {
+        (self.id(&plaintext) == *id).then(|| Named { keys: self, id: *id, plaintext: Cow::Owned(plaintext) })
     }
 
     /// The longest plaintext, in bytes.
@@ -141,11 +148,11 @@ impl ChunkKeys {
 }
 
 /// A plaintext and its id under the keys that it is to be sealed with: the proof that the two belong together.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Named<'a> {
     pub(super) keys: &'a ChunkKeys,
     pub(super) id: ChunkId,
-    pub(super) plaintext: &'a [u8],
+    pub(super) plaintext: Cow<'a, [u8]>,
 }
 
 impl std::fmt::Debug for Named<'_> {
@@ -161,7 +168,7 @@ impl Named<'_> {
     }
 
     /// The bytes.
-    pub const fn plaintext(&self) -> &[u8] {
-        self.plaintext
+    pub fn plaintext(&self) -> &[u8] {
+        &self.plaintext
     }
 }

@@ -3,7 +3,8 @@
 //! Which file has the bytes is looked up here, in the rows of this space alone; reading and checking them is
 //! [`crate::tree::serve`]'s, sealing `zerocloud_crdt::seal`'s.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use zerocloud_crdt::id::{ContentHash, FileId};
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::manifest::Chunk;
 use zerocloud_crdt::register::Content;
-use zerocloud_crdt::seal::{Compression, Sealer, Suite};
+use zerocloud_crdt::seal::{Compression, Named, Sealer, Suite};
 use zerocloud_crdt::wire::{Ask, What, Whereabouts};
 
 use super::Message;
@@ -127,28 +128,30 @@ impl FolderChunks {
     }
 
     /// The plaintext of what is asked for. Takes a `server` if it looks on the disk.
-    fn find(&self, ask: &Ask, server: &mut Option<Server>) -> Result<Result<Vec<u8>, Lack>, StoreError> {
-        let snapshot = self.store.snapshot()?;
+    fn find(
+        &self,
+        snapshot: &Snapshot,
+        ask: &Ask,
+        server: &mut Option<Server>,
+    ) -> Result<Result<Named<'_>, Lack>, StoreError> {
         if ask.what == What::Page {
-            return Ok(snapshot.page(ask.id)?.ok_or(Lack::Missing));
+            let Some(page) = snapshot.page(ask.id)? else { return Ok(Err(Lack::Missing)) };
+            let Some(keys) = self.keyring.pages(&ask.epoch) else { return Ok(Err(Lack::NotNow)) };
+            return Ok(keys.check_owned(&ask.id, page).ok_or(Lack::Missing));
         }
         let Some(at) = ask.at else { return Ok(Err(Lack::Missing)) };
         let chunk = Chunk { id: ask.id, epoch: ask.epoch, len: at.len };
-        let places = places(&snapshot, &at)?;
-        // What no row and no version of this space has is not looked for on the disk.
-        if places.is_empty() {
-            return Ok(Err(Lack::Missing));
-        }
-        let Some(taken) = self.server() else { return Ok(Err(Lack::NotNow)) };
-        let server = server.insert(taken);
+        let mut places = Places::new(snapshot, &at)?;
         let mut may_come = false;
-        for place in places {
+        while let Some(place) = places.next()? {
+            // What no row and no version of this space has is not looked for on the disk.
+            let Some(server) = self.server_of(server) else { return Ok(Err(Lack::NotNow)) };
             let source = match &place {
                 Place::Row(key) => Source::Row(key),
                 Place::Stored(stored) => Source::Stored(stored),
             };
-            match server.reader.read(&snapshot, source, at.offset, &chunk, &self.keyring) {
-                Ok(Answer::Plaintext(plaintext)) => return Ok(Ok(plaintext)),
+            match server.reader.read(snapshot, source, at.offset, &chunk, &self.keyring) {
+                Ok(Answer::Chunk(named)) => return Ok(Ok(named)),
                 // No scan brings back what the version store should have and does not.
                 Ok(Answer::Missing) => may_come |= matches!(place, Place::Row(_)),
                 Err(error) => {
@@ -156,6 +159,9 @@ impl FolderChunks {
                     tracing::debug!(space = %self.store.space(), %error, "a chunk could not be read");
                 }
             }
+        }
+        if places.is_empty {
+            return Ok(Err(Lack::Missing));
         }
         tracing::debug!(space = %self.store.space(), chunk = ?ask.id, "a chunk that was asked for is not here");
         self.report(at.file);
@@ -169,6 +175,14 @@ impl FolderChunks {
         }
     }
 
+    /// The server that was taken, or one that is taken now.
+    fn server_of<'s>(&self, taken: &'s mut Option<Server>) -> Option<&'s mut Server> {
+        if taken.is_none() {
+            *taken = self.server();
+        }
+        taken.as_mut()
+    }
+
     fn rest(&self, server: Server) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < READER_COUNT_MAX {
@@ -178,56 +192,84 @@ impl FolderChunks {
 }
 
 impl ChunkSource for FolderChunks {
-    fn sealed(&self, ask: &Ask) -> Result<Vec<u8>, Lack> {
+    fn seal(&self, asks: &[Ask], give: &mut dyn FnMut(Result<Vec<u8>, Lack>) -> ControlFlow<()>) {
+        let snapshot = self.store.snapshot();
         let mut taken = None;
-        let found = match self.find(ask, &mut taken) {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::warn!(space = %self.store.space(), %error, "a chunk could not be looked up");
+        for ask in asks {
+            let found = match &snapshot {
+                Ok(snapshot) => self.find(snapshot, ask, &mut taken).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            let found = found.unwrap_or_else(|error| {
+                tracing::warn!(space = %self.store.space(), error, "a chunk could not be looked up");
                 Err(Lack::NotNow)
+            });
+            let sealed = found.and_then(|named| {
+                let server = self.server_of(&mut taken).ok_or(Lack::NotNow)?;
+                server.sealer.seal(&named, &mut server.rng).map_err(|_| Lack::NotNow)
+            });
+            if give(sealed).is_break() {
+                break;
             }
-        };
-        let sealed = found.and_then(|plaintext| {
-            let keys = self.keyring.keys_of(ask.what, &ask.epoch).ok_or(Lack::NotNow)?;
-            let named = keys.check(&ask.id, &plaintext).ok_or(Lack::Missing)?;
-            if taken.is_none() {
-                taken = self.server();
-            }
-            let server = taken.as_mut().ok_or(Lack::NotNow)?;
-            server.sealer.seal(&named, &mut server.rng).map_err(|_| Lack::NotNow)
-        });
+        }
         if let Some(server) = taken {
             self.rest(server);
         }
-        sealed
     }
 }
 
-/// Where the bytes of a version may lie: at rows that show it, in the version store, at files of the same content.
-fn places(snapshot: &Snapshot, at: &Whereabouts) -> Result<Vec<Place>, StoreError> {
-    let mut places = Vec::new();
-    let mut hashes: BTreeSet<ContentHash> = BTreeSet::new();
-    for (_, key) in snapshot.of_source(at.file)? {
-        if let Some(row) = snapshot.row(&key)?
-            && row.content_ops.contains(&at.op)
+/// Where the bytes of a version may lie: at rows that show it, in the version store, at files of the same content. The
+/// first is nearly always right, so the others are looked up when it was not.
+struct Places<'s> {
+    snapshot: &'s Snapshot,
+    at: &'s Whereabouts,
+    found: VecDeque<Place>,
+    hashes: BTreeSet<ContentHash>,
+    has_others: bool,
+    /// Whether there was none.
+    is_empty: bool,
+}
+
+impl<'s> Places<'s> {
+    fn new(snapshot: &'s Snapshot, at: &'s Whereabouts) -> Result<Self, StoreError> {
+        let (mut found, mut hashes) = (VecDeque::new(), BTreeSet::new());
+        for (_, key) in snapshot.of_source(at.file)? {
+            if let Some(row) = snapshot.row(&key)?
+                && row.content_ops.contains(&at.op)
+            {
+                hashes.insert(row.hash);
+                found.push_back(Place::Row(key));
+            }
+        }
+        Ok(Self { snapshot, at, found, hashes, has_others: true, is_empty: true })
+    }
+
+    fn next(&mut self) -> Result<Option<Place>, StoreError> {
+        if self.found.is_empty() && std::mem::take(&mut self.has_others) {
+            self.look_for_others()?;
+        }
+        let next = self.found.pop_front();
+        self.is_empty &= next.is_none();
+        Ok(next)
+    }
+
+    fn look_for_others(&mut self) -> Result<(), StoreError> {
+        let Self { snapshot, at, .. } = *self;
+        if let Some(item) = snapshot.item(at.file)?
+            && let Some(Content::File(file)) = item.content.get(&at.op)
         {
-            hashes.insert(row.hash);
-            places.push(Place::Row(key));
+            self.hashes.insert(file.hash);
         }
-    }
-    if let Some(item) = snapshot.item(at.file)?
-        && let Some(Content::File(file)) = item.content.get(&at.op)
-    {
-        hashes.insert(file.hash);
-    }
-    for version in snapshot.versions(at.file)? {
-        if version.origin.as_ref().is_some_and(|(_, row)| row.content_ops.contains(&at.op)) {
-            places.push(Place::Stored(version.stored));
+        for version in snapshot.versions(at.file)? {
+            if version.origin.as_ref().is_some_and(|(_, row)| row.content_ops.contains(&at.op)) {
+                self.found.push_back(Place::Stored(version.stored));
+            }
         }
+        for hash in &self.hashes {
+            self.found.extend(snapshot.by_hash(*hash)?.into_iter().map(|(key, _)| Place::Row(key)));
+            let versions = snapshot.versions_by_hash(*hash)?.into_iter();
+            self.found.extend(versions.map(|version| Place::Stored(version.stored)));
+        }
+        Ok(())
     }
-    for hash in hashes {
-        places.extend(snapshot.by_hash(hash)?.into_iter().map(|(key, _)| Place::Row(key)));
-        places.extend(snapshot.versions_by_hash(hash)?.into_iter().map(|version| Place::Stored(version.stored)));
-    }
-    Ok(places)
 }

@@ -5,6 +5,7 @@ mod leaving;
 mod refusals;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -23,6 +24,7 @@ use zerocloud_crdt::wire::Ask;
 
 use super::*;
 use crate::clock::Moment;
+use crate::engine::fetch::Lack;
 use crate::engine::founding::{Founding, creation, founding};
 use crate::engine::replica::{Identity, Replica};
 use crate::link::iroh::{Bind, IrohLink, IrohSettings};
@@ -84,8 +86,8 @@ impl Host for Arc<Told> {
 struct NoChunks;
 
 impl ChunkSource for NoChunks {
-    fn sealed(&self, _: &Ask) -> Result<Vec<u8>, crate::engine::fetch::Lack> {
-        Err(crate::engine::fetch::Lack::Missing)
+    fn seal(&self, asks: &[Ask], give: &mut dyn FnMut(Result<Vec<u8>, Lack>) -> ControlFlow<()>) {
+        let _ = asks.iter().try_for_each(|_| give(Err(Lack::Missing)));
     }
 }
 

@@ -5,9 +5,10 @@
 //! [`crate::engine::fetch`]'s; opening and checking what comes is whoever asked's.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use serde_bytes::ByteBuf;
+use serde_bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use zerocloud_crdt::id::SpaceId;
 use zerocloud_crdt::limits::FRAGMENT_LEN_MAX;
@@ -16,7 +17,7 @@ use zerocloud_crdt::wire::{Answer, Ask, Assembly, Message, Opening, Piece, Piece
 use super::{SessionError, read};
 use crate::engine::fetch::Lack;
 use crate::link::{Conn, RecvStream, SendStream, StreamKind};
-use crate::wire::{FrameError, write_frame};
+use crate::wire::{FrameError, read_frame, write_frame};
 
 /// An answer frame is sent when it holds this much, in bytes.
 const FRAME_LEN: usize = 1 << 20;
@@ -33,11 +34,21 @@ const ANSWER_QUEUE_COUNT: usize = 16;
 
 /// Where sealed chunks come from. Called on a thread that may block.
 pub trait ChunkSource: Send + Sync + 'static {
-    /// What is asked for, sealed; or why it is not.
+    /// Gives, one after the other, what is asked for, sealed, or why it is not, until `give` breaks off.
+    fn seal(&self, asks: &[Ask], give: &mut dyn FnMut(Result<Vec<u8>, Lack>) -> ControlFlow<()>);
+
+    /// One that is asked for, sealed.
     ///
     /// # Errors
     /// [`Lack`].
-    fn sealed(&self, ask: &Ask) -> Result<Vec<u8>, Lack>;
+    fn sealed(&self, ask: &Ask) -> Result<Vec<u8>, Lack> {
+        let mut sealed = Err(Lack::NotNow);
+        self.seal(std::slice::from_ref(ask), &mut |given| {
+            sealed = given;
+            ControlFlow::Break(())
+        });
+        sealed
+    }
 }
 
 /// The answer to one ask.
@@ -61,16 +72,17 @@ pub(super) async fn serve(
         let (sealing, mut sealed) = mpsc::channel::<Run>(AHEAD_COUNT);
         let source = source.clone();
         let worker = tokio::task::spawn_blocking(move || seal_all(&*source, &request, &sealing));
-        let mut frame = Frame::default();
-        while let Some(run) = sealed.recv().await {
-            for (ask, sealed_chunk) in run {
-                frame.add(&mut send, ask, sealed_chunk).await?;
-            }
-            if sealed.is_empty() {
-                frame.flush(&mut send).await?;
+        let (mut run, mut len) = (Run::new(), 0);
+        while let Some(more) = sealed.recv().await {
+            len += len_of(&more);
+            run.extend(more);
+            if len >= FRAME_LEN || sealed.is_empty() {
+                send_all(&mut send, &run).await?;
+                run.clear();
+                len = 0;
             }
         }
-        frame.flush(&mut send).await?;
+        send_all(&mut send, &run).await?;
         // A source that panicked has answered nothing more; the peer is told by the end of the stream.
         if worker.await.is_err() {
             return Ok(());
@@ -83,70 +95,62 @@ pub(super) async fn serve(
 type Run = Vec<(u64, Result<Vec<u8>, Lack>)>;
 
 fn seal_all(source: &dyn ChunkSource, request: &Request, sealing: &mpsc::Sender<Run>) {
-    let (mut run, mut len) = (Run::new(), 0);
-    for (ask, number) in request.asks.iter().zip(request.first..) {
-        let sealed = source.sealed(ask);
+    let (mut run, mut len, mut number) = (Run::new(), 0, request.first);
+    source.seal(&request.asks, &mut |sealed| {
         len += sealed.as_ref().map_or(0, Vec::len);
         run.push((number, sealed));
+        number += 1;
         if len >= RUN_LEN {
             len = 0;
             // Nobody wants the rest.
             if sealing.blocking_send(std::mem::take(&mut run)).is_err() {
-                return;
+                return ControlFlow::Break(());
             }
         }
-    }
+        ControlFlow::Continue(())
+    });
     if !run.is_empty() {
         let _ = sealing.blocking_send(run);
     }
 }
 
-/// An answer that is being packed.
-#[derive(Default)]
-struct Frame {
-    pieces: Vec<Piece>,
-    len: usize,
+/// How much sealed chunks take, in bytes.
+fn len_of(run: &Run) -> usize {
+    run.iter().map(|(_, sealed)| sealed.as_ref().map_or(0, Vec::len)).sum()
 }
 
-impl Frame {
-    async fn add(
-        &mut self,
-        send: &mut SendStream,
-        ask: u64,
-        sealed: Result<Vec<u8>, Lack>,
-    ) -> Result<(), SessionError> {
-        let sealed = match sealed {
-            Ok(sealed) if !sealed.is_empty() => sealed,
-            Ok(_) | Err(Lack::Missing) => {
-                self.pieces.push(Piece { ask, body: PieceBody::Missing });
-                return Ok(());
-            }
-            Err(Lack::NotNow) => {
-                self.pieces.push(Piece { ask, body: PieceBody::NotNow });
-                return Ok(());
-            }
-        };
-        // A sealed chunk is far below 4 GiB: its bound is `SEALED_CHUNK_LEN_MAX`.
-        let total_len = u32::try_from(sealed.len()).unwrap_or(u32::MAX);
-        for fragment in sealed.chunks(FRAGMENT_LEN_MAX) {
-            let body = PieceBody::Fragment { total_len, bytes: ByteBuf::from(fragment) };
-            self.pieces.push(Piece { ask, body });
-            self.len += fragment.len();
-            if self.len >= FRAME_LEN {
-                self.flush(send).await?;
-            }
+/// Sends sealed chunks in as few frames as hold them.
+async fn send_all(send: &mut SendStream, run: &Run) -> Result<(), SessionError> {
+    let (mut pieces, mut len) = (Vec::new(), 0);
+    for piece in run.iter().flat_map(|(ask, sealed)| pieces_of(*ask, sealed)) {
+        if let PieceBody::Fragment { bytes, .. } = &piece.body {
+            len += bytes.len();
         }
-        Ok(())
+        pieces.push(piece);
+        if len >= FRAME_LEN {
+            len = 0;
+            write_answer(send, std::mem::take(&mut pieces)).await?;
+        }
     }
+    if pieces.is_empty() { Ok(()) } else { write_answer(send, pieces).await }
+}
 
-    async fn flush(&mut self, send: &mut SendStream) -> Result<(), SessionError> {
-        if !self.pieces.is_empty() {
-            let answer = Answer { pieces: std::mem::take(&mut self.pieces) };
-            self.len = 0;
-            write_frame(send, &answer.to_bytes(), Answer::LEN_MAX).await?;
-        }
-        Ok(())
-    }
+async fn write_answer(send: &mut SendStream, pieces: Vec<Piece<'_>>) -> Result<(), SessionError> {
+    Ok(write_frame(send, &Answer { pieces }.to_bytes(), Answer::LEN_MAX).await?)
+}
+
+/// The pieces of one answer.
+fn pieces_of(ask: u64, sealed: &Result<Vec<u8>, Lack>) -> impl Iterator<Item = Piece<'_>> {
+    let (sealed, lack) = match sealed {
+        Ok(sealed) if !sealed.is_empty() => (sealed.as_slice(), None),
+        Ok(_) | Err(Lack::Missing) => (&[][..], Some(PieceBody::Missing)),
+        Err(Lack::NotNow) => (&[][..], Some(PieceBody::NotNow)),
+    };
+    // A sealed chunk is far below 4 GiB: its bound is `SEALED_CHUNK_LEN_MAX`.
+    let total_len = u32::try_from(sealed.len()).unwrap_or(u32::MAX);
+    let fragments = sealed.chunks(FRAGMENT_LEN_MAX);
+    let fragments = fragments.map(move |fragment| PieceBody::Fragment { total_len, bytes: Bytes::new(fragment) });
+    lack.into_iter().chain(fragments).map(move |body| Piece { ask, body })
 }
 
 /// A stream on which chunks of a space are asked of a peer.
@@ -214,7 +218,8 @@ impl ChunkStream {
 async fn take_answers(receive: &mut RecvStream, answering: &mpsc::Sender<Vec<Answered>>) -> Result<(), SessionError> {
     // An answer's fragments follow each other; a peer that begins many at once holds no more than it sent.
     let mut assemblies: BTreeMap<u64, Assembly> = BTreeMap::new();
-    while let Some(answer) = read::<Answer>(receive).await? {
+    while let Some(frame) = read_frame(receive, Answer::LEN_MAX).await? {
+        let answer = Answer::from_bytes(&frame)?;
         let mut complete = Vec::new();
         for Piece { ask, body } in answer.pieces {
             let sealed = match body {
@@ -222,7 +227,7 @@ async fn take_answers(receive: &mut RecvStream, answering: &mpsc::Sender<Vec<Ans
                 PieceBody::NotNow => Err(Lack::NotNow),
                 PieceBody::Fragment { total_len, bytes } => {
                     let assembly = assemblies.entry(ask).or_default();
-                    match assembly.push(total_len, &bytes).map_err(|_| SessionError::OutOfTurn)? {
+                    match assembly.push(total_len, bytes).map_err(|_| SessionError::OutOfTurn)? {
                         Some(sealed) => Ok(sealed),
                         None if assemblies.len() > ASSEMBLY_COUNT_MAX => return Err(SessionError::OutOfTurn),
                         None => continue,

@@ -10,6 +10,7 @@ use zerocloud_crdt::limits::CHUNK_LEN_MAX;
 use zerocloud_crdt::manifest::Chunk;
 use zerocloud_crdt::register::Kind;
 use zerocloud_crdt::scan::Parent;
+use zerocloud_crdt::seal::Named;
 
 use super::handles::{Handles, InBase, OpenError};
 use super::{Keyring, TreeError, is_fatal, versions};
@@ -25,10 +26,10 @@ pub enum Source<'a> {
 }
 
 /// What a peer is answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+#[derive(Clone, Debug)]
+pub enum Answer<'k> {
     /// The plaintext, which hashes to the chunk's id.
-    Plaintext(Vec<u8>),
+    Chunk(Named<'k>),
     /// It is not there, or not what it was at the last scan: which is worth a new one.
     Missing,
 }
@@ -88,22 +89,25 @@ impl ChunkReader {
     ///
     /// # Errors
     /// [`TreeError::Volume`] if the root is gone or there are too many open files; [`TreeError::Store`].
-    pub fn read<B: BaseRead>(
+    pub fn read<'k, B: BaseRead>(
         &mut self,
         base: &B,
         source: Source<'_>,
         offset: u64,
         chunk: &Chunk,
-        keyring: &Keyring,
-    ) -> Result<Answer, TreeError<B::Error>> {
+        keyring: &'k Keyring,
+    ) -> Result<Answer<'k>, TreeError<B::Error>> {
         let len = chunk.len as usize;
-        if len > CHUNK_LEN_MAX || keyring.chunks(&chunk.epoch).is_none() {
+        let Some(keys) = keyring.chunks(&chunk.epoch).filter(|_| len <= CHUNK_LEN_MAX) else {
             return Ok(Answer::Missing);
-        }
+        };
         let Some(file) = self.open(base, source)? else { return Ok(Answer::Missing) };
         let mut plaintext = vec![0; len];
-        let is_there = read_exact(&*file, &mut plaintext, offset)? && keyring.is_chunk(chunk, &plaintext);
-        Ok(if is_there { Answer::Plaintext(plaintext) } else { Answer::Missing })
+        let named = match read_exact(&*file, &mut plaintext, offset)? {
+            true => keys.check_owned(&chunk.id, plaintext),
+            false => None,
+        };
+        Ok(named.map_or(Answer::Missing, Answer::Chunk))
     }
 }
 

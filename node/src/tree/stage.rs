@@ -119,7 +119,12 @@ impl Staging {
         }
         let temp = self.names.next(PUT);
         let file = self.tmp.create_file(temp.as_bytes())?;
-        let written = write_sparse(&*file, content, 0).and_then(|()| complete(&*file, spec));
+        let written = write_sparse(&*file, content, 0).and_then(|end| {
+            if end < spec.len {
+                file.set_len(spec.len)?;
+            }
+            complete(&*file, spec)
+        });
         match written {
             Ok(print) => Ok(Staged { temp, kind: Kind::File, hash: spec.hash, print }),
             Err(error) => {
@@ -235,27 +240,30 @@ fn get_prefix(spec: &FileSpec) -> String {
     format!("{GET}{}-{}-", spec.id, hash.get(..16).unwrap_or(&hash))
 }
 
-/// Writes bytes, but for whole blocks of zeros: the file must have nothing there yet.
-fn write_sparse(file: &dyn VolumeWriter, bytes: &[u8], offset: u64) -> Result<(), VolumeError> {
+/// Writes bytes, but for whole blocks of zeros: the file must have nothing there yet. Returns where the last that was
+/// written ends, or `offset`.
+fn write_sparse(file: &dyn VolumeWriter, bytes: &[u8], offset: u64) -> Result<u64, VolumeError> {
     let block_len = BLOCK_LEN as u64;
     // Up to the first border of a block in the file, then block by block.
     let first = usize::try_from((block_len - offset % block_len) % block_len).unwrap_or(0).min(bytes.len());
     let (head, rest) = bytes.split_at(first);
     let mut run: Option<(usize, usize)> = None;
-    let mut at = 0;
+    let (mut at, mut written_end) = (0, 0);
     for block in std::iter::once(head).chain(rest.chunks(BLOCK_LEN)) {
         let end = at + block.len();
         if block.iter().any(|&byte| byte != 0) {
             run = Some((run.map_or(at, |(start, _)| start), end));
         } else if let Some((start, end)) = run.take() {
             write_run(file, bytes, offset, start, end)?;
+            written_end = end;
         }
         at = end;
     }
-    match run {
-        Some((start, end)) => write_run(file, bytes, offset, start, end),
-        None => Ok(()),
+    if let Some((start, end)) = run {
+        write_run(file, bytes, offset, start, end)?;
+        written_end = end;
     }
+    Ok(offset.saturating_add(written_end as u64))
 }
 
 fn write_run(file: &dyn VolumeWriter, bytes: &[u8], offset: u64, start: usize, end: usize) -> Result<(), VolumeError> {
@@ -263,9 +271,8 @@ fn write_run(file: &dyn VolumeWriter, bytes: &[u8], offset: u64, start: usize, e
     file.write_at(run, offset.saturating_add(start as u64))
 }
 
-/// Gives a file that has its content length, mode and time. The time comes last: all else changes it.
+/// Gives a file that has its content mode and time. The time comes last: all else changes it.
 fn complete(file: &dyn VolumeWriter, spec: &FileSpec) -> Result<Fingerprint, VolumeError> {
-    file.set_len(spec.len)?;
     file.set_permissions(spec.permissions)?;
     file.set_mtime(volume_time(spec.mtime))?;
     Ok(fingerprint(&file.stat()?))
