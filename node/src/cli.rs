@@ -18,6 +18,7 @@ use crate::home::{Home, HomeError, LockError};
 mod args;
 mod commands;
 mod error;
+mod manual;
 mod pairing;
 mod progress;
 mod run_node;

@@ -1,6 +1,7 @@
 //! The command line as a user and a script meet it: the real program, against a node with a simulated backend.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
+#![allow(clippy::print_stderr, reason = "what was skipped is said loudly")]
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Output, Stdio};
@@ -16,6 +17,8 @@ use backend::{HOSTILE, SimBackend, TICKET};
 
 #[path = "cli/backend.rs"]
 mod backend;
+#[path = "cli/manual.rs"]
+mod manual;
 
 /// Runs the program on the home `dir`, in an environment that has nothing else of this machine.
 fn zerocloud(dir: &Path, args: &[&str]) -> Output {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValue;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
 
 use crate::api::types::{Decision, Role};
 
@@ -25,7 +26,8 @@ const GLOBAL: &str = "Options of every command";
 )]
 pub(super) struct Args {
     /// Directory of this device's keys, index and settings [default: the platform's data directory]
-    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", env = "ZEROCLOUD_HOME", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", env = "ZEROCLOUD_HOME", hide_env_values = true,
+          value_hint = ValueHint::DirPath)]
     pub(super) home: Option<PathBuf>,
     /// Print answers as JSON
     #[arg(long, global = true, help_heading = GLOBAL)]
@@ -40,6 +42,7 @@ pub(super) enum Command {
     #[command(after_help = "Example:\n  zerocloud up ~/Photos")]
     Up {
         /// The folder; made if there is none [default: ~/ZeroCloud]
+        #[arg(value_hint = ValueHint::DirPath)]
         dir: Option<PathBuf>,
         #[command(flatten)]
         listen: Listen,
@@ -94,6 +97,7 @@ pub(super) enum Command {
         /// What the other device printed
         ticket: String,
         /// Where the files go [default: ~/NAME of the space]
+        #[arg(value_hint = ValueHint::DirPath)]
         dir: Option<PathBuf>,
     },
     /// List who belongs to a space
@@ -200,6 +204,20 @@ pub(super) enum Command {
         /// Accepted, they happen here, too; rejected, they are undone everywhere
         decision: Option<Decision>,
     },
+    /// Print completions for a shell
+    #[command(after_help = "Examples:\n  source <(zerocloud completions bash)\n  \
+                            zerocloud completions fish > ~/.config/fish/completions/zerocloud.fish")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, or write the pages of all commands
+    #[command(after_help = "Examples:\n  zerocloud man | man -l -\n  zerocloud man ~/.local/share/man/man1")]
+    Man {
+        /// Where a page for each command is written; made if there is none [default: the main page is printed]
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -215,6 +233,7 @@ pub(super) enum SpaceCommand {
     #[command(after_help = "Example:\n  zerocloud space add ~/Photos --name Photos")]
     Add {
         /// The folder; made if there is none
+        #[arg(value_hint = ValueHint::DirPath)]
         dir: PathBuf,
         /// What it is called [default: the folder's name]
         #[arg(long)]
@@ -318,7 +337,7 @@ mod tests {
             let own: Vec<_> = examples.lines().map(str::trim).filter(|line| line.starts_with(path)).collect();
             assert!(!own.is_empty(), "{path}: {help}");
             for example in own {
-                let example = example.split(" | ").next().unwrap();
+                let example = example.split(['|', '>']).next().unwrap();
                 let quoted = example.replace("\"2026-05-01 14:30\"", "2026-05-01T14:30");
                 let words = quoted.split("   ").next().unwrap().split_whitespace();
                 Args::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::args::{Args, Command, MemberCommand, RecoveryCommand, SpaceCommand};
 use super::error::CommandError;
 use super::terminal::Terminal;
-use super::{Node, pairing, run_node, show};
+use super::{Node, manual, pairing, run_node, show};
 use crate::api::Backend;
 use crate::api::path::BytePath;
 use crate::api::target::Target;
@@ -18,15 +18,17 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) async fn run<B: Backend>(args: Args, terminal: &Terminal) -> Result<(), CommandError> {
     let dir = args.home.as_deref();
-    // These make a home; all others ask the node of one.
+    // These need no home or make one; all others ask the node of one.
     let command = match args.command {
+        Command::Completions { shell } => return manual::completions(shell, terminal),
+        Command::Man { dir } => return manual::pages(dir.as_deref(), terminal),
         Command::Start { listen } => return run_node::start::<B>(dir, listen.listen).await,
         Command::Up { dir: folder, listen } => return run_node::up::<B>(dir, folder, listen.listen, terminal).await,
         command => command,
     };
     let node = Node::of(dir, terminal)?;
     match command {
-        Command::Start { .. } | Command::Up { .. } => Ok(()),
+        Command::Completions { .. } | Command::Man { .. } | Command::Start { .. } | Command::Up { .. } => Ok(()),
         Command::Stop => stop(&node).await,
         Command::Status { watch } => status::<B>(&node, watch).await,
         Command::Doctor => doctor::<B>(&node).await,

@@ -65,6 +65,11 @@ impl CommandError {
         Self::new(Kind::Failed, format!("threads can't be started: {error}"))
     }
 
+    /// `what` is where something was to be written.
+    pub(super) fn unwritten(what: &str, error: &std::io::Error) -> Self {
+        Self::failed(format!("{what} can't be written: {error}")).hint("choose a directory that you may write to")
+    }
+
     pub(super) fn no_node() -> Self {
         CallError::NoNode.into()
     }
