@@ -14,6 +14,7 @@ mod kills;
 mod lacking;
 mod merges;
 mod names;
+mod readme;
 mod restarts;
 mod rewinds;
 mod selecting;
