@@ -2,9 +2,9 @@
 //!
 //! Here live the node as a whole and [`Backend`]'s methods, each a few lines that call one of the children: opening a
 //! space (`opened`), making and removing one (`spaces`), who comes and goes (`meeting`), what goes on (`status`),
-//! bringing older versions back (`restoring`), where
-//! devices are (`whereabouts`). What a command that only reads answers is in [`crate::answers`].
+//! what is wrong (`diagnosing`), bringing older versions back (`restoring`), where devices are (`whereabouts`). What a command that only reads answers is in [`crate::answers`].
 
+mod diagnosing;
 mod forgetting;
 mod meeting;
 mod opened;

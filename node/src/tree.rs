@@ -130,7 +130,7 @@ const fn is_fatal(kind: VolumeErrorKind) -> bool {
 }
 
 /// `Ok(None)` for what is not there.
-fn found<T>(outcome: Result<T, VolumeError>) -> Result<Option<T>, VolumeError> {
+pub(crate) fn found<T>(outcome: Result<T, VolumeError>) -> Result<Option<T>, VolumeError> {
     match outcome {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == VolumeErrorKind::NotFound => Ok(None),

@@ -1,19 +1,22 @@
-//! What keeps a node from doing its work, as far as it shows without a running engine: the kernel's limits, the clock,
-//! the home, and each space's folder.
+//! What keeps a node from doing its work, as far as it shows without a running engine: the kernel's limits, the clock
+//! (`clock`), the home, and each space's folder and where it lies (`place`).
 //!
-//! Looking changes nothing, but for two temporary files in the control directory of a folder that has its marker.
+//! Looking changes nothing, but for temporary files in the home and in the control directory of a folder that has its
+//! marker.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zerocloud_crdt::id::SpaceId;
 use zerocloud_crdt::name::escape;
 
 use crate::api::types::{Check, Level};
-use crate::clock::WallTime;
 use crate::link::iroh::{LinkWarning, udp_buffer_warning};
 use crate::tree::marker::{Marker, MarkerError};
 use crate::volume::{Volume, VolumeError};
+
+pub mod clock;
+mod place;
 
 /// Watches that other programs of the user (editors, file managers) may hold at the same time.
 const OTHER_WATCH_COUNT: u64 = 8_192;
@@ -25,8 +28,6 @@ const FREE_LEN_MIN: u64 = 64 << 20;
 const FREE_LEN_LOW: u64 = 1 << 30;
 /// Inodes that a batch of new files may need.
 const FREE_INODE_COUNT_LOW: u64 = 10_000;
-/// 2024-01-01: this program was written after it.
-const CLOCK_MIN: WallTime = WallTime(1_704_067_200_000_000_000);
 
 /// The kernel's limits. `directory_count` is how many directories all spaces have on this disk, `space_count` how many
 /// spaces there are: each needs a watch and an instance of inotify.
@@ -79,7 +80,8 @@ fn udp_buffers(warning: Option<&LinkWarning>) -> Check {
             let both = format!("net.core.rmem_max={wanted_len} net.core.wmem_max");
             check("network buffers", Level::Warning, found).advise(sysctl_advice(&both, *wanted_len as u64))
         }
-        Some(other) => check("network buffers", Level::Warning, other.to_string()),
+        Some(other) => check("network buffers", Level::Warning, other.to_string())
+            .advise("restart the node, and look for it in `zerocloud status`"),
         None => check("network buffers", Level::Ok, "large enough".to_owned()),
     }
 }
@@ -88,23 +90,19 @@ fn sysctl_advice(sysctl: &str, value: u64) -> String {
     format!("run `sudo sysctl {sysctl}={value}`, and write the same into a file in /etc/sysctl.d to keep it")
 }
 
-/// Whether the clock can be right: times of files are compared with it, and tickets expire by it.
-pub fn clock_check(now: WallTime) -> Check {
-    if now >= CLOCK_MIN {
-        return check("clock", Level::Ok, "plausible".to_owned());
-    }
-    check("clock", Level::Error, "this device's clock is before 2024".to_owned())
-        .advise("set it: conflict names and tickets' ends come from it (`timedatectl set-ntp true`)")
-}
-
-/// The home: who may read it, and what is free on its disk.
+/// The home: who may read it, what is free on its disk, and what kind of file system that has.
 pub fn home_checks(dir: &Path) -> Vec<Check> {
     let mut checks = vec![permissions(dir)];
     checks.push(match rustix::fs::statvfs(dir) {
-        Ok(stat) => free_space("home's disk", stat.f_bavail.saturating_mul(stat.f_frsize), None),
+        Ok(stat) => {
+            // Some file systems make inodes as they need them, and say that there are none at all.
+            let inode_count = (stat.f_files > 0).then_some(stat.f_favail);
+            free_space("home's disk", stat.f_bavail.saturating_mul(stat.f_frsize), inode_count)
+        }
         Err(error) => check("home's disk", Level::Error, format!("can't be measured: {error}"))
             .advise("check that the home's disk is mounted and sound"),
     });
+    checks.push(place::home_kind(place::magic_of(dir)));
     checks
 }
 
@@ -152,11 +150,27 @@ fn free_space(name: &str, bytes: u64, inode_count: Option<u64>) -> Check {
     }
 }
 
-/// A space's folder, as it was opened: whether it is there and this space's, what is free on its disk, and whether
-/// files can be swapped there. `space_name` is what the space is called on this device.
-pub fn folder_checks(space_name: &str, folder: Result<&dyn Volume, &VolumeError>, space: SpaceId) -> Vec<Check> {
-    let name = |what: &str| format!("{space_name}: {what}");
-    let volume = match folder {
+/// A space's folder, as this home knows it.
+pub struct FolderFacts<'a> {
+    /// What the space is called on this device.
+    pub space_name: &'a str,
+    /// Which space it is.
+    pub space: SpaceId,
+    /// Where it lies.
+    pub dir: &'a Path,
+    /// The folder, as it was opened.
+    pub volume: Result<&'a dyn Volume, &'a VolumeError>,
+    /// The counter of the marker that this home wrote last, asked for after the marker was read.
+    pub noted: &'a dyn Fn() -> Option<u64>,
+    /// All spaces of this home, and where they lie.
+    pub all: &'a [(SpaceId, PathBuf)],
+}
+
+/// A space's folder: whether it is there, this space's and no other's, what is free on its disk, what kind of file
+/// system that has, and whether files can be swapped there.
+pub fn folder_checks(facts: &FolderFacts<'_>) -> Vec<Check> {
+    let name = |what: &str| format!("{}: {what}", facts.space_name);
+    let volume = match facts.volume {
         Ok(volume) => volume,
         Err(error) => {
             return vec![
@@ -165,23 +179,34 @@ pub fn folder_checks(space_name: &str, folder: Result<&dyn Volume, &VolumeError>
             ];
         }
     };
-    let marker = marker(name("folder"), volume, space);
+    let found = volume.check_root().map_err(MarkerError::from).and_then(|()| Marker::read(volume));
+    let is_new = matches!(found, Err(MarkerError::Missing)) && (facts.noted)().is_none();
+    let marker = match is_new {
+        true => check(name("folder"), Level::Ok, "there, and about to be opened for the first time".to_owned()),
+        false => marker(name("folder"), &found, facts.space),
+    };
     let is_ours = marker.level == Level::Ok;
     let mut checks = vec![marker];
     checks.push(match volume.free_space() {
         Ok(free) => free_space(&name("disk"), free.bytes, free.inode_count),
-        Err(error) => check(name("disk"), Level::Error, error.to_string()),
+        Err(error) => {
+            check(name("disk"), Level::Error, error.to_string()).advise("check that the disk is mounted and sound")
+        }
     });
-    // Trying it writes into the control directory: only into one that is ours.
-    if is_ours {
+    checks.push(place::folder_kind(name("kind of file system"), place::magic_of(facts.dir)));
+    if let (true, Ok(found)) = (is_ours, found) {
+        checks.push(place::other_home(name("home"), found.counter, (facts.noted)()));
+        let around = place::spaces_above(facts.dir).into_iter().chain(place::spaces_below(volume, facts.dir)).collect();
+        let others = place::overlapping(facts.space, facts.dir, facts.all, around);
+        checks.push(place::neighbours(name("neighbours"), facts.dir, &others));
+        // Trying it writes into the control directory: only into one that is ours.
         checks.push(exchange(name("file system"), volume));
     }
     checks
 }
 
-fn marker(name: String, volume: &dyn Volume, space: SpaceId) -> Check {
-    let read = volume.check_root().map_err(MarkerError::from).and_then(|()| Marker::read(volume));
-    match read {
+fn marker(name: String, found: &Result<Marker, MarkerError>, space: SpaceId) -> Check {
+    match found {
         Ok(marker) if marker.space == space => check(name, Level::Ok, "there, with its marker".to_owned()),
         Ok(marker) => check(name, Level::Error, MarkerError::OtherSpace { found: marker.space }.to_string())
             .advise("put the folder of this space back in its place, or remove the space and add it again"),
@@ -198,7 +223,8 @@ fn exchange(name: String, volume: &dyn Volume) -> Check {
             let found = "files can't be swapped in one step: for a moment a file that is replaced has no name";
             check(name, Level::Warning, found.to_owned()).advise("ext4, XFS and Btrfs can; move the folder if you can")
         }
-        Err(error) => check(name, Level::Error, error.to_string()),
+        Err(error) => check(name, Level::Error, error.to_string())
+            .advise("see that the disk is writable and has room; what is replaced waits until then"),
     }
 }
 

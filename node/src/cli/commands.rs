@@ -123,8 +123,7 @@ async fn status<B: Backend>(node: &Node<'_>, is_watching: bool) -> Result<(), Co
             terminal.answer(&status, |status| show::status(status, terminal.width()));
             return Ok(());
         }
-        terminal.redraw();
-        terminal.line(&status, |status| show::status(status, terminal.width()));
+        terminal.frame(&status, show::status);
         tokio::time::sleep(WATCH_INTERVAL).await;
     }
 }

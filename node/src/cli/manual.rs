@@ -68,7 +68,10 @@ fn write_pages(root: &clap::Command, dir: &Path) -> std::io::Result<Vec<PathBuf>
 
 /// The manual page of a command, in roff.
 fn page(command: &clap::Command) -> std::io::Result<String> {
-    let man = Man::new(command.clone()).manual("ZeroCloud").source(concat!("zerocloud ", env!("CARGO_PKG_VERSION")));
+    // Pages of one version are the same whenever they are made. An empty date would be left out, and what follows be
+    // taken for it.
+    let man = Man::new(command.clone()).date(" ").manual("ZeroCloud");
+    let man = man.source(concat!("zerocloud ", env!("CARGO_PKG_VERSION")));
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;

@@ -4,6 +4,7 @@ use zerocloud_crdt::name::escape;
 
 use crate::api::types::*;
 
+mod fit;
 mod lists;
 mod status;
 
@@ -58,12 +59,12 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
+            *width = fit::width_of(cell).max(*width);
         }
     }
     let mut out = String::new();
     for row in rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row.iter().zip(widths).map(|(cell, width)| fit::filled(cell, width));
         out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         out.push('\n');
     }
@@ -162,7 +163,7 @@ pub(super) fn diagnosis(diagnosis: &Diagnosis) -> String {
             Level::Warning => "warning",
             Level::Error => "error  ",
         };
-        out.push_str(&format!("{mark}  {}: {}\n", check.name, escaped(&check.found)));
+        out.push_str(&format!("{mark}  {}: {}\n", escaped(&check.name), escaped(&check.found)));
         if let Some(advice) = &check.advice {
             out.push_str(&format!("         {}\n", escaped(advice)));
         }

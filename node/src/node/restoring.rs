@@ -1,7 +1,6 @@
-//! Older versions, what is held, and what is wrong.
+//! Older versions, and what is held.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use zerocloud_crdt::id::{EpochId, OpId};
@@ -19,7 +18,6 @@ use crate::api::types::*;
 use crate::api::{ApiError, ErrorKind, Progress};
 use crate::folder::{Message, Restoring};
 use crate::store::VersionCounts;
-use crate::volume::LinuxVolume;
 
 impl Shared {
     pub(super) fn epoch_secrets(&self, space: &OpenSpace) -> BTreeMap<EpochId, EpochSecret> {
@@ -113,31 +111,6 @@ impl Shared {
         }
         Ok(HeldList { held })
     }
-
-    pub(super) async fn doctor(self: &Arc<Self>) -> Result<Diagnosis, ApiError> {
-        let status = self.status().await?;
-        let shared = self.clone();
-        on_disk(move || {
-            let all = shared.all();
-            let mut directories = 0;
-            for space in &all {
-                directories += space.store.snapshot()?.base_counts().directories;
-            }
-            let mut checks = answers::doctor::kernel_checks(directories, all.len() as u64);
-            checks.push(answers::doctor::clock_check(shared.surroundings.clock.wall_time()));
-            checks.extend(answers::doctor::home_checks(shared.surroundings.home.dir()));
-            for space in &all {
-                let volume = LinuxVolume::open(&space.dir);
-                let volume = volume.as_ref().map(|volume| -> &dyn crate::volume::Volume { volume });
-                checks.extend(answers::doctor::folder_checks(&show(&space.name), volume, space.id));
-            }
-            for space in status.spaces {
-                checks.push(space_check(&space));
-            }
-            Ok(Diagnosis { checks })
-        })
-        .await
-    }
 }
 
 /// The version that is wanted: what stood there at a moment, or the one before what is shown.
@@ -150,29 +123,4 @@ fn choose(versions: Vec<PastVersion>, shown: &BTreeSet<OpId>, at_ms: Option<i64>
         None => versions.find(|version| version.content.is_some() && !shown.contains(&version.op)),
     }
     .ok_or_else(nothing)
-}
-
-/// What a space's own state says.
-fn space_check(space: &SpaceStatus) -> Check {
-    let name = format!("space {}", zerocloud_crdt::name::escape(space.name.as_bytes()));
-    let connected = space.peers.iter().filter(|peer| peer.connected).count();
-    if let Some(error) = &space.error {
-        let advice = Some("`zerocloud status` shows whether it goes on by itself".to_owned());
-        return Check { name, level: Level::Error, found: error.clone(), advice };
-    }
-    if !space.peers.is_empty() && connected == 0 {
-        return Check {
-            name,
-            level: Level::Warning,
-            found: "none of its other devices is connected".to_owned(),
-            advice: Some("switch one on, and see that both reach each other's address".to_owned()),
-        };
-    }
-    if !space.problems.is_empty() {
-        let found = format!("{} paths are not as they should be", space.problems.len());
-        let advice = Some("`zerocloud status` lists them".to_owned());
-        return Check { name, level: Level::Warning, found, advice };
-    }
-    let found = format!("{} files, {connected} of {} other devices connected", space.files, space.peers.len());
-    Check { name, level: Level::Ok, found, advice: None }
 }

@@ -72,6 +72,23 @@ impl<T: Tables> Transaction<T> {
         Ok(at_ms)
     }
 
+    /// When the entry came that came last by the clock, in milliseconds since 1970, as far as that was noted.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] and those of the disk.
+    pub fn last_arrival_ms(&self) -> Result<Option<i64>, StoreError> {
+        let mut latest = None;
+        for (log, _) in self.cache.frontier.iter() {
+            let (from, to) = (arrival_key(log, i64::MIN), arrival_key(log, i64::MAX));
+            let range = (Bound::Included(from.as_slice()), Bound::Included(to.as_slice()));
+            if let Some((key, _)) = self.tables.last(Table::Arrivals, range)? {
+                let came = key.get(tables::log_key(log).len()..).unwrap_or_default();
+                latest = latest.max(Some(unsortable(tables::exactly(Table::Arrivals, came)?)));
+            }
+        }
+        Ok(latest)
+    }
+
     /// The number of a log's last entry of which no arrival is noted; `None` if none of its entries' is.
     fn number_before_notes(&self, log: LogId) -> Result<Option<u64>, StoreError> {
         let mut first = None;

@@ -8,6 +8,7 @@
 mod clones;
 mod commands;
 mod devices;
+mod doctoring;
 mod editors;
 mod harness;
 mod kills;

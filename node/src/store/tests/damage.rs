@@ -90,6 +90,7 @@ fn read_all(store: &SpaceStore, log: LogId) {
     }));
     said(snapshot.start(log));
     said(snapshot.arrived_by(7));
+    said(snapshot.last_arrival_ms());
     for number in 0..5 {
         let point = EntryPoint { log, number };
         said(snapshot.entry_bytes(point));

@@ -204,6 +204,8 @@ fn what_had_come_by_a_moment_is_known_and_what_came_before_the_notes_was_always_
         receive(&store, entry);
     }
     let snapshot = store.snapshot().unwrap();
+    let last_ms = noted_from_ms + i64::try_from(entries.len()).unwrap() - 2;
+    assert_eq!(snapshot.last_arrival_ms().unwrap(), Some(last_ms));
     for (count, at_ms) in (0..entries.len()).zip(noted_from_ms - 1..) {
         let mut expected = BTreeMap::new();
         for entry in &entries[..=count] {
