@@ -157,11 +157,12 @@ impl Joining {
 }
 
 /// Why the six words are not shown.
+///
+/// Not open to new variants unseen: whoever shows it is to say for each what can be done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum NonceError {
     /// Not of this format.
-    #[error("pairing: {0}")]
+    #[error("the answer of the inviting device can't be read ({0}); update ZeroCloud on both devices")]
     Decode(#[from] DecodeError),
     /// The ticket is not for a device of one's own.
     #[error("the other device wants words to be compared, which this ticket does not foresee; make a new ticket")]

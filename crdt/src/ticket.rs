@@ -82,8 +82,9 @@ pub struct Ticket {
 }
 
 /// Why a text is no ticket.
+///
+/// Not open to new variants unseen: whoever shows it is to say for each what can be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum TicketError {
     /// Something else altogether.
     #[error("this is not a ZeroCloud ticket: it begins with \"zc1\"")]

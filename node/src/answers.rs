@@ -31,13 +31,16 @@ mod tests;
 
 /// A failure of the store, whose text says what to do.
 fn store_failed(error: StoreError) -> ApiError {
-    ApiError::new(ErrorKind::Failed, error.to_string())
+    ApiError::of(ErrorKind::Failed, &error)
 }
 
 /// The view has nothing at a path.
 fn not_found(path: &[Vec<u8>]) -> ApiError {
-    ApiError::new(ErrorKind::NotFound, format!("there is no `{}` in this space", shown(path)))
-        .hint("`zerocloud ls SPACE` lists what there is")
+    ApiError::new(
+        ErrorKind::NotFound,
+        format!("there is no `{}` in this space", shown(path)),
+        "`zerocloud ls SPACE` lists what there is",
+    )
 }
 
 /// A path for a message.

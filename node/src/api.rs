@@ -11,6 +11,7 @@ use std::future::Future;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::{broadcast, mpsc};
 
+use crate::advice::Advises;
 use crate::daemon::Setup;
 
 pub mod client;
@@ -211,12 +212,17 @@ impl ErrorKind {
 }
 
 impl ApiError {
-    /// A failure without advice.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hints: Vec::new() }
+    /// A failure, and what to do about it.
+    pub fn new(kind: ErrorKind, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hints: vec![hint.into()] }
     }
 
-    /// Adds what to do about it.
+    /// A failure whose own text says what to do about it.
+    pub fn of(kind: ErrorKind, error: &impl Advises) -> Self {
+        Self { kind, message: error.to_string(), hints: Vec::new() }
+    }
+
+    /// Adds something else that can be done about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());

@@ -76,7 +76,7 @@ impl Default for Config {
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file can't be read or, for a new home, written.
-    #[error("{} can't be used: {source}", path.display())]
+    #[error("{} can't be used ({source}); check its owner and mode, and what is free on its disk", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -84,7 +84,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// No TOML, an unknown key, or a value of another type.
-    #[error("{} is not understood: {message}", path.display())]
+    #[error("{} is not understood; mend it: {message}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -92,7 +92,7 @@ pub enum ConfigError {
         message: String,
     },
     /// A value of the right type that makes no sense.
-    #[error("{}: `{key}` {reason}", path.display())]
+    #[error("{}: `{key}` {reason}; change it there", path.display())]
     OutOfRange {
         /// The file.
         path: PathBuf,

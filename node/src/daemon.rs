@@ -70,19 +70,21 @@ pub enum RunError {
     #[error(transparent)]
     Secrets(#[from] SecretsError),
     /// The system gives no random bytes.
-    #[error("the system gives no random bytes: {0}")]
+    #[error("the system gives no random bytes ({0}); restart this machine")]
     Random(getrandom::Error),
     /// The backend does not open.
     #[error(transparent)]
     Backend(ApiError),
     /// The local API can't listen.
-    #[error("the local API can't listen: {0}")]
+    #[error(
+        "the local API can't listen ({0}); check owner, mode and free space of the home, or choose another with --home"
+    )]
     Api(std::io::Error),
     /// Signals can't be received.
-    #[error("signals can't be received: {0}")]
+    #[error("signals can't be received ({0}); close other programs, or restart this machine")]
     Signals(std::io::Error),
     /// The backend did not end in [`STOP_LIMIT`]. Nothing is lost: what was not finished is done at the next start.
-    #[error("the node was ended before it had stored everything; the next start finishes it")]
+    #[error("the node was ended before it had stored everything; start it again to finish that")]
     SlowStop,
 }
 

@@ -13,7 +13,7 @@ pub enum DurationError {
         text: String,
     },
     /// Above what can be counted in milliseconds for 10,000 years.
-    #[error("`{text}` is longer than any duration that makes sense")]
+    #[error("`{text}` is longer than any duration that makes sense; choose a shorter one")]
     TooLong {
         /// What was given.
         text: String,

@@ -47,22 +47,24 @@ pub struct Home {
 #[non_exhaustive]
 pub enum HomeError {
     /// Neither `--home` nor anything that a default could be made of.
-    #[error("there is no default place for a home: neither XDG_DATA_HOME nor HOME is set")]
+    #[error(
+        "there is no default place for a home, as neither XDG_DATA_HOME nor HOME is set; choose a directory with --home"
+    )]
     NoDefault,
     /// There is none yet.
-    #[error("there is no home at {}", dir.display())]
+    #[error("there is no home at {}; `zerocloud start` makes one", dir.display())]
     Absent {
         /// Where it was looked for.
         dir: PathBuf,
     },
     /// A file, or a directory that holds something else.
-    #[error("{} is no ZeroCloud home, but holds other files", dir.display())]
+    #[error("{} is no ZeroCloud home, but holds other files; choose an empty or new directory with --home or ZEROCLOUD_HOME", dir.display())]
     Foreign {
         /// The directory.
         dir: PathBuf,
     },
     /// Secrets of one user must not be written by another.
-    #[error("{} belongs to another user (id {owner})", dir.display())]
+    #[error("{} belongs to another user (id {owner}); run zerocloud as its owner, or choose another home with --home", dir.display())]
     NotOurs {
         /// The directory.
         dir: PathBuf,
@@ -70,7 +72,7 @@ pub enum HomeError {
         owner: u32,
     },
     /// The system refuses.
-    #[error("{} can't be used: {source}", dir.display())]
+    #[error("{} can't be used ({source}); check its owner and mode, and what is free on its disk", dir.display())]
     Io {
         /// The directory.
         dir: PathBuf,

@@ -1,6 +1,7 @@
 //! The ZeroCloud node: keeps spaces on this device the same as on its peers.
 #![deny(unsafe_code)]
 
+pub mod advice;
 pub mod answers;
 pub mod api;
 pub mod cli;

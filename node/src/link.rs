@@ -363,16 +363,16 @@ pub enum DialError {
         peer: DeviceId,
     },
     /// The id is not an Ed25519 key.
-    #[error("{peer} is not the key of a device")]
+    #[error("{peer} is not the key of a device; make a new ticket on the other device")]
     NotAKey {
         /// Who was dialled.
         peer: DeviceId,
     },
     /// We dialled ourselves.
-    #[error("this is the device itself")]
+    #[error("this is the device itself; use the ticket on another device")]
     OurselfDialled,
     /// Whoever answers does not hold the device's key.
-    #[error("another device answers at the address of {peer}")]
+    #[error("another device answers at the address of {peer}; make a new ticket there, or update its address")]
     NotProven {
         /// Who was dialled.
         peer: DeviceId,
@@ -384,13 +384,13 @@ pub enum DialError {
         peer: DeviceId,
     },
     /// Nobody answered in time.
-    #[error("device {peer} does not answer; is it switched on and connected?")]
+    #[error("device {peer} does not answer; is it switched on and connected? Start it, and try again")]
     NoAnswer {
         /// Who was dialled.
         peer: DeviceId,
     },
     /// The connection was closed before it was of use, by a refusal for example.
-    #[error("device {peer} ended the connection: {reason}")]
+    #[error("device {peer} ended the connection ({reason}); try again, or make a new ticket there")]
     Ended {
         /// Who was dialled.
         peer: DeviceId,
@@ -398,7 +398,7 @@ pub enum DialError {
         reason: CloseReason,
     },
     /// The link itself is closed.
-    #[error("the node is stopping")]
+    #[error("the node is stopping; start it and try again")]
     LinkClosed,
 }
 

@@ -7,7 +7,7 @@
 mod diagnosing;
 mod forgetting;
 mod meeting;
-mod opened;
+pub(crate) mod opened;
 mod restoring;
 mod retrying;
 mod rewinding;
@@ -69,13 +69,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::new(ErrorKind::Failed, format!("the space's store failed: {error}"))
-            .hint("`zerocloud doctor` looks at the disk")
+        Self::new(
+            ErrorKind::Failed,
+            format!("the space's store failed: {error}"),
+            "`zerocloud doctor` looks at the disk",
+        )
     }
 }
 
+/// A failure of which nothing is known but its text.
 fn failed(error: impl std::fmt::Display) -> ApiError {
-    ApiError::new(ErrorKind::Failed, error.to_string())
+    let hint = "`zerocloud doctor` looks for the cause; if it finds none, restart the node and try again";
+    ApiError::new(ErrorKind::Failed, error.to_string(), hint)
 }
 
 impl Shared {
@@ -147,8 +152,10 @@ impl Backend for Node {
     async fn open(setup: Setup) -> Result<Self, ApiError> {
         let Setup { home, lock: home_lock, config, secrets, mode, shutdown, .. } = setup;
         let label = config.name.clone().unwrap_or_else(device_name_default);
-        let label = Name::parse(label.as_bytes())
-            .map_err(|error| ApiError::new(ErrorKind::Invalid, format!("this device can't be called that: {error}")))?;
+        let label = Name::parse(label.as_bytes()).map_err(|error| {
+            let message = format!("this device can't be called that: {error}");
+            ApiError::new(ErrorKind::Invalid, message, "choose another `name` in config.toml")
+        })?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let keys = secrets.device_keys();
@@ -300,7 +307,11 @@ impl Backend for Node {
         let words = lock(&self.shared.secrets).recovery_words();
         let words = words.map(|words| words.split(' ').map(str::to_owned).collect());
         words.map(|words| RecoveryWords { words }).ok_or_else(|| {
-            ApiError::new(ErrorKind::NotFound, "the recovery words were confirmed and have left this device")
+            ApiError::new(
+                ErrorKind::NotFound,
+                "the recovery words were confirmed and have left this device",
+                "look for the paper that you wrote them on",
+            )
         })
     }
 

@@ -126,10 +126,10 @@ pub enum AppendError {
     #[error(transparent)]
     Stopped(Stop),
     /// The store or the log; to be tried again.
-    #[error("what was found could not be written: {0}")]
+    #[error("what was found could not be written ({0}); it will be tried again")]
     Failed(String),
     /// The space's thread has ended.
-    #[error("the space is closed")]
+    #[error("the space is closed; restart ZeroCloud if it is not stopping")]
     Closed,
 }
 

@@ -498,6 +498,9 @@ mod tests {
     #[test]
     fn threat_38_an_error_shows_its_name_escaped() {
         let error = VolumeError::new(VolumeErrorKind::NotFound, "open", "a\u{202e}b\n".as_bytes());
-        assert_eq!(error.to_string(), "can't open a\\u{202e}b\\n: there is nothing of this name");
+        assert_eq!(
+            error.to_string(),
+            "can't open a\\u{202e}b\\n: there is nothing of this name; put it back if it is missed"
+        );
     }
 }

@@ -65,7 +65,7 @@ pub enum WatchWarning {
     )]
     OutOfWatches,
     /// A directory can't be opened.
-    #[error("changes in {} are not noticed: {source}", zerocloud_crdt::name::escape(path))]
+    #[error("changes in {} are not noticed before the hourly walk: {source}", zerocloud_crdt::name::escape(path))]
     NotWatched {
         /// Names from the root, joined by `/`.
         path: Box<[u8]>,
@@ -73,7 +73,7 @@ pub enum WatchWarning {
         source: crate::volume::VolumeError,
     },
     /// The kernel's queue can't be read. Nothing more is told.
-    #[error("changes are no longer noticed, walks go on: {0}")]
+    #[error("changes are no longer noticed, but walks go on ({0}); restart ZeroCloud")]
     Stopped(std::io::Error),
 }
 

@@ -82,26 +82,27 @@ pub struct Joined {
 }
 
 /// Why a T2 is refused. Nothing of it is kept.
+///
+/// Not open to new variants unseen: whoever shows it is to say for each what can be done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum T2Error {
     /// Not of this format.
-    #[error("pairing: {0}")]
+    #[error("the answer of the inviting device can't be read ({0}); update ZeroCloud on both devices")]
     Decode(#[from] DecodeError),
     /// Not the inviter's answer to this T1. Says no more, on purpose.
     #[error("the answer is not from the device that made the ticket; make a new ticket")]
     NotAuthentic,
     /// A list is longer than allowed, or empty where it can't be.
-    #[error("the answer of the inviting device is not well-formed")]
+    #[error("the answer of the inviting device is not well-formed; update ZeroCloud on both devices")]
     Shape,
     /// The first record is not the genesis of the ticket's space.
-    #[error("pairing: {0}")]
+    #[error("the space can't be joined ({0}); update ZeroCloud on both devices")]
     Genesis(#[from] GenesisError),
     /// A record does not count.
-    #[error("pairing: {0}")]
+    #[error("the space can't be joined ({0}); update ZeroCloud on both devices")]
     Record(#[from] InsertError),
     /// A record that is there twice, or stands before one that it follows.
-    #[error("the records of the inviting device are out of order")]
+    #[error("the records of the inviting device are out of order; update ZeroCloud on both devices")]
     OutOfOrder,
     /// The space holds what only a newer version understands.
     #[error(transparent)]
@@ -110,7 +111,7 @@ pub enum T2Error {
     #[error("the inviting device did not admit this one as the ticket says; make a new ticket")]
     NotAdmitted,
     /// A grant is refused.
-    #[error("pairing: {0}")]
+    #[error("the key of the space can't be opened ({0}); make a new ticket")]
     Grant(#[from] OpenGrantError),
     /// No grant of the epoch under which is written.
     #[error("the inviting device did not hand over the key of the space; make a new ticket")]

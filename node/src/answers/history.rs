@@ -44,13 +44,15 @@ pub enum HistoryError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A stored entry is no entry.
-    #[error("an entry of the space's history can't be read: {0}")]
+    #[error("an entry of the space's history can't be read ({0}); restart ZeroCloud and report this")]
     Entry(#[from] EntryError),
     /// A stored entry does not open.
-    #[error("an entry of the space's history can't be opened: {0}")]
+    #[error("an entry of the space's history can't be opened ({0}); restart ZeroCloud and report this")]
     Open(#[from] OpenError),
     /// A stored entry is of an epoch that this device has no secret of.
-    #[error("this device has no key for a part of the space's history (epoch {epoch})")]
+    #[error(
+        "this device has no key for a part of the space's history (epoch {epoch}); connect it with a device that joined before"
+    )]
     NoSecret {
         /// Which epoch.
         epoch: EpochId,
@@ -64,7 +66,7 @@ impl From<HistoryError> for ApiError {
     fn from(error: HistoryError) -> Self {
         match error {
             HistoryError::Store(error) => store_failed(error),
-            other => Self::new(ErrorKind::Failed, other.to_string()),
+            other => Self::of(ErrorKind::Failed, &other),
         }
     }
 }
@@ -115,8 +117,11 @@ pub fn history(
 }
 
 fn directories_have_none() -> ApiError {
-    ApiError::new(ErrorKind::Invalid, "directories have no versions of their own")
-        .hint("name a file in it, or `zerocloud restore` the directory to a moment")
+    ApiError::new(
+        ErrorKind::Invalid,
+        "directories have no versions of their own",
+        "name a file in it, or `zerocloud restore` the directory to a moment",
+    )
 }
 
 /// Every version of an item, newest first: each value that was put, and each delete that left none.

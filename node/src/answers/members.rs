@@ -20,7 +20,9 @@ const RECOVERY_RANK: u32 = 0;
 /// # Errors
 /// [`ErrorKind::Failed`] if a newer version wrote a record, and failures of the store.
 pub fn members(snapshot: &Snapshot, records: &Records, own: DeviceId) -> Result<MemberList, ApiError> {
-    let table = records.table().map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string()))?;
+    let table = records
+        .table()
+        .map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string(), "update ZeroCloud on this device"))?;
     let names = device_names(snapshot).map_err(store_failed)?;
     let mut rows: Vec<_> = table.rows().collect();
     rows.sort_by_key(|row| (row.given.rank, row.identity.device));

@@ -72,15 +72,21 @@ pub fn rewind(
 ) -> Result<Rewind, ApiError> {
     let arrived = snapshot.arrived_by(at_ms).map_err(store_failed)?;
     if arrived.is_empty() {
-        return Err(ApiError::new(ErrorKind::NotFound, "this device did not have this space at that time")
-            .hint("ask a device that had it, or restore files one by one: `zerocloud history PATH`"));
+        return Err(ApiError::new(
+            ErrorKind::NotFound,
+            "this device did not have this space at that time",
+            "ask a device that had it, or restore files one by one: `zerocloud history PATH`",
+        ));
     }
     let items = items_then(snapshot, secrets, &arrived)?;
     let mut then = Overlay::new(snapshot);
     let touched = then.put_back(items).map_err(store_failed)?;
     let top = find(&View::new(&then), path).map_err(store_failed)?.ok_or_else(|| {
-        ApiError::new(ErrorKind::NotFound, format!("nothing stood at `{}` then", shown(path)))
-            .hint("name a folder that was there, or the whole space")
+        ApiError::new(
+            ErrorKind::NotFound,
+            format!("nothing stood at `{}` then", shown(path)),
+            "name a folder that was there, or the whole space",
+        )
     })?;
     let changes = compare(&then, snapshot, &touched, top, extent).map_err(store_failed)?;
     part(snapshot, top, changes).map_err(store_failed)

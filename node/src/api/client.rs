@@ -24,13 +24,15 @@ pub struct Client {
 #[non_exhaustive]
 pub enum CallError {
     /// Nobody listens.
-    #[error("no node is running on this home")]
+    #[error(
+        "no node is running on this home; `zerocloud start` runs it, `zerocloud up` also makes a first space and a ticket"
+    )]
     NoNode,
     /// The socket can't be used.
-    #[error("the node can't be reached: {0}")]
+    #[error("the node can't be reached ({0}); start it anew: `zerocloud stop`, then `zerocloud start`")]
     Io(#[from] std::io::Error),
     /// The connection broke.
-    #[error("the node went away: {0}")]
+    #[error("the node went away ({0}); start it anew with `zerocloud start`")]
     Broken(#[from] hyper::Error),
     /// The answer is not what this version expects.
     #[error("the node's answer is not understood ({0}); it may be of another version: restart it")]
@@ -64,7 +66,7 @@ impl Client {
                 Line::Error(error) => return Err(error.into()),
             }
         }
-        Err(ApiError::new(ErrorKind::Failed, "the node stopped before it was done").into())
+        Err(ApiError::new(ErrorKind::Failed, "the node stopped before it was done", "start it and try again").into())
     }
 
     /// Asks the node to stop. It has done so when nobody listens any more.

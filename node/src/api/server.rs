@@ -61,10 +61,11 @@ pub fn router<B: Backend>(backend: Arc<B>, shutdown: CancellationToken) -> Route
         .route(EVENTS_PATH, get(events::<B>))
         .route(STOP_PATH, post(stop::<B>))
         .fallback(async || {
-            failure(
-                ApiError::new(ErrorKind::NotFound, "this node does not know that command")
-                    .hint("it may be of another version; restart it"),
-            )
+            failure(ApiError::new(
+                ErrorKind::NotFound,
+                "this node does not know that command",
+                "it may be of another version; restart it",
+            ))
         })
         .layer(DefaultBodyLimit::max(REQUEST_LEN_MAX))
         .with_state(Shared { backend, shutdown })
@@ -79,7 +80,11 @@ async fn answer<B: Backend, C: Command>(State(shared): State<Shared<B>>, body: B
     let request: C = match serde_json::from_slice(body) {
         Ok(request) => request,
         Err(error) => {
-            return failure(ApiError::new(ErrorKind::Invalid, format!("the request has no meaning: {error}")));
+            return failure(ApiError::new(
+                ErrorKind::Invalid,
+                format!("the request has no meaning: {error}"),
+                "restart the node if it is of another version than the program that asks",
+            ));
         }
     };
     let (progress, mut steps) = Progress::channel();

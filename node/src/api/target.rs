@@ -69,8 +69,11 @@ impl Target {
             .max_by_key(|(depth, ..)| *depth)
             .map(|(_, space, path)| Resolved { space, path })
             .ok_or_else(|| {
-                ApiError::new(ErrorKind::NotFound, format!("`{}` is no space and lies in none", self.text))
-                    .hint("`zerocloud space ls` lists the spaces of this device")
+                ApiError::new(
+                    ErrorKind::NotFound,
+                    format!("`{}` is no space and lies in none", self.text),
+                    "`zerocloud space ls` lists the spaces of this device",
+                )
             })
     }
 
@@ -85,8 +88,11 @@ impl Target {
         match fitting.as_slice() {
             [] => Ok(None),
             [space] => Ok(Some(space.id)),
-            _ => Err(ApiError::new(ErrorKind::Conflict, format!("several spaces are called `{}`", escaped(first)))
-                .hint("name it by its id, which `zerocloud space ls` shows, or by its directory")),
+            _ => Err(ApiError::new(
+                ErrorKind::Conflict,
+                format!("several spaces are called `{}`", escaped(first)),
+                "name it by its id, which `zerocloud space ls` shows, or by its directory",
+            )),
         }
     }
 }

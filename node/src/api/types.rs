@@ -307,8 +307,11 @@ impl Command for SyncSpaces {
         let limit = std::time::Duration::from_secs(secs);
         let timed_out = || {
             let shown = crate::duration::show(limit);
-            Err(ApiError::new(ErrorKind::TimedOut, format!("not everything was in sync after {shown}"))
-                .hint("`zerocloud status` shows what is missing"))
+            Err(ApiError::new(
+                ErrorKind::TimedOut,
+                format!("not everything was in sync after {shown}"),
+                "`zerocloud status` shows what is missing",
+            ))
         };
         tokio::time::timeout(limit, backend.sync(self, progress)).await.unwrap_or_else(|_| timed_out())
     }

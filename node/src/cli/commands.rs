@@ -16,6 +16,9 @@ use crate::api::types::*;
 /// How often `status --watch` looks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Behind what `doctor` prints.
+const ADVICE_ABOVE: &str = "what is marked as an error says what to do";
+
 pub(super) async fn run<B: Backend>(args: Args, terminal: &Terminal) -> Result<(), CommandError> {
     let dir = args.home.as_deref();
     // These need no home or make one; all others ask the node of one.
@@ -108,9 +111,9 @@ async fn stop(node: &Node<'_>) -> Result<(), CommandError> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(crate::daemon::STOP_LIMIT + Duration::from_secs(1), released)
-        .await
-        .map_err(|_| CommandError::failed("the node was asked to stop, but still runs"))?;
+    tokio::time::timeout(crate::daemon::STOP_LIMIT + Duration::from_secs(1), released).await.map_err(|_| {
+        CommandError::failed("the node was asked to stop, but still runs", "try again; what it has stored is safe")
+    })?;
     node.terminal.answer(&Done {}, |_| String::new());
     Ok(())
 }
@@ -133,8 +136,8 @@ async fn doctor<B: Backend>(node: &Node<'_>) -> Result<(), CommandError> {
     node.terminal.answer(&diagnosis, show::diagnosis);
     match diagnosis.checks.iter().filter(|check| check.level == Level::Error).count() {
         0 => Ok(()),
-        1 => Err(CommandError::failed("one thing keeps the node from its work")),
-        count => Err(CommandError::failed(format!("{count} things keep the node from its work"))),
+        1 => Err(CommandError::failed("one thing keeps the node from its work", ADVICE_ABOVE)),
+        count => Err(CommandError::failed(format!("{count} things keep the node from its work"), ADVICE_ABOVE)),
     }
 }
 
@@ -178,8 +181,10 @@ async fn join<B: Backend>(node: &Node<'_>, ticket: String, dir: Option<PathBuf>)
 }
 
 fn working_directory() -> Result<PathBuf, CommandError> {
-    std::env::current_dir()
-        .map_err(|error| CommandError::failed(format!("the working directory is not known: {error}")))
+    std::env::current_dir().map_err(|error| {
+        let hint = "change to a directory that is there";
+        CommandError::failed(format!("the working directory is not known: {error}"), hint)
+    })
 }
 
 fn target(text: &OsStr) -> Result<Target, CommandError> {
@@ -192,7 +197,10 @@ fn optional(text: Option<&OsStr>) -> Result<Option<Target>, CommandError> {
 
 pub(super) fn absolute(path: &Path) -> Result<BytePath, CommandError> {
     if path.as_os_str().is_empty() {
-        return Err(CommandError::usage("an empty text is no directory"));
+        return Err(CommandError::usage(
+            "an empty text is no directory",
+            "name one, or leave it out where that has a meaning",
+        ));
     }
     Ok(BytePath::from(&working_directory()?.join(path)))
 }

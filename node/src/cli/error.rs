@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
+use crate::advice::Advises;
 use crate::api::client::CallError;
 use crate::api::{ApiError, ErrorKind};
 use crate::daemon::RunError;
-use crate::home::{HomeError, LockError};
+use crate::home::HomeError;
 
 /// Exit code of a command that did what it was asked.
 pub(super) const DONE: u8 = 0;
@@ -44,30 +45,32 @@ struct ShownError<'a> {
 }
 
 impl CommandError {
-    fn new(kind: Kind, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { kind, source: source.into(), hints: Vec::new() }
+    /// A failure, and what to do about it.
+    fn new(kind: Kind, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { kind, source: message.into().into(), hints: vec![hint.into()] }
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
-        self
+    /// A failure whose own text says what to do about it.
+    fn of(kind: Kind, error: impl Advises + std::error::Error + Send + Sync + 'static) -> Self {
+        Self { kind, source: error.into(), hints: Vec::new() }
     }
 
-    pub(super) fn usage(message: impl Into<String>) -> Self {
-        Self::new(Kind::Usage, message.into())
+    pub(super) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message, hint)
     }
 
-    pub(super) fn failed(message: impl Into<String>) -> Self {
-        Self::new(Kind::Failed, message.into())
+    pub(super) fn failed(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, message, hint)
     }
 
     pub(super) fn runtime(error: std::io::Error) -> Self {
-        Self::new(Kind::Failed, format!("threads can't be started: {error}"))
+        let hint = "close other programs, or raise the limit of processes (`ulimit -u`)";
+        Self::failed(format!("threads can't be started: {error}"), hint)
     }
 
     /// `what` is where something was to be written.
     pub(super) fn unwritten(what: &str, error: &std::io::Error) -> Self {
-        Self::failed(format!("{what} can't be written: {error}")).hint("choose a directory that you may write to")
+        Self::failed(format!("{what} can't be written: {error}"), "choose a directory that you may write to")
     }
 
     pub(super) fn no_node() -> Self {
@@ -75,8 +78,8 @@ impl CommandError {
     }
 
     pub(super) fn home_is_busy() -> Self {
-        Self::new(Kind::Failed, "the home is in use by a node that is starting or by another command")
-            .hint("try again in a moment")
+        let message = "the home is in use by a node that is starting or by another command";
+        Self::failed(message, "try again in a moment")
     }
 
     pub(super) fn exit_code(&self) -> u8 {
@@ -119,23 +122,15 @@ impl From<CallError> for CommandError {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Refused(error) => error.into(),
-            CallError::NoNode => Self::new(Kind::NoNode, error)
-                .hint("`zerocloud start` runs it; `zerocloud up` also makes a first space and a ticket"),
-            CallError::Io(_) | CallError::Broken(_) | CallError::Malformed(_) => Self::new(Kind::Failed, error),
+            CallError::NoNode => Self::of(Kind::NoNode, error),
+            CallError::Io(_) | CallError::Broken(_) | CallError::Malformed(_) => Self::of(Kind::Failed, error),
         }
     }
 }
 
 impl From<HomeError> for CommandError {
     fn from(error: HomeError) -> Self {
-        let hint = match &error {
-            HomeError::NoDefault | HomeError::Foreign { .. } => {
-                "choose an empty or new directory with --home or ZEROCLOUD_HOME"
-            }
-            HomeError::NotOurs { .. } => "run zerocloud as its owner, or choose another home with --home",
-            HomeError::Absent { .. } | HomeError::Io { .. } => return Self::new(Kind::Failed, error),
-        };
-        Self::new(Kind::Failed, error).hint(hint)
+        Self::of(Kind::Failed, error)
     }
 }
 
@@ -143,10 +138,7 @@ impl From<RunError> for CommandError {
     fn from(error: RunError) -> Self {
         match error {
             RunError::Backend(error) => error.into(),
-            RunError::Lock(LockError::Running { .. }) => Self::new(Kind::Failed, error).hint(
-                "`zerocloud status` shows what it does, `zerocloud stop` ends it; a second node needs a second --home",
-            ),
-            _ => Self::new(Kind::Failed, error),
+            error => Self::of(Kind::Failed, error),
         }
     }
 }

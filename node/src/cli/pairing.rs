@@ -28,7 +28,7 @@ pub(super) async fn invite<B: Backend>(node: &Node<'_>, request: Invite) -> Resu
             return confirm(node, &client, device, &name, &words).await;
         }
     }
-    Err(CommandError::failed("the node stopped before the other device came"))
+    Err(CommandError::failed("the node stopped before the other device came", "start it and make a new ticket"))
 }
 
 /// `is_up`: whether a node runs that can answer to it.
@@ -50,7 +50,9 @@ async fn confirm(
     let answer = node.terminal.ask("Does the other screen show the same words? [y/N]");
     let accept = answer.is_some_and(|answer| matches!(answer.as_str(), "y" | "Y" | "yes"));
     client.call(&ConfirmPairing { device, accept }, |_| {}).await?;
-    if accept { Ok(()) } else { Err(CommandError::failed("the words were not confirmed; nobody was let in")) }
+    let refused = "the words were not confirmed; nobody was let in";
+    let hint = "the ticket can still be used; if the words differed, make a new one and give it to nobody else";
+    if accept { Ok(()) } else { Err(CommandError::failed(refused, hint)) }
 }
 
 /// Prints the recovery words; a person at a terminal can confirm them, and then the seed leaves the home.
@@ -76,7 +78,10 @@ pub(super) async fn recovery<B: Backend>(node: &Node<'_>) -> Result<(), CommandE
         .map(str::to_lowercase)
         .eq(indexes.iter().filter_map(|&index| answer.words.get(index)).cloned());
     if !is_right {
-        return Err(CommandError::failed("these are other words; nothing was changed"));
+        return Err(CommandError::failed(
+            "these are other words; nothing was changed",
+            "look at the paper, and try again",
+        ));
     }
     node.call::<B, _>(ConfirmRecovery {}).await?;
     node.terminal.note("Confirmed. This device no longer knows them.");
@@ -87,8 +92,9 @@ pub(super) async fn recovery<B: Backend>(node: &Node<'_>) -> Result<(), CommandE
 fn some_indexes(count: usize) -> Result<Vec<usize>, CommandError> {
     let mut indexes = std::collections::BTreeSet::new();
     while indexes.len() < 3.min(count) {
-        let random = getrandom::u32()
-            .map_err(|error| CommandError::failed(format!("the system gives no random bytes: {error}")))?;
+        let random = getrandom::u32().map_err(|error| {
+            CommandError::failed(format!("the system gives no random bytes: {error}"), "restart this machine")
+        })?;
         indexes.insert(usize::try_from(random).unwrap_or(0) % count);
     }
     Ok(indexes.into_iter().collect())

@@ -57,7 +57,7 @@ pub(super) async fn up<B: Backend>(
 fn default_folder() -> Result<PathBuf, CommandError> {
     std::env::home_dir()
         .map(|home| home.join("ZeroCloud"))
-        .ok_or_else(|| CommandError::usage("HOME is not set; say which folder: zerocloud up DIR"))
+        .ok_or_else(|| CommandError::usage("HOME is not set", "say which folder: zerocloud up DIR"))
 }
 
 /// Makes the space if there is none, prints a ticket and how to use it, and then tells who comes.

@@ -137,7 +137,10 @@ pub enum FolderError {
     #[error(transparent)]
     Marker(#[from] MarkerError),
     /// It lies on another disk than before.
-    #[error("this folder lies on another file system than before; is its disk mounted?")]
+    #[error(
+        "this folder lies on another file system than before; is its disk mounted? Mount it, or, if the folder has moved to \
+         another disk for good, remove the space and join it again"
+    )]
     OtherFilesystem,
     /// The space's store.
     #[error("the space's store failed: {0}")]
@@ -146,7 +149,7 @@ pub enum FolderError {
     #[error(transparent)]
     Log(#[from] AppendError),
     /// An earlier batch was not judged.
-    #[error("an earlier batch was not finished; it is looked at first")]
+    #[error("an earlier batch was not finished; it is looked at first, and then it goes on")]
     NotRecovered,
 }
 

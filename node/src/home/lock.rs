@@ -19,13 +19,17 @@ pub struct HomeLock {
 #[non_exhaustive]
 pub enum LockError {
     /// Another process holds it.
-    #[error("a node is already running on this home{}", pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    #[error(
+        "a node is already running on this home{}; `zerocloud status` shows what it does, `zerocloud stop` ends it; a second \
+         node needs a second --home",
+        pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    )]
     Running {
         /// The process, where it has noted itself.
         pid: Option<u32>,
     },
     /// The file can't be opened or locked.
-    #[error("{} can't be locked: {source}", path.display())]
+    #[error("{} can't be locked ({source}); check its owner and mode, and that its file system has locks", path.display())]
     Io {
         /// The lock's file.
         path: PathBuf,

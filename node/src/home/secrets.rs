@@ -54,7 +54,7 @@ pub enum Recovery {
 #[non_exhaustive]
 pub enum SecretsError {
     /// The system refuses.
-    #[error("{} can't be used: {source}", path.display())]
+    #[error("{} can't be used ({source}); check its owner and mode, and what is free on its disk", path.display())]
     Io {
         /// The file.
         path: PathBuf,

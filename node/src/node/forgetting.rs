@@ -15,11 +15,16 @@ impl Shared {
         let forgetting = Forgetting { path: path.join(&b'/'), is_awaited_too: request.awaited, done };
         space.running()?.folder.tell(Message::Forget(Box::new(forgetting)));
         let given_up = answer.await.map_err(failed)?.map_err(|error| match &error {
-            NotForgotten::NothingLost => ApiError::new(ErrorKind::NotFound, error.to_string())
-                .hint("`zerocloud status` lists the files whose newest version is lost"),
-            NotForgotten::Awaited { .. } => ApiError::new(ErrorKind::Conflict, error.to_string())
-                .hint("switch that device on")
-                .hint("`--awaited` gives them up all the same; what that device has is kept there as an older version"),
+            NotForgotten::NothingLost => ApiError::new(
+                ErrorKind::NotFound,
+                error.to_string(),
+                "`zerocloud status` lists the files whose newest version is lost",
+            ),
+            NotForgotten::Awaited { .. } => {
+                ApiError::new(ErrorKind::Conflict, error.to_string(), "switch that device on").hint(
+                    "`--awaited` gives them up all the same; what that device has is kept there as an older version",
+                )
+            }
             NotForgotten::Failed(_) => failed(error),
         })?;
         let files = given_up.into_iter();

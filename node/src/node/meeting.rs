@@ -181,8 +181,8 @@ impl Shared {
             return Err(ApiError::new(
                 ErrorKind::Unreachable,
                 "this node connects to nobody, so no ticket can be used",
-            )
-            .hint("set `direct = true` in its config.toml and start it again"));
+                "set `direct = true` in its config.toml and start it again",
+            ));
         }
         if self.mode == Mode::Node {
             space.running()?;
@@ -192,7 +192,11 @@ impl Shared {
             Guest::Person(role) => (false, role_to(role), false),
         };
         if role == membership::Role::Keeper {
-            return Err(ApiError::new(ErrorKind::Invalid, "this version can't invite keepers yet"));
+            return Err(ApiError::new(
+                ErrorKind::Invalid,
+                "this version can't invite keepers yet",
+                "choose another role",
+            ));
         }
         let valid_for = Duration::from_secs(request.expires_secs);
         let wanted = Wanted { name: space.name.clone(), is_own, role, confirm, valid_for };
@@ -200,10 +204,8 @@ impl Shared {
         let now = self.surroundings.clock.wall_time();
         let made = pairing::make_ticket(self.issuer(&space)?, wanted, now, &mut rng).await;
         let ticket = made.map_err(|error| match &error {
-            MakeTicketError::NotMember | MakeTicketError::NotOwner => {
-                ApiError::new(ErrorKind::Denied, error.to_string())
-            }
-            _ => failed(error),
+            MakeTicketError::NotMember | MakeTicketError::NotOwner => ApiError::of(ErrorKind::Denied, &error),
+            _ => ApiError::of(ErrorKind::Failed, &error),
         })?;
         let expires_ms = i64::try_from(ticket.expiry_secs).unwrap_or(i64::MAX).saturating_mul(1_000);
         if let Some(meeting) = &self.meeting {
@@ -237,7 +239,7 @@ impl Shared {
     /// Answers somebody who waits for the user to compare words.
     pub(super) fn confirm_pairing(&self, request: &ConfirmPairing) -> Result<Done, ApiError> {
         let nobody =
-            || ApiError::new(ErrorKind::NotFound, "no device waits for these words; join again with the ticket");
+            || ApiError::new(ErrorKind::NotFound, "no device waits for these words", "join again with the ticket");
         let device = DeviceId::from_hex(&request.device).ok_or_else(nobody)?;
         let waiting = self.meeting.as_ref().and_then(|meeting| lock(&meeting.confirmations).remove(&device));
         let waiting = waiting.ok_or_else(nobody)?;
@@ -247,16 +249,23 @@ impl Shared {
 
     /// Joins a space by a ticket.
     pub(super) async fn join(self: &Arc<Self>, request: Join, progress: Progress) -> Result<Space, ApiError> {
-        let no_ticket = |error: TicketError| ApiError::new(ErrorKind::NotFound, error.to_string());
+        let no_ticket = |error: TicketError| ApiError::of(ErrorKind::NotFound, &error);
         let ticket = Ticket::parse(request.ticket.trim()).map_err(no_ticket)?;
         if let Some(space) = self.space(ticket.space) {
             let shown = BytePath::from(space.dir.as_path());
             let error = format!("this device has the space `{}` already, at {shown}", escaped(&space.name));
-            return Err(ApiError::new(ErrorKind::Conflict, error));
+            return Err(ApiError::new(
+                ErrorKind::Conflict,
+                error,
+                "use it there; to have it elsewhere, `zerocloud space rm` it first",
+            ));
         }
         let Some(meeting) = &self.meeting else {
-            return Err(ApiError::new(ErrorKind::Unreachable, "this node connects to nobody")
-                .hint("set `direct = true` in its config.toml and start it again"));
+            return Err(ApiError::new(
+                ErrorKind::Unreachable,
+                "this node connects to nobody",
+                "set `direct = true` in its config.toml and start it again",
+            ));
         };
         let wanted = match &request.dir {
             Some(dir) => dir.to_path(),
@@ -319,7 +328,7 @@ const fn role_to(role: Role) -> membership::Role {
 
 fn default_dir(ticket: &Ticket) -> Result<PathBuf, ApiError> {
     let home = std::env::home_dir().ok_or_else(|| {
-        ApiError::new(ErrorKind::Invalid, "HOME is not set").hint("say which folder: zerocloud join TICKET DIR")
+        ApiError::new(ErrorKind::Invalid, "HOME is not set", "say which folder: zerocloud join TICKET DIR")
     })?;
     let name = std::os::unix::ffi::OsStrExt::from_bytes(ticket.name.as_bytes());
     Ok(home.join(<std::ffi::OsStr as AsRef<std::ffi::OsStr>>::as_ref(name)))
@@ -331,7 +340,7 @@ fn join_error(error: JoinError) -> ApiError {
         JoinError::Refused | JoinError::NotConfirmed => ErrorKind::Denied,
         _ => ErrorKind::Failed,
     };
-    ApiError::new(kind, error.to_string())
+    ApiError::of(kind, &error)
 }
 
 /// What the peers ask the node, and tell it.

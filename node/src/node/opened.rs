@@ -89,26 +89,26 @@ impl Listener for Events {
 /// Why a space can't be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(super) enum OpenError {
+pub(crate) enum OpenError {
     #[error("its store can't be used: {0}")]
     Store(#[from] StoreError),
     #[error("its store lacks what a space must have; join it again")]
     Incomplete,
-    #[error("its membership records can't be used: {0}")]
+    #[error("its membership records can't be used ({0}); update ZeroCloud, or join it again from another device")]
     Records(String),
-    #[error("the secret of its current epoch is not in this home")]
+    #[error("the secret of its current epoch is not in this home; join it again from another device")]
     NoSecret,
-    #[error("it can't be begun: {0}")]
+    #[error("it can't be begun ({0}); restart ZeroCloud, and update it if that does not help")]
     Replica(String),
-    #[error("the system refuses: {0}")]
+    #[error("the system refuses ({0}); restart ZeroCloud, and see what `zerocloud doctor` finds")]
     System(#[from] std::io::Error),
-    #[error("the system gives no random bytes: {0}")]
+    #[error("the system gives no random bytes ({0}); restart this machine")]
     Random(#[from] getrandom::Error),
 }
 
 impl From<OpenError> for ApiError {
     fn from(error: OpenError) -> Self {
-        Self::new(ErrorKind::Failed, error.to_string())
+        Self::of(ErrorKind::Failed, &error)
     }
 }
 
@@ -132,7 +132,7 @@ impl OpenSpace {
                 error.to_string()
             })
         } else {
-            Err("no node is running".to_owned())
+            Err("no node is running; `zerocloud start` runs it".to_owned())
         };
         Ok(Self { id, name, dir, store, running })
     }

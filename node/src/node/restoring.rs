@@ -54,8 +54,11 @@ impl Shared {
                 Spot::Here(entry) if entry.kind != Kind::Directory => entry.source,
                 Spot::Gone(item) => *item,
                 Spot::Root | Spot::Here(_) => {
-                    return Err(ApiError::new(ErrorKind::Invalid, "a folder is restored to a moment")
-                        .hint("say which, as in `zerocloud restore FOLDER --at 2h`"));
+                    return Err(ApiError::new(
+                        ErrorKind::Invalid,
+                        "a folder is restored to a moment",
+                        "say which, as in `zerocloud restore FOLDER --at 2h`",
+                    ));
                 }
             };
             let shown = match &spot {
@@ -69,7 +72,13 @@ impl Shared {
         })
         .await?;
         let (source, PastVersion { op, content, time_ms, .. }) = version;
-        let content = content.ok_or_else(|| ApiError::new(ErrorKind::NotFound, "the file was deleted at that time"))?;
+        let content = content.ok_or_else(|| {
+            ApiError::new(
+                ErrorKind::NotFound,
+                "the file was deleted at that time",
+                "`zerocloud history` lists its versions",
+            )
+        })?;
         progress.report(Step::Waiting { what: "bringing the version".into() });
         let running = space.running()?;
         let (done, answer) = oneshot::channel();
@@ -98,7 +107,11 @@ impl Shared {
     /// Lists what is held; with a decision, what was held until then.
     pub(super) async fn held(&self, request: &Held) -> Result<HeldList, ApiError> {
         if request.decision.is_some() && request.space.is_none() {
-            return Err(ApiError::new(ErrorKind::Invalid, "a decision needs a space"));
+            return Err(ApiError::new(
+                ErrorKind::Invalid,
+                "a decision needs a space",
+                "name one, as in `zerocloud held SPACE accept`",
+            ));
         }
         let mut held = Vec::new();
         for space in self.some(request.space.as_ref())? {
@@ -115,8 +128,7 @@ impl Shared {
 
 /// The version that is wanted: what stood there at a moment, or the one before what is shown.
 fn choose(versions: Vec<PastVersion>, shown: &BTreeSet<OpId>, at_ms: Option<i64>) -> Result<PastVersion, ApiError> {
-    let nothing =
-        || ApiError::new(ErrorKind::NotFound, "there is no such version").hint("`zerocloud history` lists them");
+    let nothing = || ApiError::new(ErrorKind::NotFound, "there is no such version", "`zerocloud history` lists them");
     let mut versions = versions.into_iter();
     match at_ms {
         Some(at_ms) => versions.find(|version| version.time_ms <= at_ms),

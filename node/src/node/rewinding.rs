@@ -172,7 +172,8 @@ impl Shared {
                         running.folder.tell(Message::Restore(Box::new(restoring)));
                         asked.push((shown, answer));
                     }
-                    _ => missing.push(Problem { path: shown, reason: "its folder is not there".into() }),
+                    _ => missing
+                        .push(Problem { path: shown, reason: "its folder is not there; restore that first".into() }),
                 }
             }
             for (path, answer) in asked {

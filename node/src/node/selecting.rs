@@ -29,7 +29,7 @@ impl Shared {
 /// The patterns as one text, all of which counts.
 fn checked(without: &[String]) -> Result<Vec<u8>, ApiError> {
     let invalid = |message: String| {
-        ApiError::new(ErrorKind::Invalid, message).hint("patterns are those of gitignore: `raw/`, `*.iso`, `/a/b`")
+        ApiError::new(ErrorKind::Invalid, message, "patterns are those of gitignore: `raw/`, `*.iso`, `/a/b`")
     };
     if without.iter().any(|pattern| pattern.trim().is_empty() || pattern.contains(['\n', '\r'])) {
         return Err(invalid("a pattern is one line that is not empty".to_owned()));

@@ -42,15 +42,18 @@ impl Shared {
             None => dir.file_name().map(|name| BytePath::from(name).as_bytes().to_vec()).unwrap_or_default(),
         };
         let name = Name::parse(&name).map_err(|error| {
-            ApiError::new(ErrorKind::Invalid, format!("a space can't be called that: {error}"))
-                .hint("give it a name with `--name`")
+            ApiError::new(
+                ErrorKind::Invalid,
+                format!("a space can't be called that: {error}"),
+                "give it a name with `--name`",
+            )
         })?;
         if self.all().iter().any(|space| space.name == name) {
             return Err(ApiError::new(
                 ErrorKind::Conflict,
                 format!("there is a space called `{}` already", escaped(&name)),
-            )
-            .hint("give this one another name with `--name`"));
+                "give this one another name with `--name`",
+            ));
         }
         let mut rng = system_rng().map_err(failed)?;
         let secret = Secret::draw(&mut rng);
@@ -101,16 +104,19 @@ impl Shared {
         let shown = BytePath::from(dir);
         std::fs::create_dir_all(dir)
             .and_then(|()| dir.canonicalize())
-            .map_err(|error| ApiError::new(ErrorKind::Invalid, format!("{shown} can't be a space's folder: {error}")))
+            .map_err(|error| {
+                let message = format!("{shown} can't be a space's folder: {error}");
+                ApiError::new(ErrorKind::Invalid, message, "choose a directory that you may write to")
+            })
             .and_then(|dir| self.check_folder(&dir, joined).map(|()| dir))
     }
 
     fn check_folder(&self, dir: &Path, joined: Option<SpaceId>) -> Result<(), ApiError> {
         let shown = BytePath::from(dir);
-        let conflict = |reason: String| Err(ApiError::new(ErrorKind::Conflict, reason));
+        let conflict = |reason: String| Err(ApiError::new(ErrorKind::Conflict, reason, "choose another folder"));
         let home = self.surroundings.home.dir();
         if home.starts_with(dir) || dir.starts_with(home) {
-            return conflict(format!("{shown} and this node's own files lie in one another; choose another folder"));
+            return conflict(format!("{shown} and this node's own files lie in one another"));
         }
         for space in self.all() {
             if space.dir == dir {
@@ -129,8 +135,8 @@ impl Shared {
             Ok(marker) => Err(ApiError::new(
                 ErrorKind::Conflict,
                 format!("{shown} is a folder of the space {} already, by another home", marker.space),
-            )
-            .hint("if that home is gone, remove `.zerocloud/marker` in the folder and try again")),
+                "if that home is gone, remove `.zerocloud/marker` in the folder and try again",
+            )),
             Err(error) => Err(failed(error)),
         }
     }
@@ -224,7 +230,11 @@ impl Shared {
     pub(super) async fn remove_space(&self, request: &RemoveSpace) -> Result<Space, ApiError> {
         let (space, path) = self.resolve(&request.space)?;
         if !path.is_empty() {
-            return Err(ApiError::new(ErrorKind::Invalid, "this is a path in a space, and not a space"));
+            return Err(ApiError::new(
+                ErrorKind::Invalid,
+                "this is a path in a space, and not a space",
+                "name the space alone",
+            ));
         }
         let described = self.describe(&space)?;
         if let Ok(running) = &space.running {

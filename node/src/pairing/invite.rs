@@ -61,7 +61,7 @@ pub enum MakeTicketError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The node stops.
-    #[error("the node is stopping")]
+    #[error("the node is stopping; start it and try again")]
     Stopping,
 }
 

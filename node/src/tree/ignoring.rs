@@ -42,19 +42,19 @@ pub const RULES_LEN_SUM_MAX: usize = 256 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RulesFault {
     /// The first line that is no pattern.
-    #[error("line {line} is not a pattern of gitignore's syntax; the other lines count")]
+    #[error("line {line} is not a pattern of gitignore's syntax, the other lines count; mend it")]
     Malformed {
         /// From 1.
         line: usize,
     },
     /// The first line that does not count because something is above a bound.
-    #[error("it is too long: line {line} and those after it don't count")]
+    #[error("it is too long, so that line {line} and those after it don't count; shorten it")]
     TooLong {
         /// From 1.
         line: usize,
     },
     /// Together its patterns can't be compiled.
-    #[error("its patterns are too complex together; none of them counts")]
+    #[error("its patterns are too complex together, so that none of them counts; use fewer wildcards")]
     TooComplex,
 }
 

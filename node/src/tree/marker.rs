@@ -36,19 +36,25 @@ pub struct Marker {
 #[non_exhaustive]
 pub enum MarkerError {
     /// Another disk, an empty folder, or a user removed it.
-    #[error("this folder has no marker of a space; is its disk mounted?")]
+    #[error("this folder has no marker of a space; is its disk mounted? Mount it, or put the folder back")]
     Missing,
     /// It is there and makes no sense.
-    #[error("the folder's marker can't be read: {0}")]
+    #[error(
+        "the folder's marker can't be read ({0}); put back `.zerocloud/marker` from a backup, or remove the space and join it \
+         again"
+    )]
     Damaged(#[from] DecodeError),
     /// The folder of another space.
-    #[error("this folder belongs to another space ({found})")]
+    #[error("this folder belongs to another space ({found}); put the folder of this one back in its place")]
     OtherSpace {
         /// Whose it is.
         found: SpaceId,
     },
     /// The store is older than the tree: it was restored, or another store worked here.
-    #[error("the store is older than this folder (marker {marker}, store {store}); an index is needed from a member")]
+    #[error(
+        "the store is older than this folder (marker {marker}, store {store}); connect with another \
+         member: its index is needed"
+    )]
     Higher {
         /// The marker's counter.
         marker: u64,
@@ -56,7 +62,7 @@ pub enum MarkerError {
         store: u64,
     },
     /// The tree is older than the store: it was restored.
-    #[error("this folder was restored from a copy (marker {marker}, store {store})")]
+    #[error("this folder was restored from a copy (marker {marker}, store {store}); nothing is to be done")]
     Lower {
         /// The marker's counter.
         marker: u64,

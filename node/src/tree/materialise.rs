@@ -61,16 +61,16 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Blocked {
     /// The directory is not there, or another one stands in its place.
-    #[error("its directory is not as it was")]
+    #[error("its directory is not as it was; it will be looked at again")]
     NoDirectory,
     /// There is nothing.
-    #[error("it is not there any more")]
+    #[error("it is not there any more; it will be looked at again")]
     Missing,
     /// Something was changed that no scan has seen.
-    #[error("it was changed meanwhile")]
+    #[error("it was changed meanwhile; it will be looked at again")]
     Changed,
     /// Something stands where something is to come.
-    #[error("something else has its name")]
+    #[error("something else has its name; rename that, or delete it")]
     Occupied,
     /// Something has its name that is called otherwise: this disk takes the two names for one.
     #[error(
@@ -79,13 +79,13 @@ pub enum Blocked {
     )]
     Collides,
     /// It has its name already, spelled otherwise: it has to go aside first.
-    #[error("this disk takes its names, old and new, for the same")]
+    #[error("this disk takes its names, old and new, for the same; it will be tried again")]
     Itself,
     /// A directory that is to go has something in it.
-    #[error("the directory is not empty")]
+    #[error("the directory is not empty; move away what is in it, or keep it")]
     NotEmpty,
     /// Nothing was staged, or something else.
-    #[error("its content is not staged")]
+    #[error("its content is not staged; it will be tried again")]
     NotStaged,
 }
 

@@ -70,16 +70,18 @@ pub struct Problem {
 #[non_exhaustive]
 pub enum Reason {
     /// No device could hold it.
-    #[error("it is left out: {0}")]
+    #[error("it is left out: {0}; rename it")]
     Name(NameError),
     /// A FIFO, socket or device.
-    #[error("it is neither file, directory nor link, and is left out")]
+    #[error("it is neither file, directory nor link, and is left out; move it elsewhere if that disturbs you")]
     Special,
     /// A mount point.
-    #[error("another file system is mounted here; it is left out")]
+    #[error("another file system is mounted here, which is left out; make it a space of its own")]
     OtherFilesystem,
     /// Synced, as a file of its own.
-    #[error("the file has {count} names (hard links), which other devices will have as separate files")]
+    #[error(
+        "the file has {count} names (hard links), which other devices will have as separate files; nothing is to be done"
+    )]
     HardLinked {
         /// Its names.
         count: u64,
@@ -97,7 +99,7 @@ pub enum Reason {
     #[error("it was replaced while the folder was scanned; it will be looked at again")]
     Replaced,
     /// Above what can be stored.
-    #[error("it is too long to be synced")]
+    #[error("it is too long to be synced; split it, or rename it if it is a link")]
     TooLong,
     /// A rules file of which something does not count.
     #[error("some of these ignore rules don't count: {0}")]
@@ -112,7 +114,7 @@ pub enum Reason {
     )]
     Lost,
     /// The keys of an epoch are missing.
-    #[error("the keys that it would be named with are not known yet")]
+    #[error("the keys that it would be named with are not known yet; connect with another device of the space")]
     NoKeys,
 }
 

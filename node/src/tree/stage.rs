@@ -69,19 +69,21 @@ pub struct Staged {
 #[non_exhaustive]
 pub enum StageError {
     /// The chunk is not the one that the manifest names at this place.
-    #[error("chunk number {index} is not the one that the manifest names")]
+    #[error("chunk number {index} is not the one that the manifest names; it will be tried again")]
     WrongChunk {
         /// Its place, from 0.
         index: usize,
     },
     /// Chunks are missing.
-    #[error("{count} chunks of the file are not there yet")]
+    #[error("{count} chunks of the file are not there yet; it will be tried again")]
     Incomplete {
         /// How many.
         count: usize,
     },
     /// The chunks are those of the manifest, and the file is another than its entry says. It was removed.
-    #[error("the content differs from the hash that its entry names")]
+    #[error(
+        "the content differs from the hash that its entry names; save the file once more on the device that wrote it"
+    )]
     WrongContent,
     /// The disk. If it is full, nothing of a whole file is left; a partial one stays until it is discarded.
     #[error(transparent)]

@@ -10,43 +10,43 @@ use zerocloud_crdt::name::escape;
 #[non_exhaustive]
 pub enum VolumeErrorKind {
     /// Nothing has this name.
-    #[error("there is nothing of this name")]
+    #[error("there is nothing of this name; put it back if it is missed")]
     NotFound,
     /// Something has this name already.
-    #[error("something of this name exists already")]
+    #[error("something of this name exists already; rename or move it if it is in the way")]
     Exists,
     /// A directory to be removed has something in it.
-    #[error("the directory is not empty")]
+    #[error("the directory is not empty; move away what is in it, or keep it")]
     NotEmpty,
     /// A directory was asked for, and something else that is not a link stands there.
-    #[error("it is not a directory")]
+    #[error("it is not a directory; move away what has its name")]
     NotADirectory,
     /// A symbolic link stands there, and no link is ever followed.
-    #[error("it is a symbolic link, and links are not followed")]
+    #[error("it is a symbolic link, and links are not followed; put what it points to in its place")]
     IsALink,
     /// A directory, FIFO, socket or device where a regular file or link was asked for.
-    #[error("it is not the kind of file that was expected")]
+    #[error("it is not the kind of file that was expected; move away what has its name")]
     WrongKind,
     /// A directory can't become its own descendant.
-    #[error("a directory can't be moved into itself")]
+    #[error("a directory can't be moved into itself; it will be tried again")]
     IntoItself,
     /// Not one name of a directory: empty, `.`, `..`, or with `/` or NUL inside.
-    #[error("this is not the name of a file")]
+    #[error("this is not the name of a file; choose another")]
     InvalidName,
     /// The file system can't hold a name or target of this length.
-    #[error("the name is too long for this file system")]
+    #[error("the name is too long for this file system; rename it on a device that has it")]
     NameTooLong,
     /// No space, no inodes, or the user's quota is used up.
     #[error("the disk is full or the quota is used up; free some space")]
     NoSpace,
     /// The file system can't hold a file of this length.
-    #[error("the file is too large for this file system")]
+    #[error("the file is too large for this file system; move the space to one that holds such files")]
     TooLarge,
     /// The process may not do this.
     #[error("permission denied; check owner and mode")]
     PermissionDenied,
     /// A verb that may only touch names inside the control directory was used elsewhere: a mistake of the caller.
-    #[error("only files in ZeroCloud's own directory may be removed or replaced")]
+    #[error("only files in ZeroCloud's own directory may be removed or replaced; report this")]
     NotInControl,
     /// In use in a way that forbids it for a moment: a lease, or a mount point. Try again later.
     #[error("it is in use; it will be tried again")]
@@ -55,10 +55,10 @@ pub enum VolumeErrorKind {
     #[error("too many open files; raise the limit (ulimit -n)")]
     TooManyOpenFiles,
     /// On another file system, or a handle of another volume.
-    #[error("it is on another file system; a space ends where another file system is mounted")]
+    #[error("it is on another file system, and a space ends where one is mounted; make that a space of its own")]
     CrossDevice,
     /// The kernel or file system has no such call.
-    #[error("the file system can't do this")]
+    #[error("the file system can't do this; move the space to another one, ext4, XFS or Btrfs for example")]
     Unsupported,
     /// The file system is mounted read-only.
     #[error("the file system is read-only; mount it writable")]

@@ -48,7 +48,7 @@ impl SimBackend {
 impl Backend for SimBackend {
     async fn open(setup: Setup) -> Result<Self, ApiError> {
         if setup.config.name.as_deref() == Some("broken") {
-            return Err(ApiError::new(ErrorKind::Failed, "the store is damaged").hint("restore it"));
+            return Err(ApiError::new(ErrorKind::Failed, "the store is damaged", "restore it"));
         }
         let backend = Self { setup, spaces: Mutex::new(Vec::new()), events: broadcast::channel(16).0 };
         if backend.setup.mode == Mode::Offline {
@@ -143,7 +143,7 @@ impl Backend for SimBackend {
 
     async fn join(&self, request: Join, progress: Progress) -> Result<Space, ApiError> {
         if request.ticket != TICKET {
-            return Err(ApiError::new(ErrorKind::Invalid, "this is no ticket").hint("copy it again, whole"));
+            return Err(ApiError::new(ErrorKind::Invalid, "this is no ticket", "copy it again, whole"));
         }
         progress.report(Step::Waiting { what: "reaching the other device".into() });
         progress.report(Step::Words { words: vec!["alpha".into(), "beta".into()] });

@@ -36,7 +36,9 @@ impl<P: Pool> Folder<P> {
             Content::Symlink { target } => {
                 self.staging.stage_symlink(target.as_slice()).map(Some).map_err(NotBegun::Stage)
             }
-            Content::Directory => Err(NotBegun::Damaged("a directory has no versions".into())),
+            Content::Directory => {
+                Err(NotBegun::Damaged("a directory has no versions; name a file in it, or say `--at TIME`".into()))
+            }
             Content::File(content) => self.bring_version(job, &restoring, content),
         };
         let (source, op) = (restoring.source, restoring.op);
@@ -45,14 +47,16 @@ impl<P: Pool> Folder<P> {
             Ok(None) if self.parts.supply.has_members() => return,
             Ok(None) => {
                 self.parts.supply.remove(job);
-                "this device does not have this version, and no other is connected".to_owned()
+                "this device does not have this version, and no other is connected; connect one that has it: `zerocloud history`".to_owned()
             }
             Ok(Some(staged)) => return self.end_restoring(job, Ok(staged)),
             Err(NotBegun::Page(page)) => return self.ask_for_page(job, source, op, page),
             Err(NotBegun::Stage(error)) => error.to_string(),
             Err(NotBegun::Damaged(reason)) => reason,
             Err(NotBegun::Folder(error)) => error.to_string(),
-            Err(NotBegun::Superseded) => "this version is not known any more".to_owned(),
+            Err(NotBegun::Superseded) => {
+                "this version is not known any more; choose another: `zerocloud history`".to_owned()
+            }
         };
         if let Some(restoring) = self.restores.remove(&job) {
             answer(restoring, Err(failed));
@@ -79,7 +83,10 @@ impl<P: Pool> Folder<P> {
         let Some(restoring) = self.restores.remove(&job) else { return };
         let put = match staged {
             Ok(staged) => self.put(&restoring, &staged).map_err(|error| error.to_string()),
-            Err(NotStaged::Missing(_)) => Err("no device that is connected has this version".to_owned()),
+            Err(NotStaged::Missing(_)) => {
+                Err("no device that is connected has this version; connect one that has it: `zerocloud history`"
+                    .to_owned())
+            }
             Err(NotStaged::Failed(error)) => Err(error.to_string()),
         };
         answer(restoring, put);

@@ -326,7 +326,7 @@ fn chunks_of(snapshot: &Snapshot, manifest: &Manifest) -> Result<Vec<Chunk>, Not
         ReadManifestError::Manifest(error) => NotBegun::Damaged(error.to_string()),
         ReadManifestError::Page(error) => NotBegun::Damaged(error.to_string()),
         // A kind of a newer version of the crate below.
-        _ => NotBegun::Damaged("the list of its chunks can't be read".into()),
+        _ => NotBegun::Damaged("the list of its chunks can't be read; restart ZeroCloud and report this".into()),
     })
 }
 

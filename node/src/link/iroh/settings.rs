@@ -84,10 +84,10 @@ pub enum OpenLinkError {
         url: String,
     },
     /// iroh did not start for another reason.
-    #[error("the network stack did not start: {source}")]
+    #[error("the network stack did not start ({source}); restart ZeroCloud, and see what `zerocloud doctor` finds")]
     Endpoint {
         /// What iroh said.
-        source: Box<BindError>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
