@@ -32,9 +32,9 @@ impl Terminal {
         self.is_terminal
     }
 
-    /// Columns of stdout, as it is now.
+    /// Columns of stdout, as it is now; without a bound where it is no terminal: programs read whole lines.
     pub(super) fn width(&self) -> usize {
-        size().0
+        if self.is_terminal { size().0 } else { usize::MAX }
     }
 
     /// Prints an answer: as JSON if asked for, else as `to_text` says (nothing for an empty text).
@@ -61,7 +61,7 @@ impl Terminal {
             let (width, height) = size();
             self.write(&in_place(&to_text(answer, width), height));
         } else {
-            self.line(answer, |answer| to_text(answer, WIDTH_DEFAULT));
+            self.line(answer, |answer| to_text(answer, self.width()));
         }
     }
 

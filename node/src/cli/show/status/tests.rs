@@ -180,6 +180,8 @@ fn no_line_is_wider_than_the_terminal() {
             assert!(width_of(line) <= width, "{} of {width}: {line}", width_of(line));
         }
     }
+    let whole = status(&busy(), usize::MAX);
+    assert!(whole.contains("long/end.jpg: permission denied; check owner and mode\n"), "for programs: {whole}");
     assert_eq!(status(&busy(), 3), status(&busy(), WIDTH_MIN), "narrower, the terminal wraps");
 }
 
