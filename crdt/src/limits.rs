@@ -90,6 +90,8 @@ pub const OTHER_STREAM_COUNT_MAX: usize = 16;
 pub const LANE_COUNT_MAX: usize = 16;
 /// A signed frontier, which must fit a control frame beside its frame header: about 800 logs.
 pub const FRONTIER_LEN_MAX: usize = CONTROL_FRAME_LEN_MAX - 1024;
+/// Frontiers of other members that a device hands on at a contact: at full length 4 MiB, and there are rarely as many.
+pub const HANDED_ON_COUNT_MAX: usize = 64;
 /// Bytes of one connection that wait for their readers, over all streams: eight full streams and a reserve.
 pub const CONN_WINDOW_LEN_MAX: u32 = 16 << 20;
 /// Incoming connections that are between the first packet and the proof of the peer's key.

@@ -1,4 +1,5 @@
-//! Deliberate faults: what the simulator must find, or it proves nothing (`docs/simulator.md`).
+//! Deliberate faults: what the simulator (`docs/simulator.md`) or a test that stands for a threat (`SECURITY.md`) must
+//! find, or they prove nothing.
 //!
 //! Each stands at the one place that keeps the promise which it breaks, as `mutated!(Name)`. Without the feature
 //! `mutations`, which nothing but the test network switches on, that is `false` and nothing of it is built.
@@ -7,7 +8,7 @@
 mod list;
 
 #[cfg(feature = "mutations")]
-pub use list::{Mutation, is_on, switch_to};
+pub use list::{Mutation, VARIABLE, is_on, switch_to};
 
 /// Whether a deliberate fault is switched on.
 #[cfg(feature = "mutations")]

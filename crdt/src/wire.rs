@@ -84,6 +84,9 @@ pub enum Log {
     Materialised([u8; 32]),
     /// Small new chunks, unasked, after the entries that name them.
     Chunks(Vec<SealedChunk>),
+    /// What another member said that it has, as it signed it, and of which the receiver lacks something. After the
+    /// sender's own frontier.
+    HandedOn(ByteBuf),
 }
 
 impl Log {
@@ -91,7 +94,7 @@ impl Log {
     pub fn entries_len(&self) -> usize {
         match self {
             Self::Entries(entries) => entries.iter().map(|entry| entry.len()).sum(),
-            Self::Records { .. } | Self::Frontier(_) | Self::Materialised(_) | Self::Chunks(_) => 0,
+            Self::Records { .. } | Self::Frontier(_) | Self::Materialised(_) | Self::Chunks(_) | Self::HandedOn(_) => 0,
         }
     }
 }
@@ -252,7 +255,7 @@ impl Message<'_> for Log {
                     && records.len() <= limits::LOG_FRAME_COUNT_MAX
                     && records.iter().all(|record| record.len() <= limits::RECORD_LEN_MAX)
             }
-            Self::Frontier(bytes) => bytes.len() <= limits::FRONTIER_LEN_MAX + 256,
+            Self::Frontier(bytes) | Self::HandedOn(bytes) => bytes.len() <= limits::FRONTIER_LEN_MAX + 256,
             Self::Entries(entries) => {
                 entries.len() <= limits::LOG_FRAME_COUNT_MAX
                     && entries.iter().all(|entry| entry.len() <= limits::ENTRY_LEN_MAX)

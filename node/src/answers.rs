@@ -18,6 +18,7 @@ use crate::api::{ApiError, ErrorKind};
 use crate::store::{Snapshot, StoreError};
 
 pub mod conflicts;
+pub mod discrepancies;
 pub mod doctor;
 pub mod held;
 pub mod history;

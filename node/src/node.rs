@@ -11,6 +11,7 @@ pub(crate) mod opened;
 mod restoring;
 mod retrying;
 mod rewinding;
+mod rounds;
 mod selecting;
 mod spaces;
 mod status;
@@ -194,6 +195,7 @@ impl Backend for Node {
         }
         meeting::begin(&shared)?;
         if mode == Mode::Node {
+            tokio::spawn(rounds::count_rounds(Arc::downgrade(&shared), shared.shutdown.clone()));
             tokio::spawn(retrying::keep_trying(Arc::downgrade(&shared), shared.shutdown.clone()));
         }
         Ok(Self { shared })

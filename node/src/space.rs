@@ -16,7 +16,7 @@ use zerocloud_crdt::pairing::Welcome;
 use zerocloud_crdt::wire;
 
 use crate::engine::found::Found;
-use crate::engine::replica::{Action, Replica, ReplicaError, Stop};
+use crate::engine::replica::{Action, Discrepancy, Replica, ReplicaError, Stop};
 use crate::engine::shelf::{Contents, Shelf};
 use crate::link::{CloseCode, Conn};
 use crate::session::chunks::ChunkSource;
@@ -90,6 +90,8 @@ pub(crate) enum Event {
         /// What to answer it, once its record is durable.
         done: oneshot::Sender<Result<Welcome, String>>,
     },
+    /// A round has passed: see [`Replica::handle_round`].
+    Round,
     /// Asks what can be asked of the replica at one moment.
     Look(Look),
 }
@@ -116,7 +118,12 @@ pub struct SpaceHandle {
     chunks: Arc<dyn ChunkSource>,
     /// Told when the space's records change. Also held by the space's thread, which tells it.
     tables: Arc<OnceLock<watch::Sender<u64>>>,
+    /// Told by the space's thread.
+    discrepancies: watch::Receiver<Discrepancies>,
 }
+
+/// The members whose word and deeds differ.
+pub type Discrepancies = BTreeMap<DeviceId, Discrepancy>;
 
 /// Why what a folder found was not written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -157,11 +164,13 @@ impl SpaceHandle {
         let (events, queue) = mpsc::channel(EVENT_COUNT_MAX);
         let tables: Arc<OnceLock<watch::Sender<u64>>> = Arc::default();
         let told = tables.clone();
+        let (differing, discrepancies) = watch::channel(Discrepancies::new());
         std::thread::Builder::new().name("space".into()).spawn(move || {
             let (replica, rng) = make();
-            Worker { replica, rng, sessions: Vec::new(), plan: Box::new(plan), tables: told }.run(queue);
+            differing.send_replace(replica.discrepancies());
+            Worker { replica, rng, sessions: Vec::new(), plan: Box::new(plan), tables: told, differing }.run(queue);
         })?;
-        Ok(Self { id, events, chunks, tables })
+        Ok(Self { id, events, chunks, tables, discrepancies })
     }
 
     /// The space.
@@ -178,6 +187,19 @@ impl SpaceHandle {
     pub(crate) fn tell_of_tables(&self, changes: watch::Sender<u64>) {
         // A space is in one node, and a node counts in one place.
         let _ = self.tables.set(changes);
+    }
+
+    /// The members whose word and deeds differ, as they are and as they change; it ends with the space's thread.
+    pub fn discrepancies(&self) -> watch::Receiver<Discrepancies> {
+        self.discrepancies.clone()
+    }
+
+    /// Says that a round has passed: see [`Replica::handle_round`].
+    ///
+    /// # Errors
+    /// [`SpaceClosed`].
+    pub async fn end_round(&self) -> Result<(), SpaceClosed> {
+        self.tell(Event::Round).await
     }
 
     /// Events that the space's thread has not begun to handle.
@@ -275,6 +297,7 @@ struct Worker<S: Shelf, R> {
     sessions: Vec<Session>,
     plan: Box<dyn Fn(BTreeSet<FileId>) + Send>,
     tables: Arc<OnceLock<watch::Sender<u64>>>,
+    differing: watch::Sender<Discrepancies>,
 }
 
 impl<S: Shelf, R: rand_core::CryptoRng> Worker<S, R> {
@@ -341,6 +364,11 @@ impl<S: Shelf, R: rand_core::CryptoRng> Worker<S, R> {
                     tracing::error!(space = %self.replica.space(), %error, "the space's store failed");
                 }
             }
+            Event::Round => {
+                if let Err(error) = self.replica.handle_round() {
+                    tracing::error!(space = %self.replica.space(), %error, "the space's store failed");
+                }
+            }
             Event::Look(look) => look(&Now(&self.replica)),
         }
     }
@@ -378,6 +406,14 @@ impl<S: Shelf, R: rand_core::CryptoRng> Worker<S, R> {
                     self.close(peer, CloseCode::Refused, "this device is no member of the space")
                 }
                 Action::Plan(items) => (self.plan)(items),
+                Action::Discrepancies => {
+                    let discrepancies = self.replica.discrepancies();
+                    for (peer, Discrepancy { kind, entry_count, .. }) in &discrepancies {
+                        let space = self.replica.space();
+                        tracing::warn!(%space, %peer, ?kind, entry_count, "a member's word and deeds differ");
+                    }
+                    self.differing.send_replace(discrepancies);
+                }
                 Action::Stopped => {
                     if let Some(stop) = self.replica.stop() {
                         tracing::error!(space = %self.replica.space(), %stop, "the space stopped");

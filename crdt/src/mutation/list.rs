@@ -1,5 +1,6 @@
 //! The list of faults, and which of them is on in this process.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Defines [`Mutation`]: each with its name and, as its documentation, what is broken.
@@ -105,15 +106,50 @@ mutations! {
     DroppedHunk = "dropped-hunk",
     /// Of two entries with one number the second is dropped.
     DroppedBranch = "dropped-branch",
+    /// A member whose word goes back behind what it said before is believed.
+    UnnoticedRollback = "unnoticed-rollback",
+    /// What a member told others is not held against what it told this device.
+    UnnoticedViews = "unnoticed-views",
+    /// Whoever says that it has entries and does not bring them is waited for in silence.
+    UnnoticedGap = "unnoticed-gap",
+    /// Whoever is refused at pairing is told why.
+    TellingRefusal = "telling-refusal",
+    /// A chunk that does not open under its key is taken for one that its sender can't read now.
+    TellingOpening = "telling-opening",
+    /// A chunk's id is the plain hash of what is in it.
+    UnkeyedChunkIds = "unkeyed-chunk-ids",
+    /// The payload of an entry is not encrypted.
+    UnsealedPayloads = "unsealed-payloads",
+    /// A link in the place of a directory or file is followed.
+    FollowedLinks = "followed-links",
+    /// What a frame announces is set aside before its length is checked.
+    UncheckedFrames = "unchecked-frames",
+    /// Of one peer's messages as many wait for the space as the peer sends.
+    UnfairTurns = "unfair-turns",
+    /// What is no message is passed over.
+    ToleratedGarbage = "tolerated-garbage",
+    /// Addresses count that their device did not sign.
+    UnsignedAddresses = "unsigned-addresses",
+    /// A secret is shown where its type is printed.
+    ShownSecrets = "shown-secrets",
 }
 
 /// The place in [`Mutation::ALL`] of the one that is on, plus one; 0 if none is. For all threads: a process plays many
 /// worlds with one fault.
 static ON: AtomicUsize = AtomicUsize::new(0);
 
+/// Names the fault that is on in a process from its start, for a test that runs another program.
+pub const VARIABLE: &str = "ZEROCLOUD_MUTATION";
+
+/// The fault that the environment names.
+static NAMED: LazyLock<Option<Mutation>> = LazyLock::new(|| {
+    let name = std::env::var(VARIABLE).ok()?;
+    Mutation::ALL.iter().copied().find(|mutation| mutation.name() == name)
+});
+
 /// Whether a fault is on.
 pub fn is_on(mutation: Mutation) -> bool {
-    ON.load(Ordering::Relaxed) == mutation as usize + 1
+    ON.load(Ordering::Relaxed) == mutation as usize + 1 || *NAMED == Some(mutation)
 }
 
 /// Switches a fault on, and every other off.

@@ -47,6 +47,7 @@ fn the_log_is_told_as_ever() {
     hold("log materialised", &Log::Materialised([0x33; 32]));
     let chunk = SealedChunk { epoch: EpochId([0x44; 32]), id: ChunkId([0x55; 32]), sealed: bytes(7) };
     hold("log chunks", &Log::Chunks(vec![chunk]));
+    hold("log handed on", &Log::HandedOn(bytes(8)));
 }
 
 #[test]

@@ -85,7 +85,12 @@ async fn announce(
     }
     terminal.answer(&invitation, |invitation| invitation.ticket.clone());
     while let Some(event) = events.next().await? {
-        if let What::Pairing { .. } | What::Joined { .. } | What::Conflict { .. } | What::Warning { .. } = event.what {
+        if let What::Pairing { .. }
+        | What::Joined { .. }
+        | What::Conflict { .. }
+        | What::Discrepancy { .. }
+        | What::Warning { .. } = event.what
+        {
             terminal.note(&show::event(&event));
         }
     }

@@ -192,6 +192,10 @@ pub(super) fn event(event: &Event) -> String {
         What::Joined { space, device, name } => {
             format!("{} ({}) has joined {}", escaped(name), short(device), escaped(space))
         }
+        What::Discrepancy { space, device, name, kind, entries } => {
+            let name = format!("{} ({})", escaped(name), short(device));
+            format!("{}: {}", escaped(space), crate::answers::discrepancies::text(&name, *kind, *entries))
+        }
         What::Warning { text } => format!("warning: {}", escaped(text)),
         What::Missed { count } => format!("{} were missed", counted(*count, "event", "events")),
         What::Unknown => "an event that this version does not know".to_owned(),

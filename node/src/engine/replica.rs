@@ -9,15 +9,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use zerocloud_crdt::id::{ContentHash, DeviceId, EpochId, FileId, LogId, SpaceId};
 use zerocloud_crdt::keys::{DeviceKeys, EpochSecret};
 use zerocloud_crdt::log::frontier::SignedFrontierError;
-use zerocloud_crdt::log::{EntryError, Frontier, LogRead, Start, WaitingPool};
+use zerocloud_crdt::log::{EntryError, Frontier, LogRead, SignedFrontier, Start, WaitingPool};
 use zerocloud_crdt::membership::{InsertError, Records};
 use zerocloud_crdt::mutated;
 use zerocloud_crdt::wire;
 
 use super::found::Found;
-use super::shelf::{Contents, Shelf};
+use super::shelf::{Contents, Shelf, ShelfRead};
 
 pub use admit::AdmitError;
+pub use discrepancies::{Discrepancy, DiscrepancyKind, OWING_ROUND_COUNT};
 
 /// Bytes of entries that are on their way to one peer before the driver has sent any of them.
 const SENDING_LEN_MAX: usize = 8 << 20;
@@ -43,6 +44,8 @@ pub enum Action {
     Plan(BTreeSet<FileId>),
     /// The space stopped; what it has stays as it is.
     Stopped,
+    /// Whose word and deeds differ has changed: see [`Replica::discrepancies`].
+    Discrepancies,
 }
 
 /// A peer broke the rules: close the connection and say so.
@@ -118,6 +121,12 @@ pub struct Replica<S: Shelf> {
     stop: Option<Stop>,
     /// BLAKE3 of the frontier that the tree shows.
     materialised: Option<[u8; 32]>,
+    /// Members whose word and deeds differ, also those that are not told of yet.
+    discrepancies: BTreeMap<DeviceId, Discrepancy>,
+    /// What members told others, by those: the furthest of each, for as long as it did not tell as much here.
+    handed_on: BTreeMap<DeviceId, SignedFrontier>,
+    /// For how many rounds members have owed something, also while they come and go.
+    owing: BTreeMap<DeviceId, u32>,
 }
 
 /// What is known of a connected peer.
@@ -126,6 +135,12 @@ struct Peer {
     /// What it has: as it said, and what was sent to it or came from it since. `None` until it said so: before that no
     /// entry is sent.
     frontier: Option<Frontier>,
+    /// The last of what it said, as it signed it.
+    told: Option<SignedFrontier>,
+    /// What came from it since it is connected.
+    came: Frontier,
+    /// Whether something came from it in this round.
+    has_brought: bool,
     /// Whether our frontier was told to it.
     is_told: bool,
     /// The frontier (its BLAKE3) that its tree shows.
@@ -147,6 +162,8 @@ impl<S: Shelf> Replica<S> {
         identity: Identity,
         rng: &mut impl rand_core::CryptoRng,
     ) -> Result<Self, ReplicaError<S::Error>> {
+        let discrepancies =
+            shelf.snapshot().and_then(|snapshot| snapshot.discrepancies()).map_err(ReplicaError::Store)?;
         let mut replica = Self {
             shelf,
             records,
@@ -155,6 +172,9 @@ impl<S: Shelf> Replica<S> {
             actions: VecDeque::new(),
             stop: None,
             materialised: None,
+            discrepancies,
+            handed_on: BTreeMap::new(),
+            owing: BTreeMap::new(),
         };
         let is_begun = replica.frontier()?.position(replica.identity.log);
         if is_begun.is_none() && replica.may_write() {
@@ -253,6 +273,7 @@ impl<S: Shelf> Replica<S> {
             wire::Log::Records { .. } | wire::Log::Chunks(_) => Ok(()),
             wire::Log::Frontier(bytes) => self.take_frontier(peer, &bytes),
             wire::Log::Entries(entries) => self.take_entries(peer, entries),
+            wire::Log::HandedOn(bytes) => self.take_handed_on(&bytes),
             wire::Log::Materialised(digest) => {
                 if let Some(peer) = self.peers.get_mut(&peer) {
                     peer.materialised = Some(digest);
@@ -353,6 +374,7 @@ fn digest(frontier: &Frontier) -> Option<[u8; 32]> {
 }
 
 mod admit;
+mod discrepancies;
 mod entries;
 mod forks;
 mod records;

@@ -17,6 +17,8 @@ use zerocloud_crdt::manifest::{BuiltPage, Chunk};
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::Item;
 
+use super::replica::Discrepancy;
+
 /// What is stored of a file beside its content value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
@@ -94,6 +96,11 @@ pub trait ShelfRead:
     /// # Errors
     /// Those of the store.
     fn incarnation(&self) -> Result<Option<Incarnation>, Self::Fault>;
+    /// Members whose word and deeds differ.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn discrepancies(&self) -> Result<BTreeMap<DeviceId, Discrepancy>, Self::Fault>;
 }
 
 /// What the engine writes.
@@ -143,6 +150,11 @@ pub trait ShelfWrite: ShelfRead {
     /// # Errors
     /// Those of the store.
     fn put_incarnation(&mut self, incarnation: Incarnation) -> Result<(), Self::Fault>;
+    /// Keeps which members' word and deeds differ.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn put_discrepancies(&mut self, all: &BTreeMap<DeviceId, Discrepancy>) -> Result<(), Self::Fault>;
     /// A peer has entries of the own log that are not here, so what is here is an older state: the next own entry begins
     /// a new incarnation, and the folder takes over what the log knows when what the peer has is here.
     ///
@@ -176,6 +188,8 @@ pub struct MemoryState {
     pub frontiers: BTreeMap<DeviceId, Vec<u8>>,
     /// Which incarnation is written.
     pub incarnation: Option<Incarnation>,
+    /// Members whose word and deeds differ.
+    pub discrepancies: BTreeMap<DeviceId, Discrepancy>,
 }
 
 impl MemoryShelf {
@@ -190,6 +204,7 @@ impl MemoryShelf {
             unsettled: BTreeSet::new(),
             frontiers: BTreeMap::new(),
             incarnation: None,
+            discrepancies: BTreeMap::new(),
         };
         Self { state: RefCell::new(state) }
     }
@@ -240,6 +255,10 @@ impl ShelfRead for MemoryState {
     fn incarnation(&self) -> Result<Option<Incarnation>, Infallible> {
         Ok(self.incarnation)
     }
+
+    fn discrepancies(&self) -> Result<BTreeMap<DeviceId, Discrepancy>, Infallible> {
+        Ok(self.discrepancies.clone())
+    }
 }
 
 impl ShelfWrite for MemoryState {
@@ -287,6 +306,11 @@ impl ShelfWrite for MemoryState {
 
     fn put_incarnation(&mut self, incarnation: Incarnation) -> Result<(), Infallible> {
         self.incarnation = Some(incarnation);
+        Ok(())
+    }
+
+    fn put_discrepancies(&mut self, all: &BTreeMap<DeviceId, Discrepancy>) -> Result<(), Infallible> {
+        self.discrepancies.clone_from(all);
         Ok(())
     }
 

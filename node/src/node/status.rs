@@ -48,7 +48,9 @@ impl Shared {
         }
         for space in self.all() {
             let name = show(&space.name);
-            let told = answers::homes::warnings(&space.store.snapshot()?)?;
+            let snapshot = space.store.snapshot()?;
+            let mut told = answers::homes::warnings(&snapshot)?;
+            told.extend(answers::discrepancies::warnings(&snapshot)?);
             warnings.extend(told.into_iter().map(|warning| format!("{name}: {warning}")));
         }
         warnings.extend(self.lost_spaces().iter().map(|id| {
@@ -218,6 +220,7 @@ impl Shared {
     /// Tells of changes of a space's state for as long as it is open.
     pub(super) fn follow(self: &Arc<Self>, space: &OpenSpace) {
         let Ok(running) = &space.running else { return };
+        self.follow_discrepancies(space);
         let (mut states, name) = (running.folder.watch(), show(&space.name));
         let shared = Arc::downgrade(self);
         tokio::spawn(async move {

@@ -73,6 +73,7 @@ fn cost(message: &Log) -> usize {
         Log::Frontier(bytes) => bytes.len(),
         Log::Entries(_) => message.entries_len(),
         Log::Materialised(digest) => digest.len(),
+        Log::HandedOn(bytes) => bytes.len(),
         Log::Chunks(chunks) => chunks.iter().map(|chunk| chunk.sealed.len()).sum(),
     };
     MESSAGE_COST + bytes

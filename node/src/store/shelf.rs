@@ -1,6 +1,6 @@
 //! The store as the engine's shelf.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zerocloud_crdt::base::BaseChanges;
 use zerocloud_crdt::id::{ContentHash, DeviceId, FileId, Incarnation, RecordHash};
@@ -11,6 +11,7 @@ use zerocloud_crdt::manifest::{BuiltPage, Chunk};
 use super::homes::{Awaited, Notice};
 use super::tables::Tables;
 use super::{Snapshot, SpaceStore, StoreError, Transaction, Write, values};
+use crate::engine::replica::Discrepancy;
 use crate::engine::shelf::{Shelf, ShelfRead, ShelfWrite};
 
 /// An error of the store's own, or of what was done in its transaction.
@@ -59,6 +60,10 @@ impl<T: Tables> ShelfRead for Transaction<T> {
 
     fn incarnation(&self) -> Result<Option<Incarnation>, StoreError> {
         self.value(values::INCARNATION)
+    }
+
+    fn discrepancies(&self) -> Result<BTreeMap<DeviceId, Discrepancy>, StoreError> {
+        Ok(self.value(values::DISCREPANCIES)?.unwrap_or_default())
     }
 }
 
@@ -109,6 +114,10 @@ impl ShelfWrite for Write<'_> {
 
     fn put_incarnation(&mut self, incarnation: Incarnation) -> Result<(), StoreError> {
         self.set(values::INCARNATION, &incarnation)
+    }
+
+    fn put_discrepancies(&mut self, all: &BTreeMap<DeviceId, Discrepancy>) -> Result<(), StoreError> {
+        if all.is_empty() { self.unset(values::DISCREPANCIES) } else { self.set(values::DISCREPANCIES, all) }
     }
 
     fn begin_anew(&mut self, peer: DeviceId) -> Result<(), StoreError> {

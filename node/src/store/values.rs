@@ -97,6 +97,11 @@ pub const NOTICES: Value<std::collections::BTreeSet<Notice>> = Value::new(40);
 /// The lengths of the texts that are kept together, in bytes.
 pub(super) const TEXTS_LEN: Value<u64> = Value::new(42);
 
+/// Members whose word and deeds differ.
+pub const DISCREPANCIES: Value<
+    std::collections::BTreeMap<zerocloud_crdt::id::DeviceId, crate::engine::replica::Discrepancy>,
+> = Value::new(43);
+
 impl<T: Tables> Transaction<T> {
     /// A single value; `None` if it was never set.
     ///

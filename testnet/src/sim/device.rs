@@ -17,7 +17,7 @@ use zerocloud::clock::{Clock, Moment, WallTime};
 use zerocloud::config::Guard;
 use zerocloud::engine::fetch::Lack;
 use zerocloud::engine::found::Found;
-use zerocloud::engine::replica::{Action, Replica, ReplicaError};
+use zerocloud::engine::replica::{Action, Discrepancy, Replica, ReplicaError};
 use zerocloud::engine::shelf::Contents;
 use zerocloud::folder::serve::FolderChunks;
 use zerocloud::folder::work::{Folder, FolderError, FolderParts, Publish};
@@ -90,6 +90,7 @@ impl SimLog {
         while let Some(action) = state.replica.poll_action() {
             match action {
                 Action::Send { peer, message } => state.sent.push_back((peer, message)),
+                Action::Discrepancies => {}
                 Action::Plan(items) => drop(self.inbox.send(Message::Plan(items))),
                 Action::Refuse { peer } => panic!("{peer} is refused and is a member"),
                 Action::Stopped => panic!("the space stopped: {:?}", state.replica.stop()),
@@ -477,6 +478,11 @@ impl Device {
     /// Which entries the device has.
     pub fn frontier(&self) -> Frontier {
         LogRead::frontier(&self.store().unwrap().snapshot().unwrap()).unwrap()
+    }
+
+    /// Of whom the device says that word and deeds differ.
+    pub fn discrepancies(&self) -> BTreeMap<DeviceId, Discrepancy> {
+        self.process.as_ref().map(|process| process.log.lock().replica.discrepancies()).unwrap_or_default()
     }
 }
 

@@ -89,7 +89,7 @@ pub fn find(mutation: Mutation, selection: &Selection, jobs: Option<usize>) -> O
 }
 
 /// The rules of the oracle by letter (`docs/simulator.md`), each by words that it says.
-const RULES: [(char, &[&str]); 8] = [
+const RULES: [(char, &[&str]); 9] = [
     ('a', &["has another tree", "has another log"]),
     (
         'b',
@@ -108,6 +108,7 @@ const RULES: [(char, &[&str]); 8] = [
     ('f', &["no end", "has items to be planned", "can't start"]),
     ('g', &["without end", "still runs after", "left ["]),
     ('i', &["found something to say", "had something to say", "changed what had settled"]),
+    ('j', &["names a member"]),
 ];
 
 impl Finding {

@@ -14,6 +14,18 @@ pub struct Event {
     pub what: What,
 }
 
+/// How the word of a member and its deeds differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiscrepancyKind {
+    /// It says that it has less than it said before.
+    WentBack,
+    /// It told different devices of states of which none follows the other.
+    TwoViews,
+    /// It says that it has entries, and does not bring them.
+    Withholds,
+}
+
 /// What happened. Spaces by name. New kinds may come, so readers skip what they don't know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -86,6 +98,19 @@ pub enum What {
         device: String,
         /// What it calls itself.
         name: String,
+    },
+    /// The word and the deeds of a member differ.
+    Discrepancy {
+        /// In which space.
+        space: String,
+        /// The device's id.
+        device: String,
+        /// What it calls itself.
+        name: String,
+        /// In which way.
+        kind: DiscrepancyKind,
+        /// How many entries of logs it does not show.
+        entries: u64,
     },
     /// Something that the user should know.
     Warning {

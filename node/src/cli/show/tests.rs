@@ -65,6 +65,13 @@ fn threat_38_no_text_of_a_peer_reaches_the_terminal_unescaped() {
             needs_confirmation: true,
         },
         What::Joined { space: bad.into(), device: String::new(), name: bad.into() },
+        What::Discrepancy {
+            space: bad.into(),
+            device: String::new(),
+            name: bad.into(),
+            kind: DiscrepancyKind::TwoViews,
+            entries: 2,
+        },
         What::Warning { text: bad.into() },
     ];
     let member = Member {

@@ -23,7 +23,7 @@ use zerocloud_crdt::scan::ScanOutcome;
 use zerocloud_crdt::wire;
 
 use super::forks::{forget_former_names, replay};
-use super::{Action, FRAME_RESERVE_LEN, Identity, Peer, Replica, ReplicaError, SENDING_LEN_MAX, Stop, Violation};
+use super::{Action, FRAME_RESERVE_LEN, Identity, Replica, ReplicaError, SENDING_LEN_MAX, Stop, Violation};
 use crate::engine::found::Found;
 use crate::engine::shelf::{Contents, Shelf, ShelfRead, ShelfWrite};
 
@@ -55,6 +55,7 @@ impl<S: Shelf> Replica<S> {
         if signed.device != peer {
             return Err(Violation::ForeignFrontier.into());
         }
+        self.compare_words(&signed)?;
         let log = self.identity.log;
         let theirs = self.shelf.write(ReplicaError::Store, |write| {
             let told = signed.frontier.position(log);
@@ -70,6 +71,7 @@ impl<S: Shelf> Replica<S> {
         if self.peers.get(&peer).is_some_and(|peer| peer.frontier.is_none()) {
             // A folder that waits for a member's index looks how far this one's goes.
             self.actions.push_back(Action::Plan(BTreeSet::new()));
+            self.hand_on(peer, &theirs)?;
         }
         if let Some(peer) = self.peers.get_mut(&peer) {
             match &mut peer.frontier {
@@ -77,7 +79,9 @@ impl<S: Shelf> Replica<S> {
                 Some(known) => theirs.iter().for_each(|(log, position)| known.advance(log, position)),
                 None => peer.frontier = Some(theirs),
             }
+            peer.told = Some(signed);
         }
+        self.judge(peer)?;
         self.send_lacking(peer)
     }
 
@@ -159,13 +163,16 @@ impl<S: Shelf> Replica<S> {
         if is_replayed || self.is_told_of_others(&applied) {
             self.translate_frontiers()?;
         }
-        if let Some(Peer { frontier: Some(theirs), .. }) = self.peers.get_mut(&from) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.has_brought = true;
             for (point, position) in &applied {
-                if theirs.number(point.log) < point.number {
+                peer.came.advance(point.log, *position);
+                if let Some(theirs) = &mut peer.frontier {
                     theirs.advance(point.log, *position);
                 }
             }
         }
+        self.judge_all()?;
         self.materialised = None;
         self.actions.push_back(Action::Plan(touched));
         for peer in self.peers.iter().filter(|(_, peer)| peer.is_told).map(|(id, _)| *id).collect::<Vec<_>>() {

@@ -26,8 +26,10 @@ impl<S: Shelf> Replica<S> {
     pub(super) fn translate_frontiers(&mut self) -> Result<(), ReplicaError<S::Error>> {
         let snapshot = self.shelf.snapshot().map_err(ReplicaError::Store)?;
         let branches = LogRead::branches(&snapshot).map_err(ReplicaError::Store)?;
-        for theirs in self.peers.values_mut().filter_map(|peer| peer.frontier.as_mut()) {
-            *theirs = branches.translate(&snapshot, theirs).map_err(ReplicaError::Store)?;
+        for peer in self.peers.values_mut() {
+            for theirs in peer.frontier.iter_mut().chain([&mut peer.came]) {
+                *theirs = branches.translate(&snapshot, theirs).map_err(ReplicaError::Store)?;
+            }
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ use crate::engine::founding::{Founding, creation, founding};
 use crate::engine::shelf::{MemoryShelf, MemoryState, ShelfRead};
 use crate::store::SpaceStore;
 
+mod discrepancies;
 mod forks;
 
 type Sim = Replica<MemoryShelf>;
@@ -84,7 +85,7 @@ impl Net {
                     self.queues.entry((from, to)).or_default().push_back(message);
                 }
                 Action::Refuse { .. } => self.refused += 1,
-                Action::Plan(_) | Action::Stopped => {}
+                Action::Plan(_) | Action::Stopped | Action::Discrepancies => {}
             }
         }
     }

@@ -151,15 +151,22 @@ impl World {
         }
     }
 
-    /// Brings the next message on some way; says whether there was one.
+    /// Brings the next message on some way; says whether there was one. What is handed on of others decides nothing on a
+    /// tree, and takes no step of its own: it comes with what follows it.
     pub(super) fn deliver(&mut self, at: usize, end: usize) -> bool {
         let link = &mut self.links[at];
         if link.is_stalled[end] {
             return false;
         }
-        let Some(message) = link.ways[end].pop_front() else { return false };
         let (to, from) = (link.ends[end], link.ends[1 - end]);
         let (id_to, id_from) = (self.devices[to].id(), self.devices[from].id());
+        let message = loop {
+            match self.links[at].ways[end].pop_front() {
+                Some(message @ Log::HandedOn(_)) => self.devices[to].hear(id_from, message),
+                Some(message) => break message,
+                None => return false,
+            }
+        };
         self.count_message();
         self.story.tell(|| format!("device {to} hears of {from}: {}", kind_of(&message)));
         self.devices[from].note_sent(id_to, message.entries_len());
@@ -234,5 +241,6 @@ const fn kind_of(message: &Log) -> &'static str {
         Log::Entries(_) => "entries",
         Log::Materialised(_) => "materialised",
         Log::Chunks(_) => "chunks",
+        Log::HandedOn(_) => "a frontier of another",
     }
 }

@@ -75,6 +75,9 @@ impl World {
             let (device, tree) = (&self.devices[n], &trees[n]);
             assert_eq!(device.frontier(), frontier, "device {n} found something to say in what had settled");
             assert_same(tree, &device.person.tree(), &format!("device {n} changed what had settled"));
+            let mut named = device.discrepancies().into_iter();
+            let named = named.find(|(id, _)| self.present().any(|other| self.devices[other].id() == *id));
+            assert!(named.is_none(), "device {n} names a member that is honest: {named:?}");
         }
         self.message_count_max = u64::MAX;
     }
