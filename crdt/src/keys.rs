@@ -15,6 +15,9 @@ pub struct Secret([u8; 32]);
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if crate::mutated!(ShownSecrets) {
+            return write!(f, "Secret({:02x?})", self.expose());
+        }
         f.write_str("Secret(..)")
     }
 }

@@ -12,7 +12,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use zerocloud_crdt::id::{DeviceId, SpaceId};
-use zerocloud_crdt::seal::Opener;
+use zerocloud_crdt::mutated;
+use zerocloud_crdt::seal::{OpenError, Opener};
 use zerocloud_crdt::wire::Request;
 
 use crate::engine::fetch::{Fetch, JobId, Lack, NotAsked, Want};
@@ -229,7 +230,9 @@ impl Shared {
         let opened = sealed.and_then(|sealed| {
             opener.open_into(keys.ok_or(Lack::Missing)?, &want.id, &sealed, plaintext).map_err(|error| {
                 tracing::warn!(space = %self.space, %peer, %error, "a peer's chunk is not what was asked for");
-                Lack::Missing
+                // The same for every cause, so that the peer learns nothing of it.
+                let is_told = mutated!(TellingOpening) && matches!(error, OpenError::NotAuthentic { .. });
+                if is_told { Lack::NotNow } else { Lack::Missing }
             })
         });
         match opened {
@@ -317,3 +320,6 @@ async fn take_answers(shared: Weak<Shared>, conn: Conn, mut answers: mpsc::Recei
         shared.wake.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,7 @@ use tokio::sync::Semaphore;
 use zerocloud_crdt::id::{DeviceId, SpaceId};
 use zerocloud_crdt::keys::DeviceKeys;
 use zerocloud_crdt::limits::{PAIRING_LEN_MAX, PAIRING_REQUEST_LEN_MAX};
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::pairing::{
     ComparedWords, Invitation, NONCE_LEN, Request, T1Error, WelcomeTooLong, check_t1, make_nonce, make_t2,
 };
@@ -200,7 +201,8 @@ impl<H: Host> Inviter<H> {
         match &result {
             Ok(Admitted { space, device }) => tracing::info!(%space, %device, "a device has joined"),
             Err(error) => {
-                conn.close(CloseCode::Refused, "");
+                let told = if mutated!(TellingRefusal) { error.to_string() } else { String::new() };
+                conn.close(CloseCode::Refused, &told);
                 tracing::warn!(device = %conn.peer(), %error, "a device was not let in");
             }
         }

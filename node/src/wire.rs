@@ -10,6 +10,7 @@
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use zerocloud_crdt::mutated;
 
 /// Length of a frame's header in bytes.
 pub const FRAME_HEADER_LEN: usize = 4;
@@ -60,6 +61,9 @@ pub async fn read_frame(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> 
         }
     }
     let declared = usize::try_from(u32::from_le_bytes(header)).unwrap_or(usize::MAX);
+    if mutated!(UncheckedFrames) {
+        drop(Vec::<u8>::with_capacity(declared));
+    }
     if declared > limit {
         return Err(FrameError::TooLong { declared, limit });
     }

@@ -2,3 +2,5 @@
 
 pub mod rounds;
 pub mod sim;
+#[cfg(feature = "mutations")]
+pub mod threats;

@@ -3,6 +3,7 @@
 //! What the compiler can hold by itself is elsewhere: `crdt/clippy.toml` bans calls, `deny.toml` bans crates for all.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail as the test does")]
+#![allow(clippy::print_stderr, reason = "says what was not tried")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -210,6 +211,98 @@ fn the_check_of_deliberate_faults_sees_a_default_and_a_dependency() {
         "dependencies": [{ "name": "b", "features": ["mutations"] }, { "name": "c", "features": ["conformance"] }],
     }]);
     assert_eq!(edges_to_faults(&packages), ["a -> b", "a: default = mutations"]);
+}
+
+/// What speaks to other devices, and may hold of a space only what is sealed or signed.
+const SPEAKERS: [&str; 6] = [
+    "node/src/link",
+    "node/src/link.rs",
+    "node/src/session",
+    "node/src/session.rs",
+    "node/src/wire.rs",
+    "node/src/peers",
+];
+
+/// Modules and types of plaintext: names, contents and what they are made of, the user's files, and the keys to them.
+const PLAINTEXT: [&str; 17] = [
+    "crate::tree",
+    "crate::volume",
+    "crate::folder",
+    "crate::store",
+    "crate::answers",
+    "zerocloud_crdt::base",
+    "zerocloud_crdt::change",
+    "zerocloud_crdt::index",
+    "zerocloud_crdt::manifest",
+    "zerocloud_crdt::register",
+    "zerocloud_crdt::scan",
+    "zerocloud_crdt::seal",
+    "zerocloud_crdt::view",
+    "EpochSecret",
+    "ChunkKeys",
+    "Keyring",
+    "Snapshot",
+];
+
+/// What a source names of that, outside its comments.
+fn plaintext_in(source: &str) -> Vec<&'static str> {
+    let code: String = source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    // A group of paths begins with what they share.
+    let code = code.replace("use zerocloud_crdt::{", "use zerocloud_crdt::").replace(' ', "");
+    PLAINTEXT.into_iter().filter(|name| code.contains(name)).collect()
+}
+
+/// Rust sources at or below a path, but for tests.
+fn sources(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_path_buf()];
+    }
+    let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    let entries = entries.filter(|entry| !entry.ends_with("tests") && !entry.ends_with("tests.rs"));
+    entries.flat_map(|entry| sources(&entry)).collect()
+}
+
+#[test]
+fn threat_29_what_speaks_to_other_devices_can_not_name_plaintext() {
+    let mut count = 0;
+    for speaker in SPEAKERS {
+        for source in sources(&workspace().join(speaker)) {
+            let text = std::fs::read_to_string(&source).unwrap();
+            let shipped = text.split("#[cfg(test)]").next().unwrap();
+            assert_eq!(plaintext_in(shipped), Vec::<&str>::new(), "{}", source.display());
+            count += 1;
+        }
+    }
+    assert!(count > 15, "{count} sources were read");
+    assert_eq!(plaintext_in("use zerocloud_crdt::{register::Op};"), ["zerocloud_crdt::register"]);
+    assert_eq!(plaintext_in("fn f(secret: &EpochSecret) {} // crate::tree"), ["EpochSecret"]);
+}
+
+#[test]
+fn threat_60_a_banned_crate_turns_the_check_red() {
+    let banned = ["bincode", "openssl", "rkyv", "serde_cbor", "yamux"];
+    let rules = std::fs::read_to_string(workspace().join("deny.toml")).unwrap();
+    let lock = std::fs::read_to_string(workspace().join("Cargo.lock")).unwrap();
+    for name in banned {
+        assert!(rules.contains(&format!("{{ crate = \"{name}\"")), "{name} is not banned");
+        assert!(!lock.contains(&format!("name = \"{name}\"\n")), "{name} is in the tree");
+    }
+    let has_tool = Command::new(env!("CARGO")).args(["deny", "--version"]).output().unwrap().status.success();
+    if !has_tool {
+        eprintln!("cargo-deny is not here: that the rules bite was not tried");
+        return;
+    }
+    let rejects = |rules: &Path| {
+        let mut command = Command::new(workspace().join(".ci/deny-rejects"));
+        command.arg(rules).current_dir(workspace()).output().unwrap().status.success()
+    };
+    assert!(rejects(&workspace().join("deny.toml")), "fixtures with a banned crate pass");
+    // The same rules without one ban let its fixture through, and that is seen.
+    let without = tempfile::tempdir().unwrap();
+    let weak: String =
+        rules.lines().filter(|line| !line.contains("\"yamux\"")).map(|line| format!("{line}\n")).collect();
+    std::fs::write(without.path().join("deny.toml"), weak).unwrap();
+    assert!(!rejects(&without.path().join("deny.toml")), "rules without a ban go unnoticed");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use zerocloud_crdt::mutation::Mutation;
 use zerocloud_testnet::sim::mutation::{Finding, TRIALS, Trial, table};
+use zerocloud_testnet::threats;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/simulator.md");
 /// What stands before the table.
@@ -21,7 +22,9 @@ fn stated(table: &str) -> Vec<String> {
 fn the_simulator_finds_every_deliberate_fault() {
     let tried: BTreeSet<Mutation> = TRIALS.iter().map(|trial| trial.mutation).collect();
     assert_eq!(tried.len(), TRIALS.len(), "a fault is tried once");
-    assert_eq!(tried, Mutation::ALL.iter().copied().collect(), "every fault is tried");
+    // That every other fault is tried by a test of a threat is said in `threats.rs`.
+    let by_others: BTreeSet<Mutation> = threats::TRIALS.iter().map(|trial| trial.mutation).collect();
+    assert_eq!(&tried | &by_others, Mutation::ALL.iter().copied().collect(), "every fault is tried");
     assert!(tried.len() >= 25, "fewer faults than were promised");
 
     let found: Vec<(&Trial, Option<Finding>)> =

@@ -75,6 +75,9 @@ impl ChunkKeys {
 
     /// The address of `plaintext`: keyed BLAKE3.
     pub fn id(&self, plaintext: &[u8]) -> ChunkId {
+        if crate::mutated!(UnkeyedChunkIds) {
+            return ChunkId(*blake3::hash(plaintext).as_bytes());
+        }
         ChunkId(*blake3::keyed_hash(self.id_key.expose(), plaintext).as_bytes())
     }
 
@@ -96,7 +99,7 @@ impl ChunkKeys {
 
     /// As [`check`](Self::check), of bytes that were read for this alone.
     pub fn check_owned(&self, id: &ChunkId, plaintext: Vec<u8>) -> Option<Named<'_>> {
-        (self.id(&plaintext) == *id).then(|| Named { keys: self, id: *id, plaintext: Cow::Owned(plaintext) })
+        (self.id(&plaintext) == *id).then_some(Named { keys: self, id: *id, plaintext: Cow::Owned(plaintext) })
     }
 
     /// The longest plaintext, in bytes.

@@ -390,3 +390,40 @@ proptest! {
         prop_assert!(Opener::new().open(&keys, &keys.id(b""), &bytes).is_err());
     }
 }
+
+#[test]
+fn threat_26_who_has_the_plaintext_can_not_tell_whether_it_is_there() {
+    let (known, other) = (text(5_000), noise(26, 5_000));
+    let mut ones = [0_u32; 2];
+    let mut seen = BTreeSet::new();
+    const SPACE_COUNT: u8 = 200;
+    for n in 0..SPACE_COUNT {
+        let space = SpaceId([n; 32]);
+        let secret = EpochSecret::new(space, EpochId([n; 32]), Secret::draw(&mut rng(n.into())));
+        let keys = ChunkKeys::of_chunks(&secret);
+        // All that an outsider can make of the plaintext and of what is public.
+        let guesses = [
+            *blake3::hash(&known).as_bytes(),
+            *blake3::keyed_hash(space.as_bytes(), &known).as_bytes(),
+            *blake3::keyed_hash(secret.epoch.as_bytes(), &known).as_bytes(),
+            *blake3::keyed_hash(&[0; 32], &known).as_bytes(),
+        ];
+        for (at, content) in [&known, &other].into_iter().enumerate() {
+            let id = keys.id(content);
+            assert!(!guesses.contains(id.as_bytes()), "space {n}");
+            assert!(seen.insert(id), "two spaces share an id");
+            ones[at] += id.as_bytes().iter().map(|byte| byte.count_ones()).sum::<u32>();
+        }
+        let incompressible = [noise(n.into(), 5_000), other.clone()];
+        let lens = incompressible.map(|content| {
+            let named = keys.name(&content);
+            Sealer::new(Suite::XChaCha20Poly1305, Compression::Off).seal(&named, &mut rng(n.into())).unwrap().len()
+        });
+        assert_eq!(lens[0], lens[1], "equally long whatever it says");
+    }
+    // Each bit is a fair coin: 200 ids of 256 bits, five standard deviations.
+    let (mean, deviation) = (f64::from(SPACE_COUNT) * 128.0, (f64::from(SPACE_COUNT) * 64.0).sqrt());
+    for ones in ones {
+        assert!((f64::from(ones) - mean).abs() < 5.0 * deviation, "{ones} of {mean}");
+    }
+}

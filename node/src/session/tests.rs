@@ -25,6 +25,7 @@ use zerocloud_crdt::limits::{LOG_STREAM_COUNT_MAX, OTHER_STREAM_COUNT_MAX};
 use zerocloud_crdt::membership::Records;
 use zerocloud_crdt::wire::{Ask, Log, Request, What};
 
+mod bombs;
 pub(crate) mod hostile;
 mod passing;
 mod sharing;

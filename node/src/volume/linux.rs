@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags, Statx, StatxFlags, StatxTimestamp};
 use rustix::io::Errno;
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::name::CONTROL;
 
 use self::directory::LinuxDirectory;
@@ -218,6 +219,9 @@ enum Place {
 
 /// Opens one component below `directory`, following nothing.
 fn open_at(directory: BorrowedFd<'_>, name: &[u8], flags: OFlags, mode: Mode, mount: &Mount) -> Result<OwnedFd, Errno> {
+    if mutated!(FollowedLinks) {
+        return retry(|| rustix::fs::openat(directory, name, flags | OFlags::CLOEXEC, mode));
+    }
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     if mount.has_openat2 {
         retry(|| rustix::fs::openat2(directory, name, flags, mode, BENEATH))

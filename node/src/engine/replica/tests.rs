@@ -22,6 +22,7 @@ use crate::store::SpaceStore;
 
 mod discrepancies;
 mod forks;
+mod secrecy;
 
 type Sim = Replica<MemoryShelf>;
 

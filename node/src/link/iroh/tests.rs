@@ -212,3 +212,24 @@ fn the_lan_is_told_first_and_link_local_not_at_all() {
     let texts: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
     assert_eq!(texts, ["10.0.0.7", "2001:db8::1", "169.254.3.4", "127.0.0.1"]);
 }
+
+/// Packets that a dial may send to an address: a first flight, and its repetitions until the dial is given up.
+const PROBE_COUNT_MAX: usize = 40;
+
+#[tokio::test]
+async fn threat_47_addresses_of_somebody_else_get_few_small_packets() {
+    let ours = open(1).await;
+    let bystander = UdpSocket::bind("127.0.0.1:0").unwrap();
+    bystander.set_nonblocking(true).unwrap();
+    // As many hints as a record has, all of which lead to who never asked.
+    let hint = AddressHint::Direct(bystander.local_addr().unwrap());
+    let hints = vec![hint; ADDRESS_HINT_COUNT_MAX];
+    ours.dial(keys(2).id(), Protocol::Sync, &hints).await.unwrap_err();
+    let (mut packet_count, mut len, mut buffer) = (0, 0, [0; 2_000]);
+    while let Ok(packet_len) = bystander.recv(&mut buffer) {
+        assert!(packet_len <= 1_500, "a packet of {packet_len} bytes");
+        packet_count += 1;
+        len += packet_len;
+    }
+    assert!((1..=PROBE_COUNT_MAX).contains(&packet_count), "{packet_count} packets of {len} bytes in all");
+}

@@ -26,7 +26,7 @@ impl Intruder {
         Self { conn, send, receive, told }
     }
 
-    async fn open(&self, opening: Opening) -> (SendStream, RecvStream) {
+    pub(crate) async fn open(&self, opening: Opening) -> (SendStream, RecvStream) {
         let (mut send, receive) = self.conn.open_bi(StreamKind::Log).await.unwrap();
         // The device may have closed the connection by now.
         let _ = write_frame(&mut send, &opening.to_bytes(), Opening::LEN_MAX).await;
