@@ -203,6 +203,9 @@ pub enum ChangeError {
     /// A value that this version does not know or that is not allowed.
     #[error(transparent)]
     Value(#[from] ValueError),
+    /// The root has no registers: it stands in nothing, and is what it is.
+    #[error("an operation on the root")]
+    Root,
     /// Places are never deleted.
     #[error("a place is deleted")]
     PlaceDeleted,
@@ -221,7 +224,7 @@ pub enum ChangeError {
     /// Above [`ENTRY_PRED_COUNT_MAX`] together or [`REGISTER_LIVE_COUNT_MAX`] in one operation.
     #[error("change supersedes too many operations")]
     TooManyPreds,
-    /// Operation counters must stay in 1..2^32, sequence numbers above 0.
+    /// Operation counters must stay in 1..2^32 - 1, so that one can follow, and sequence numbers above 0.
     #[error("an operation counter or sequence number is out of range")]
     Counter,
     /// Superseded operations and dependencies are named once each, in ascending order.
@@ -293,7 +296,7 @@ impl Change {
             return Err(ChangeError::TooManyOps);
         }
         let count = u32::try_from(self.ops.len()).map_err(|_| ChangeError::TooManyOps)?;
-        if self.seq == 0 || self.start_op == 0 || self.start_op.checked_add(count - 1).is_none() {
+        if self.seq == 0 || self.start_op == 0 || self.start_op.checked_add(count).is_none() {
             return Err(ChangeError::Counter);
         }
         if !is_ascending(&self.deps) {
@@ -303,6 +306,9 @@ impl Change {
         for (counter, op) in (self.start_op..).zip(&self.ops) {
             if op.id != (OpId { counter, actor: self.actor }) {
                 return Err(ChangeError::Ids);
+            }
+            if op.item == FileId::ROOT {
+                return Err(ChangeError::Root);
             }
             if !is_ascending(&op.pred) {
                 return Err(ChangeError::Order);

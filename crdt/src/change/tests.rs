@@ -10,7 +10,7 @@ use crate::register::{Content, FileContent, FileTime, Meta, Place};
 const ACTOR: ActorId = ActorId([7; 16]);
 
 fn item() -> impl Strategy<Value = FileId> {
-    (0..6u8).prop_map(|byte| FileId([byte; 16]))
+    (1..7u8).prop_map(|byte| FileId([byte; 16]))
 }
 
 fn id() -> impl Strategy<Value = OpId> {
@@ -247,6 +247,12 @@ fn each_bound_and_shape_has_its_error() {
     assert_eq!(spoil(&|change| change.ops[0].pred = vec![pred, pred]), ChangeError::Order);
     assert_eq!(spoil(&|change| change.ops[0].pred = vec![OpId { counter: 0, ..pred }]), ChangeError::Counter);
     assert_eq!(with(Write::Content(None)), ChangeError::EmptyDelete);
+    assert_eq!(spoil(&|change| change.ops[0].item = FileId::ROOT), ChangeError::Root);
+    let last = |change: &mut Change| {
+        change.start_op = u32::MAX;
+        change.ops[0].id.counter = u32::MAX;
+    };
+    assert_eq!(spoil(&last), ChangeError::Counter);
     let link = |target: &[u8]| with(Write::Content(Some(Content::Symlink { target: target.to_vec() })));
     for target in [&[][..], b"a\0", &[b'x'; 4097]] {
         assert_eq!(link(target), ChangeError::Value(ValueError::LinkTarget { len: target.len() }));
@@ -262,7 +268,7 @@ fn each_bound_and_shape_has_its_error() {
         let mut change = small();
         let op = change.ops[0].clone();
         let file =
-            |index: u32| FileId([[0; 12].as_slice(), &(index % files).to_be_bytes()].concat().try_into().unwrap());
+            |index: u32| FileId([[0; 12].as_slice(), &(index % files + 1).to_be_bytes()].concat().try_into().unwrap());
         let id = |index| OpId { counter: 3 + index, actor: ACTOR };
         change.ops = (0..count).map(|index| Op { id: id(index), item: file(index), ..op.clone() }).collect();
         change.encode()
@@ -274,6 +280,15 @@ fn each_bound_and_shape_has_its_error() {
         spoil(&|change| change.ops[0].pred = (1..=1_001).map(|counter| OpId { counter, actor: ACTOR }).collect()),
         ChangeError::TooManyPreds
     );
+}
+
+#[test]
+fn threat_44_an_operation_on_the_root_is_refused() {
+    // The root would come to lie in itself, and whoever walks the tree would never come to an end.
+    let root = format!("{}c", data_encoding::BASE64URL_NOPAD.encode(FileId::ROOT.as_bytes()));
+    let mut expanded = expanded();
+    expanded.operations[0].key = legacy::Key::Map(root.into());
+    assert_eq!(decode_expanded(expanded), ChangeError::Root);
 }
 
 #[test]

@@ -275,12 +275,14 @@ pub fn check<'s, R: LogRead>(
         return Ok(Outcome::Waits(Missing::Records));
     }
     let secret = secret(header.epoch);
+    let header_checked = past.check_header(entry, membership);
     if let Some(fork) = past.fork {
-        // Nothing is applied anew for an entry that must wait.
-        let waits = Outcome::Waits(Missing::Epoch(header.epoch));
-        return Ok(if secret.is_some() { Outcome::Fork(fork) } else { waits });
+        // Nothing is applied anew for an entry that must wait. One that is void by its header waits for no secret, or
+        // it would depend on the order in which the two come whether there is a fork.
+        let must_wait = header_checked.is_ok() && secret.is_none();
+        return Ok(if must_wait { Outcome::Waits(Missing::Epoch(header.epoch)) } else { Outcome::Fork(fork) });
     }
-    if let Err(reason) = past.check_header(entry, membership) {
+    if let Err(reason) = header_checked {
         return Ok(past.conclude(entry, Verdict::Void(reason)));
     }
     let Some(secret) = secret else { return Ok(Outcome::Waits(Missing::Epoch(header.epoch))) };

@@ -91,3 +91,30 @@ fn an_id_means_the_operation_in_the_past_and_names_its_branch_where_there_are_se
     assert_eq!(values(&lab), [op(&lab, 1, &last, 0)]);
     assert_eq!(last.header().heads.iter().filter(|head| head.point.log == log).count(), 1);
 }
+
+#[test]
+fn whether_a_fork_shows_does_not_depend_on_the_order_where_one_entry_is_void_by_its_header() {
+    let mut lab = Lab::new(2);
+    let draft = |target| Draft::Index(vec![put(1, target, &[])]);
+    let ((header, change), (other_header, other_change)) = (lab.next(0, draft(b"x")), lab.next(0, draft(b"y")));
+    let one = lab.forge(0, header.clone(), &change.encode().unwrap().bytes);
+    let other = lab.forge(0, other_header, &other_change.encode().unwrap().bytes);
+    let void = lab.forge(0, Header { kind: Kind::Start, ..header }, b"");
+    let begin = EntryPoint { log: lab.devices[0].id(), number: 1 };
+    let begin = lab.devices[0].log.stored(begin).unwrap().clone();
+    let without_secret = |lab: &Lab, entry: &Entry| check::check(entry, &lab.devices[1].log, &lab.told, |_| None);
+    let _ = lab.receive(1, begin);
+
+    // First it is applied: that it is void is known without a secret, and so is the fork when the other comes.
+    let Ok(Outcome::Checked(checked)) = without_secret(&lab, &void) else { panic!("void, whoever has the secret") };
+    assert_eq!(checked.verdict, Verdict::Void(VoidReason::KindAndNumber));
+    let before = lab.devices[1].log.clone();
+    lab.devices[1].log.apply(void.clone(), &checked);
+    assert!(matches!(lab.receive(1, one.clone()), Outcome::Fork(_)));
+
+    // Second it must show the fork as well. One that may count waits until it can be read.
+    lab.devices[1].log = before;
+    assert!(matches!(lab.receive(1, one), Outcome::Checked(_)));
+    assert!(matches!(without_secret(&lab, &void), Ok(Outcome::Fork(_))));
+    assert!(matches!(without_secret(&lab, &other), Ok(Outcome::Waits(Missing::Epoch(_)))));
+}
