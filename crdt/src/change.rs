@@ -303,7 +303,7 @@ impl Change {
             return Err(ChangeError::Order);
         }
         let (mut files, mut pred_count) = (BTreeSet::new(), 0);
-        for (counter, op) in (self.start_op..).zip(&self.ops) {
+        for (op, counter) in self.ops.iter().zip(self.start_op..) {
             if op.id != (OpId { counter, actor: self.actor }) {
                 return Err(ChangeError::Ids);
             }

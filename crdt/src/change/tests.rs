@@ -248,11 +248,15 @@ fn each_bound_and_shape_has_its_error() {
     assert_eq!(spoil(&|change| change.ops[0].pred = vec![OpId { counter: 0, ..pred }]), ChangeError::Counter);
     assert_eq!(with(Write::Content(None)), ChangeError::EmptyDelete);
     assert_eq!(spoil(&|change| change.ops[0].item = FileId::ROOT), ChangeError::Root);
-    let last = |change: &mut Change| {
-        change.start_op = u32::MAX;
-        change.ops[0].id.counter = u32::MAX;
+    let begin = |change: &mut Change, start_op| {
+        change.start_op = start_op;
+        change.ops[0].id.counter = start_op;
     };
-    assert_eq!(spoil(&last), ChangeError::Counter);
+    assert_eq!(spoil(&|change| begin(change, u32::MAX)), ChangeError::Counter);
+    let mut last = small();
+    begin(&mut last, u32::MAX - 1);
+    let encoded = last.encode().unwrap();
+    assert_eq!(Change::decode(&encoded.bytes), Ok((last, encoded.hash)));
     let link = |target: &[u8]| with(Write::Content(Some(Content::Symlink { target: target.to_vec() })));
     for target in [&[][..], b"a\0", &[b'x'; 4097]] {
         assert_eq!(link(target), ChangeError::Value(ValueError::LinkTarget { len: target.len() }));
