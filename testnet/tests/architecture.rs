@@ -317,3 +317,92 @@ fn architecture_md_has_a_paragraph_for_each_folder() {
         assert!(paragraph.contains("**Invariants**"), "{heading} ends without its invariants");
     }
 }
+
+/// Functions that look like parsers of bytes from outside and are no target's matter, each with the reason.
+const NOT_FUZZED: [(&str, &str); 4] = [
+    ("ContentCheck::accept", "holds a file's own bytes to a hash that is known; reads nothing of them"),
+    ("Opener::open_into", "what `Opener::open` calls"),
+    ("decode_object", "every object of ours is read by it"),
+    ("verify", "every target of something signed passes through it"),
+];
+
+/// The names of parameters by which bytes or text from outside come in.
+const FROM_OUTSIDE: [&str; 8] = ["bytes", "text", "data", "message", "sealed", "frame", "content", "ancestor"];
+
+/// Public functions from bytes or text to something or an error, and types that are read as a message.
+fn parsers(source: &str) -> Vec<String> {
+    let (mut found, mut owner, mut lines) = (Vec::new(), String::new(), source.lines());
+    while let Some(line) = lines.next() {
+        if let Some(head) = line.strip_prefix("impl").and_then(|head| head.strip_suffix(" {")) {
+            let (of, named) = head.rsplit_once(" for ").unwrap_or(("", head));
+            let named = named.rsplit(['>', ' ']).find(|word| !word.is_empty()).unwrap_or(named);
+            owner = named.split('<').next().unwrap_or(named).trim().to_owned();
+            if of.trim() == "Message" {
+                found.push(format!("{owner}::from_bytes"));
+            }
+        }
+        let Some(rest) = line.trim_start().strip_prefix("pub fn ") else { continue };
+        let mut signature = rest.to_owned();
+        while !signature.contains('{') && !signature.contains(';') {
+            signature.push_str(lines.next().unwrap_or(";"));
+        }
+        let is_given = |name: &&str| {
+            ["&[u8]", "Vec<u8>", "&str"].iter().any(|kind| signature.contains(&format!("{name}: {kind}")))
+        };
+        if signature.contains("-> Result<") && FROM_OUTSIDE.iter().any(is_given) {
+            let name = signature.split(['(', '<']).next().unwrap_or_default();
+            found.push(if line.starts_with(' ') { format!("{owner}::{name}") } else { name.to_owned() });
+        }
+    }
+    found
+}
+
+/// Those that the targets' source names nowhere.
+fn without_target(parsers: &[String], targets: &str) -> Vec<String> {
+    let is_called = |parser: &String| {
+        let (owner, name) = parser.split_once("::").unwrap_or(("", parser));
+        let is_read = targets.contains(&format!("read::<{owner}>")) && name == "from_bytes";
+        is_read || (targets.contains(owner) && targets.contains(&format!("{name}(")) && name != "from_bytes") || {
+            targets.contains(&format!("{name}::<")) && owner.is_empty()
+        }
+    };
+    let is_excused = |parser: &String| NOT_FUZZED.iter().any(|(excused, _)| excused == parser);
+    parsers.iter().filter(|parser| !is_called(parser) && !is_excused(parser)).cloned().collect()
+}
+
+/// The text of all sources below a folder, without their tests.
+fn sources(folder: &Path, all: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
+        if path.is_dir() && !is_test {
+            sources(&path, all);
+        } else if !is_test && path.extension().is_some_and(|extension| extension == "rs") {
+            all.push(std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn each_parser_of_the_pure_crate_has_a_fuzz_target() {
+    let (mut pure, mut targets) = (Vec::new(), Vec::new());
+    sources(&workspace().join("crdt/src"), &mut pure);
+    sources(&workspace().join("crdt/fuzz/src"), &mut targets);
+    let parsers: Vec<String> = pure.iter().flat_map(|source| parsers(source)).collect();
+    for known in ["Entry::decode", "Change::decode", "Ticket::parse", "check_t2", "Log::from_bytes", "Records::insert"]
+    {
+        assert!(parsers.iter().any(|parser| parser == known), "{known} is not found: {parsers:?}");
+    }
+    assert_eq!(without_target(&parsers, &targets.concat()), Vec::<String>::new());
+    let stale = NOT_FUZZED.iter().filter(|(name, _)| !parsers.iter().any(|parser| parser == name));
+    assert_eq!(stale.count(), 0, "an excuse for what is not there");
+}
+
+#[test]
+fn the_check_of_targets_sees_a_parser_without_one() {
+    let source = "impl Message for Gossip {\n}\nimpl<'a> Rumour<'a> {\n    pub fn decode(\n        bytes: &[u8],\n    ) -> \
+                  Result<Self, E> {\n    }\n    pub fn len(&self) -> usize {\n}\npub fn hear(text: &str) -> Result<(), E> {\n";
+    let found = parsers(source);
+    assert_eq!(found, ["Gossip::from_bytes", "Rumour::decode", "hear"]);
+    assert_eq!(without_target(&found, "read::<Gossip>(bytes); hear(text)"), ["Rumour::decode"]);
+}
