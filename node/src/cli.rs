@@ -44,6 +44,10 @@ pub fn run<B: Backend>(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let terminal = Terminal::of_process(args.json);
+    if args.command.workers_count().is_some() {
+        // Before there are threads. What the kernel can't do, it does not do.
+        let _ = crate::confine::process();
+    }
     let done = args.command.workers_count().map_or_else(tokio::runtime::Builder::new_current_thread, |count| {
         // Few workers: each costs memory, and bulk work has a pool of its own.
         let mut builder = tokio::runtime::Builder::new_multi_thread();

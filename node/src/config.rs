@@ -50,6 +50,8 @@ pub struct Config {
     pub guard: Guard,
     /// By which cipher suite this device seals; every device opens both. Default: the faster one here.
     pub suite: Suite,
+    /// Whether each folder's thread gives up to reach anything but its folder ([`crate::confine`]). Default: on.
+    pub landlock: bool,
 }
 
 impl Default for Config {
@@ -67,6 +69,7 @@ impl Default for Config {
             merge: true,
             guard: Guard::default(),
             suite: Suite::default(),
+            landlock: true,
         }
     }
 }

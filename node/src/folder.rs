@@ -263,7 +263,7 @@ impl FolderHandle {
         let Mailbox { sender, receiver } = mailbox;
         let (tell, state) = watch::channel(FolderState::default());
         let inbox = sender.clone();
-        std::thread::Builder::new().name("folder".into()).spawn(move || {
+        std::thread::Builder::new().name("folder-keeper".into()).spawn(move || {
             Keeper { parts, inbox, messages: receiver, tell, is_paused }.run();
         })?;
         Ok(Self { messages: sender, state })
@@ -303,7 +303,7 @@ impl FolderHandle {
     }
 }
 
-/// The thread: keeps a folder open as long as it can be.
+/// The thread: keeps a folder open as long as it can be, by a second one that reaches nothing else.
 struct Keeper {
     parts: FolderParts,
     inbox: mpsc::Sender<Message>,
@@ -328,10 +328,7 @@ fn answer(done: Option<oneshot::Sender<()>>) {
 impl Keeper {
     fn run(mut self) {
         loop {
-            let end = match self.open() {
-                Ok((folder, watcher)) => self.work(folder, watcher),
-                Err(error) => End::Failed(error),
-            };
+            let end = self.keep_apart();
             match end {
                 End::Stopped(done) => return answer(done),
                 End::Failed(error) => {
@@ -348,8 +345,33 @@ impl Keeper {
         }
     }
 
+    /// Keeps the folder on a thread of its own: that one can reach but the directory that is there now, for good, and
+    /// the next time another may have been mounted in its place.
+    fn keep_apart(&mut self) -> End {
+        let kept = std::thread::scope(|scope| {
+            let worker = std::thread::Builder::new().name("folder".into());
+            Ok(worker.spawn_scoped(scope, || self.keep())?.join())
+        });
+        match kept {
+            Ok(Ok(end)) => end,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(error) => End::Failed(FolderError::Thread(error)),
+        }
+    }
+
+    fn keep(&mut self) -> End {
+        match self.open() {
+            Ok((folder, watcher)) => self.work(folder, watcher),
+            Err(error) => End::Failed(error),
+        }
+    }
+
     fn open(&mut self) -> Result<(Folder<Threads>, Option<Watcher>), FolderError> {
         let volume = Arc::new(LinuxVolume::open(&self.parts.path)?);
+        if self.parts.is_confined {
+            // Where the kernel can't do it, `doctor` says so.
+            let _ = volume.confine_this_thread();
+        }
         // Watched before the first scan: what changes meanwhile is told.
         let inbox = self.inbox.clone();
         let watcher = Watcher::start(&volume, move |event| drop(inbox.send(Message::Watch(event))));

@@ -7,6 +7,7 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod daemon;
 pub mod duration;
 pub mod engine;

@@ -45,6 +45,23 @@ pub fn kernel_checks(directory_count: u64, space_count: u64) -> Vec<Check> {
     checks
 }
 
+/// Whether the threads that write into folders are kept from everything else. `is_wanted`: as `config.toml` says.
+pub fn confinement_check(is_wanted: bool) -> Check {
+    confinement(is_wanted, is_wanted && crate::confine::is_possible())
+}
+
+fn confinement(is_wanted: bool, is_possible: bool) -> Check {
+    let name = "confinement";
+    match (is_wanted, is_possible) {
+        (true, true) => check(name, Level::Ok, "the threads that write into a folder can open nothing else".to_owned()),
+        (false, _) => check(name, Level::Ok, "off in config.toml (`landlock`)".to_owned()),
+        (true, false) => check(name, Level::Warning, "this system does not keep threads to their folder".to_owned())
+            .advise(
+                "nothing is wrong; a kernel from Linux 5.19 on with Landlock would be a second wall around folders",
+            ),
+    }
+}
+
 fn watches(limit: Option<u64>, directory_count: u64) -> Check {
     let name = "watched directories";
     let wanted = directory_count.saturating_add(OTHER_WATCH_COUNT);

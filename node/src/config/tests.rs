@@ -36,7 +36,7 @@ fn each_line_of_the_template_is_a_key_and_shows_its_default() {
 fn every_value_is_read() {
     let config = parse(
         "name = 'nas'\nlisten = '[::1]:7000'\ndirect = false\nrelays = ['https://r.example']\nlan = false\n\
-         upload_max = 4096\ndownload_max = '2 MB/s'\ndebounce_ms = 250\nversions = 'none'\nmerge = false\nguard = 'strict'\nsuite = 2",
+         upload_max = 4096\ndownload_max = '2 MB/s'\ndebounce_ms = 250\nversions = 'none'\nmerge = false\nguard = 'strict'\nsuite = 2\nlandlock = false",
     );
     let expected = Config {
         name: Some("nas".into()),
@@ -51,6 +51,7 @@ fn every_value_is_read() {
         merge: false,
         guard: Guard::Strict,
         suite: Suite::Two,
+        landlock: false,
     };
     assert_eq!(config.unwrap(), expected);
     for (text, versions) in [("staggered", Versions::Staggered), ("keep-days 7", Versions::KeepDays(7))] {
@@ -100,7 +101,7 @@ proptest::proptest! {
     #[test]
     fn any_text_is_a_configuration_or_an_error(
         text in ".{0,200}",
-        key in "name|listen|direct|relays|lan|upload_max|download_max|debounce_ms|versions|guard|suite",
+        key in "name|listen|direct|relays|lan|upload_max|download_max|debounce_ms|versions|guard|suite|landlock",
         value in "\\PC{0,30}|\"[^\"]{0,30}\"|-?[0-9]{1,25}|\"[0-9]{0,22} ?[KMGk]?i?B?(/s)?\"|\\[.{0,20}\\]|keep-days [0-9]{1,9}",
     ) {
         let _ = parse(&text);

@@ -103,6 +103,7 @@ impl Device {
             retention: Retention::default(),
             merges: true,
             guard: crate::config::Guard::Strict,
+            is_confined: true,
             boot_id: crate::clock::boot_id(),
             names: Arc::new(TempNames::new(n as u64)),
             device: founding.keys[n].id(),

@@ -114,6 +114,8 @@ pub struct FolderParts {
     pub merges: bool,
     /// When a large change waits for the user.
     pub guard: crate::config::Guard,
+    /// Whether the folder's thread gives up to reach anything else ([`crate::confine`]).
+    pub is_confined: bool,
     /// Which boot of the system this is; empty where the system does not say, and then no power loss is seen.
     pub boot_id: Vec<u8>,
     /// Names in `tmp`, given once by this process, however often the folder is opened.
@@ -151,6 +153,9 @@ pub enum FolderError {
     /// An earlier batch was not judged.
     #[error("an earlier batch was not finished; it is looked at first, and then it goes on")]
     NotRecovered,
+    /// The system has no more threads.
+    #[error("the system gives no thread for it: {0}")]
+    Thread(std::io::Error),
 }
 
 impl From<TreeError<StoreError>> for FolderError {

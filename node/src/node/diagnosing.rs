@@ -28,6 +28,7 @@ impl Shared {
                 directories += space.store.snapshot()?.base_counts().directories;
             }
             let mut checks = doctor::kernel_checks(directories, all.len() as u64);
+            checks.push(doctor::confinement_check(shared.surroundings.config.landlock));
             checks.push(clock::clock_check(shared.surroundings.clock.wall_time(), &shared.evidence(&all)?));
             checks.extend(doctor::home_checks(shared.surroundings.home.dir()));
             let places: Vec<(SpaceId, PathBuf)> = all.iter().map(|space| (space.id, space.dir.clone())).collect();

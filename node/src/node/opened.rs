@@ -208,6 +208,7 @@ impl Running {
             },
             merges: surroundings.config.merge,
             guard: surroundings.config.guard,
+            is_confined: surroundings.config.landlock,
             boot_id: crate::clock::boot_id(),
             names: Arc::new(TempNames::new(u64::from_le_bytes(nonce))),
             device: surroundings.keys.id(),

@@ -27,6 +27,7 @@ use super::{
     At, Control, FileTime, FilesystemId, FreeSpace, Kind, Stat, TMP, VERSIONS, Volume, VolumeDirectory, VolumeError,
     VolumeErrorKind, check_name,
 };
+use crate::confine::Confined;
 
 /// How often a call that the kernel asks to repeat is repeated: `openat2` says so while somebody renames.
 const TRY_COUNT_MAX: usize = 64;
@@ -77,6 +78,11 @@ impl LinuxVolume {
     /// The absolute path that was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Lets this thread, and those that it starts, open nothing outside this volume from now on.
+    pub fn confine_this_thread(&self) -> Confined {
+        crate::confine::folder(self.root.as_fd())
     }
 
     /// The descriptor of a directory handle that a Linux volume gave out.

@@ -264,6 +264,7 @@ impl Device {
             retention: Retention::default(),
             merges: self.merges,
             guard: Guard::default(),
+            is_confined: false,
             boot_id: self.boot_count.to_le_bytes().to_vec(),
             names: Arc::new(TempNames::new(nonce)),
             device: self.id(),

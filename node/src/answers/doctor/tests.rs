@@ -48,6 +48,14 @@ fn seconds(count: i64) -> i64 {
 }
 
 #[test]
+fn a_wall_that_is_wanted_and_not_there_is_told() {
+    assert_eq!(confinement(true, true).level, Level::Ok);
+    assert_eq!(confinement(false, true).level, Level::Ok);
+    assert!(confinement(true, false).level == Level::Warning && confinement(true, false).advice.is_some());
+    assert_eq!(confinement_check(true).level == Level::Ok, crate::confine::is_possible());
+}
+
+#[test]
 fn a_clock_before_this_program_was_written_is_wrong() {
     assert_eq!(clock_check(WallTime(0), &Evidence::default()).level, Level::Error);
     let alone = clock_check(CLOCK_MIN, &Evidence::default());

@@ -12,6 +12,8 @@ use crate::folder::work::telling::{FolderEvent, Listener};
 pub(super) struct Heard {
     events: Mutex<Vec<FolderEvent>>,
     is_deaf: AtomicBool,
+    /// Whether a thread that told something could open a file that is in no folder.
+    reaches_outside: AtomicBool,
 }
 
 impl Listener for Heard {
@@ -22,6 +24,8 @@ impl Listener for Heard {
     fn tell(&self, event: FolderEvent) {
         assert!(self.is_listening(), "{event:?} is told to nobody");
         self.events.lock().unwrap().push(event);
+        let outside = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+        self.reaches_outside.fetch_or(outside.is_ok(), Ordering::SeqCst);
     }
 }
 
@@ -114,5 +118,17 @@ async fn while_nobody_listens_nothing_is_told() {
     assert_eq!((a.tree().len(), b.tree().len()), (0, 0));
     for device in [&a, &b] {
         assert_eq!(device.heard.take(), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn threat_34_the_thread_of_a_folder_can_open_nothing_outside_it() {
+    let (a, b) = two(33).await;
+    std::fs::write(a.path().join("file"), "by a").unwrap();
+    let told = heard_by_both(&a, &b).await;
+    assert!(told.iter().all(|events| !events.is_empty()), "{told:?}");
+    for device in [&a, &b] {
+        let is_free = device.heard.reaches_outside.load(Ordering::SeqCst);
+        assert_eq!(is_free, !crate::confine::is_possible(), "only a kernel without Landlock leaves it free");
     }
 }
