@@ -16,7 +16,7 @@ use super::choose;
 use super::proofs::{DEVICES, LOG_SPACE, envelope};
 
 /// A message that is read is written to the same bytes.
-fn read<M: Message + PartialEq + Debug>(bytes: &[u8]) -> Option<M> {
+fn read<'b, M: Message<'b> + PartialEq + Debug>(bytes: &'b [u8]) -> Option<M> {
     let message = M::from_bytes(bytes).ok()?;
     assert!(message.is_bounded() && bytes.len() <= M::LEN_MAX);
     assert_eq!(message.to_bytes(), bytes);
@@ -71,7 +71,7 @@ fn look_at_log(log: Log) {
 }
 
 /// Puts the pieces together as who asked does: an ask that has failed gets nothing more.
-fn assemble(answer: &Answer) {
+fn assemble(answer: &Answer<'_>) {
     let mut open: BTreeMap<u64, Option<(Assembly, Vec<u8>)>> = BTreeMap::new();
     for piece in &answer.pieces {
         let PieceBody::Fragment { total_len, bytes } = &piece.body else { continue };
