@@ -54,7 +54,7 @@ fn look_at_log(log: Log) {
                 drop(Record::decode(LOG_SPACE, &record));
             }
         }
-        Log::Frontier(bytes) => drop(SignedFrontier::decode(LOG_SPACE, &bytes)),
+        Log::Frontier(bytes) | Log::HandedOn(bytes) => drop(SignedFrontier::decode(LOG_SPACE, &bytes)),
         Log::Entries(entries) => {
             for entry in entries {
                 drop(Entry::decode(LOG_SPACE, entry.into_vec()));

@@ -304,6 +304,7 @@ fn walk_spaces(walk: &mut Walk) {
         FolderError::Store(_) => FolderError::Store(StoreError::DiskFull),
         FolderError::Log(_) => FolderError::Log(AppendError::Closed),
         FolderError::NotRecovered => FolderError::NotRecovered,
+        FolderError::Thread(_) => FolderError::Thread(io()),
     );
     every!(walk, MarkerError:
         MarkerError::Missing => MarkerError::Missing,

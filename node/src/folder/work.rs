@@ -154,7 +154,7 @@ pub enum FolderError {
     #[error("an earlier batch was not finished; it is looked at first, and then it goes on")]
     NotRecovered,
     /// The system has no more threads.
-    #[error("the system gives no thread for it: {0}")]
+    #[error("the system gives no thread for it: {0}; it is tried again; fewer programs or a higher `ulimit -u` help")]
     Thread(std::io::Error),
 }
 
