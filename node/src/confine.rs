@@ -40,7 +40,7 @@ pub fn process() -> Confined {
     told(ruleset.and_then(RulesetCreated::restrict_self).map(|status| status.ruleset))
 }
 
-/// Lets this thread, and those that it starts, open nothing but what is in the directory `root`, and of [`SYSTEM`] what
+/// Lets this thread, and those that it starts, open nothing but what is in the directory `root`, and of `SYSTEM` what
 /// is there. Handles that are open stay as they are.
 pub fn folder(root: BorrowedFd<'_>) -> Confined {
     told(confine_to(root))
