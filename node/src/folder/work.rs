@@ -154,7 +154,9 @@ pub enum FolderError {
     #[error("an earlier batch was not finished; it is looked at first, and then it goes on")]
     NotRecovered,
     /// The system has no more threads.
-    #[error("the system gives no thread for it: {0}; it is tried again; fewer programs or a higher `ulimit -u` help")]
+    #[error(
+        "the system gives no thread for it: {0}; raise what `ulimit -u` says, or end other programs; it will be tried again"
+    )]
     Thread(std::io::Error),
 }
 
