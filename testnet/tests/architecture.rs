@@ -346,6 +346,8 @@ fn parsers(source: &str) -> Vec<String> {
         while !signature.contains('{') && !signature.contains(';') {
             signature.push_str(lines.next().unwrap_or(";"));
         }
+        // Whoever borrows from the bytes reads them no less.
+        let signature = signature.replace("&'a ", "&").replace("&'b ", "&");
         let is_given = |name: &&str| {
             ["&[u8]", "Vec<u8>", "&str"].iter().any(|kind| signature.contains(&format!("{name}: {kind}")))
         };
