@@ -89,8 +89,12 @@ async fn what_a_user_does_is_told_there_and_by_the_devices_name_elsewhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conflict_copy_is_told_on_both() {
     let (a, b) = apart(32);
+    // Whole from its first moment on, or a scan may see it before it is written.
+    let elsewhere = tempfile::tempdir().unwrap();
     for device in [&a, &b] {
-        std::fs::write(device.path().join("note.txt"), device.link.id().to_string()).unwrap();
+        let written = elsewhere.path().join("note.txt");
+        std::fs::write(&written, device.link.id().to_string()).unwrap();
+        std::fs::rename(&written, device.path().join("note.txt")).unwrap();
         device.folder.rescan().await.unwrap();
         assert_eq!(device.heard.take(), [path(Change::Created, "note.txt", None, None)]);
     }
