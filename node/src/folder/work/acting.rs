@@ -36,9 +36,7 @@ const FULL_DELAY: Duration = Duration::from_secs(5);
 /// The least time between two batches while files are on their way: each costs several flushes of the disk.
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
 /// The most.
-const BATCH_PAUSE_MAX: Duration = Duration::from_secs(2);
-/// So many times as long as a batch took nothing is put in place while more is on its way.
-const BATCH_PAUSE_FACTOR: u32 = 3;
+const BATCH_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// What the planner is told.
 pub(super) struct Now<'a> {
@@ -303,9 +301,9 @@ impl<P: Pool> Folder<P> {
         for displaced in batch.displaced.into_iter().filter(|_| !mutated!(UnpublishedDisplaced)) {
             self.publish(&displaced)?;
         }
-        // While more is on its way, a quarter of the time at most goes into flushing the disk.
-        let pause = now.since(begun).saturating_mul(BATCH_PAUSE_FACTOR).clamp(BATCH_PAUSE, BATCH_PAUSE_MAX);
-        self.next_batch = if self.jobs.is_fetching() { now + pause } else { now };
+        // While more is on its way, half of the time at most goes into flushing the disk.
+        self.next_batch =
+            if self.jobs.is_fetching() { now + now.since(begun).clamp(BATCH_PAUSE, BATCH_PAUSE_MAX) } else { now };
         Ok(())
     }
 
