@@ -222,11 +222,11 @@ impl Shared {
     }
 
     /// Opens one answer and gives it to those who want it.
-    fn take(&self, peer: DeviceId, answered: Answered, opening: &mut Opening) -> Result<(), NotAsked> {
+    fn take(&self, peer: DeviceId, answered: Answered, opening: &mut StreamOpener) -> Result<(), NotAsked> {
         let Answered { ask, sealed } = answered;
         let want = self.lock().fetch.asked(peer, ask)?;
         let keys = self.keyring.keys_of(want.what, &want.epoch);
-        let Opening { opener, plaintext } = opening;
+        let StreamOpener { opener, plaintext } = opening;
         let opened = sealed.and_then(|sealed| {
             opener.open_into(keys.ok_or(Lack::Missing)?, &want.id, &sealed, plaintext).map_err(|error| {
                 tracing::warn!(space = %self.space, %peer, %error, "a peer's chunk is not what was asked for");
@@ -254,7 +254,7 @@ impl Shared {
 
 /// What chunks of one stream are opened with, one after the other.
 #[derive(Default)]
-struct Opening {
+struct StreamOpener {
     opener: Opener,
     /// Of the chunk that was opened last: its memory is used again.
     plaintext: Vec<u8>,
@@ -300,7 +300,7 @@ impl State {
 
 /// Opens what comes on one stream until it ends.
 async fn take_answers(shared: Weak<Shared>, conn: Conn, mut answers: mpsc::Receiver<Vec<Answered>>) {
-    let mut opening = Opening::default();
+    let mut opening = StreamOpener::default();
     while let Some(taken) = answers.recv().await {
         let Some(shared) = shared.upgrade() else { return };
         let Ok(permit) = shared.opening.clone().acquire_owned().await else { return };

@@ -92,14 +92,9 @@ impl ChunkKeys {
     }
 
     /// Names `plaintext` if it is still what has this id; `None` if the file has changed since it was scanned.
-    pub fn check<'a>(&'a self, id: &ChunkId, plaintext: &'a [u8]) -> Option<Named<'a>> {
-        let named = self.name(plaintext);
-        (named.id == *id).then_some(named)
-    }
-
-    /// As [`check`](Self::check), of bytes that were read for this alone.
-    pub fn check_owned(&self, id: &ChunkId, plaintext: Vec<u8>) -> Option<Named<'_>> {
-        (self.id(&plaintext) == *id).then_some(Named { keys: self, id: *id, plaintext: Cow::Owned(plaintext) })
+    pub fn check<'a>(&'a self, id: &ChunkId, plaintext: impl Into<Cow<'a, [u8]>>) -> Option<Named<'a>> {
+        let plaintext = plaintext.into();
+        (self.id(&plaintext) == *id).then_some(Named { keys: self, id: *id, plaintext })
     }
 
     /// The longest plaintext, in bytes.

@@ -38,7 +38,7 @@ async fn transcript(secret: &EpochSecret, id: ChunkId, sealed: Vec<u8>) -> Strin
     let shared = &fetcher.shared;
     shared.lock().fetch.connect(PEERS[0]);
     let (peer, request) = shared.lock().fetch.poll_request().unwrap();
-    let taken = shared.take(peer, Answered { ask: request.first, sealed: Ok(sealed) }, &mut Opening::default());
+    let taken = shared.take(peer, Answered { ask: request.first, sealed: Ok(sealed) }, &mut StreamOpener::default());
     let again = shared.lock().fetch.poll_request();
     shared.lock().fetch.connect(PEERS[1]);
     let of_another = shared.lock().fetch.poll_request();

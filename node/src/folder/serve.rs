@@ -137,7 +137,7 @@ impl FolderChunks {
         if ask.what == What::Page {
             let Some(page) = snapshot.page(ask.id)? else { return Ok(Err(Lack::Missing)) };
             let Some(keys) = self.keyring.pages(&ask.epoch) else { return Ok(Err(Lack::NotNow)) };
-            return Ok(keys.check_owned(&ask.id, page).ok_or(Lack::Missing));
+            return Ok(keys.check(&ask.id, page).ok_or(Lack::Missing));
         }
         let Some(at) = ask.at else { return Ok(Err(Lack::Missing)) };
         let chunk = Chunk { id: ask.id, epoch: ask.epoch, len: at.len };

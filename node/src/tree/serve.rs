@@ -104,7 +104,7 @@ impl ChunkReader {
         let Some(file) = self.open(base, source)? else { return Ok(Answer::Missing) };
         let mut plaintext = vec![0; len];
         let named = match read_exact(&*file, &mut plaintext, offset)? {
-            true => keys.check_owned(&chunk.id, plaintext),
+            true => keys.check(&chunk.id, plaintext),
             false => None,
         };
         Ok(named.map_or(Answer::Missing, Answer::Chunk))

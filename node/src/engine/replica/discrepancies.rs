@@ -74,10 +74,10 @@ impl<S: Shelf> Replica<S> {
             let has_brought = std::mem::take(&mut peer.has_brought) && !has_gap(&peer.waiting);
             let rounds =
                 if owed == 0 || has_brought { 0 } else { self.owing.get(&device).map_or(1, |rounds| rounds + 1) };
-            self.owing.insert(device, rounds);
-            if owed == 0 {
-                self.owing.remove(&device);
-            }
+            match owed {
+                0 => self.owing.remove(&device),
+                _ => self.owing.insert(device, rounds),
+            };
             if rounds >= OWING_ROUND_COUNT && !mutated!(UnnoticedGap) {
                 self.name_withholding(device, owed)?;
             } else if owed == 0 && self.kind_of(device) == Some(DiscrepancyKind::Withholds) {
@@ -188,9 +188,6 @@ impl<S: Shelf> Replica<S> {
         } else if found.is_none() {
             found = known.cloned();
         }
-        if self.discrepancies.get(&device) == found.as_ref() {
-            return Ok(());
-        }
         self.put_discrepancy(device, found)
     }
 
@@ -242,13 +239,13 @@ impl<S: Shelf> Replica<S> {
         let signed = self.peers.get(&device).and_then(|peer| peer.told.as_ref());
         let proof = signed.into_iter().map(|signed| ByteBuf::from(signed.as_bytes())).collect();
         let found = Discrepancy { kind: DiscrepancyKind::Withholds, entry_count, proof, is_named: true };
-        if self.discrepancies.get(&device) == Some(&found) {
-            return Ok(());
-        }
         self.put_discrepancy(device, Some(found))
     }
 
     fn put_discrepancy(&mut self, device: DeviceId, found: Option<Discrepancy>) -> Result<(), ReplicaError<S::Error>> {
+        if self.discrepancies.get(&device) == found.as_ref() {
+            return Ok(());
+        }
         let mut all = self.discrepancies.clone();
         match found {
             Some(found) => all.insert(device, found),
