@@ -13,6 +13,7 @@ mod jobs;
 mod lacking;
 mod merging;
 mod opening;
+mod ready;
 mod rebooting;
 mod restoring;
 mod rewinding;
@@ -40,6 +41,7 @@ use self::guarding::Guard;
 use self::ignoring::Ignoring;
 use self::jobs::Jobs;
 use self::merging::Merging;
+use self::ready::Ready;
 use self::rebooting::Rebooting;
 use self::telling::Listener;
 use self::texts::Texts;
@@ -215,7 +217,7 @@ pub struct Folder<P> {
     scan_count: u64,
 
     /// Items to be planned.
-    ready: BTreeSet<FileId>,
+    ready: Ready,
     /// Of which nothing is left to be done, as of a state of the store.
     settled: BTreeMap<FileId, Generation>,
     /// What can't be done yet, by source.
@@ -294,7 +296,7 @@ impl<P: Pool> Folder<P> {
                 // Something has happened to the members; they may have more.
                 self.starved_delay = Duration::ZERO;
                 self.free_what_collides_of(&items);
-                self.ready.extend(items);
+                self.ready.extend(&items);
                 self.look_for_awaited();
             }
             Message::Staged { job, staged } => self.handle_staged(job, staged),
@@ -335,7 +337,7 @@ impl<P: Pool> Folder<P> {
         };
         match staged {
             Ok(staged) => {
-                self.ready.insert(entry.source);
+                self.ready.put_off(entry.source);
                 self.jobs.put_staged(entry, staged);
             }
             Err(NotStaged::Missing(deniers)) => self.starve(entry, &deniers),
@@ -390,7 +392,7 @@ impl<P: Pool> Folder<P> {
         }
         let at_once = (!self.dirty.is_empty() || self.merging.is_due()).then(|| self.now());
         let is_more = !self.ready.is_empty() || self.done_count > 0;
-        let batch = is_more.then_some(self.next_batch);
+        let batch = is_more.then(|| if self.is_dry() { self.now() } else { self.next_batch });
         let stuck = self.stuck.values().map(|stuck| stuck.until).min();
         let again = self.again.values().chain(self.settling.values()).min().copied();
         let (debounced, look) = (self.debounce.poll_timeout(), self.looks.deadline());

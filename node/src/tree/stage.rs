@@ -4,6 +4,7 @@
 //! such a name whose content hash was not found right. A file whose chunks are still being had begins with `get-` and
 //! is found again after a restart.
 
+mod left;
 mod partial;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use zerocloud_crdt::manifest::Chunk;
 use zerocloud_crdt::register::{FileTime, Kind};
 use zerocloud_crdt::view::ViewEntry;
 
+use self::left::Left;
 pub use self::partial::PartialFile;
 use super::{GET, Keyring, PUT, TempNames, fingerprint, volume_time};
 use crate::volume::{
@@ -95,6 +97,7 @@ pub enum StageError {
 pub struct Staging {
     tmp: Arc<dyn VolumeDirectory>,
     names: Arc<TempNames>,
+    left: Left,
 }
 
 impl Staging {
@@ -103,12 +106,12 @@ impl Staging {
     /// # Errors
     /// Those of [`Volume::control`].
     pub fn new(volume: &dyn Volume, names: Arc<TempNames>) -> Result<Self, VolumeError> {
-        Ok(Self { tmp: volume.control()?.tmp, names })
+        Ok(Self { tmp: volume.control()?.tmp, names, left: Left::default() })
     }
 
     /// Staging in our own directories of a volume.
     pub(super) fn within(control: &Control, names: Arc<TempNames>) -> Self {
-        Self { tmp: control.tmp.clone(), names }
+        Self { tmp: control.tmp.clone(), names, left: Left::default() }
     }
 
     /// Stages a file whose content is wholly at hand.
@@ -149,7 +152,7 @@ impl Staging {
         source: &dyn VolumeFile,
     ) -> Result<Staged, StageError> {
         let temp = self.names.next(&get_prefix(&spec));
-        let mut copy = PartialFile::create_whole(self.tmp.clone(), self.names.clone(), temp, spec)?;
+        let mut copy = PartialFile::create_whole(self, temp, spec)?;
         match copy.copy_whole(source) {
             Ok(true) => {}
             Ok(false) => {
@@ -184,7 +187,7 @@ impl Staging {
     /// [`StageError::WrongContent`] if the chunks don't add up to the file's length; [`StageError::Volume`].
     pub fn begin(&self, spec: FileSpec, chunks: Arc<[Chunk]>) -> Result<PartialFile, StageError> {
         let temp = self.names.next(&get_prefix(&spec));
-        PartialFile::create(self.tmp.clone(), self.names.clone(), temp, spec, chunks)
+        PartialFile::create(self, temp, spec, chunks)
     }
 
     /// Begins a file of these chunks with what an earlier process left of it: what is there is read, and what is right
@@ -194,18 +197,22 @@ impl Staging {
     /// As [`begin`](Self::begin). If the disk is full, what was left stays.
     pub fn resume(&self, spec: FileSpec, chunks: Arc<[Chunk]>, keyring: &Keyring) -> Result<PartialFile, StageError> {
         let prefix = get_prefix(&spec);
-        let mut left: Vec<Box<[u8]>> = self.tmp.list()?.into_iter().map(|entry| entry.name).collect();
-        left.retain(|name| name.starts_with(prefix.as_bytes()));
-        left.sort_unstable();
+        let left = self.left.with_prefix(&*self.tmp, prefix.as_bytes())?;
         let mut partial = self.begin(spec, chunks)?;
         for name in &left {
-            if let Err(error) = partial.take_over(&*self.tmp.open_file(name)?, keyring) {
+            let taken = match self.tmp.open_file(name) {
+                Err(error) if error.kind() == VolumeErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error.into()),
+                Ok(file) => partial.take_over(&*file, keyring),
+            };
+            if let Err(error) = taken {
                 partial.discard()?;
                 return Err(error);
             }
         }
         for name in &left {
-            self.tmp.remove_file(name)?;
+            self.remove(name)?;
+            self.left.forget(name);
         }
         Ok(partial)
     }
@@ -216,10 +223,8 @@ impl Staging {
     /// The common ones of a volume.
     pub fn discard_partial(&self) -> Result<(), VolumeError> {
         for entry in self.tmp.list()?.into_iter().filter(|entry| entry.name.starts_with(GET.as_bytes())) {
-            match self.tmp.remove_file(&entry.name) {
-                Err(error) if error.kind() != VolumeErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            self.remove(&entry.name)?;
+            self.left.forget(&entry.name);
         }
         Ok(())
     }
@@ -229,7 +234,12 @@ impl Staging {
     /// # Errors
     /// The common ones of a volume. What is not there is no error.
     pub fn discard(&self, staged: &Staged) -> Result<(), VolumeError> {
-        match self.tmp.remove_file(staged.temp.as_bytes()) {
+        self.remove(staged.temp.as_bytes())
+    }
+
+    /// Removes a file if it is there.
+    fn remove(&self, name: &[u8]) -> Result<(), VolumeError> {
+        match self.tmp.remove_file(name) {
             Err(error) if error.kind() != VolumeErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

@@ -27,6 +27,9 @@ use crate::watch::debounce::Depth;
 
 /// Items that are planned at a time.
 pub(super) const PLAN_COUNT: usize = 4_000;
+/// Files that are on their way or about to be, below which more is planned between two batches: what small files bring
+/// while a batch is done, which takes up to a second or two.
+const DRY_COUNT: usize = 4_096;
 /// How long what a scan must look at first is left alone, if that scan does not come earlier.
 const BLOCKED_DELAY: Duration = Duration::from_secs(2);
 /// How long after a refusal of the file system it is tried again.
@@ -80,10 +83,10 @@ impl Situation for Now<'_> {
 }
 
 impl<P: Pool> Folder<P> {
-    /// Plans what is ready and does one batch of it.
+    /// Plans what is ready and does one batch of it; between two batches, it finds out what bytes are wanted for the next.
     pub(super) fn act(&mut self, now: Moment) -> Result<(), FolderError> {
         if now < self.next_batch {
-            return Ok(());
+            return self.plan_ahead();
         }
         let aside = self.put_aside()?;
         if !aside.is_empty() {
@@ -101,25 +104,50 @@ impl<P: Pool> Folder<P> {
                     return Ok(());
                 }
             }
-            let snapshot = self.parts.store.snapshot()?;
-            let sources: BTreeSet<FileId> = self.ready.iter().take(PLAN_COUNT).copied().collect();
-            let Plan { mut actions, wanted, waiting, settled, mut left_out, contested } =
-                self.plan(&snapshot, &sources)?;
-            if self.parts.merges {
-                self.merging.look_at(contested.intersection(&settled).copied());
-            }
-            actions.retain(|action| {
+            let sources = self.ready.first_of_batch(PLAN_COUNT);
+            let actions = self.plan_some(&sources, |action| {
                 len = len.saturating_add(action_len(action));
                 len <= BATCH_LEN_MAX || action_len(action) == len
-            });
-            self.take_unselected(&sources, &actions, std::mem::take(&mut left_out.unselected));
-            self.take_plan(&snapshot, &sources, &actions, wanted, waiting, settled);
-            self.take_left_out(&snapshot, &actions, left_out)?;
+            })?;
             let actions = self.guard(actions)?;
             if !actions.is_empty() {
                 return self.run(actions);
             }
         }
+    }
+
+    /// Whether so little is on its way that more is planned before the next batch.
+    pub(super) fn is_dry(&self) -> bool {
+        self.ready.is_now() && self.jobs.coming_count() < DRY_COUNT
+    }
+
+    /// Plans what is ready, as far as that can be taken in without a change of the disk.
+    fn plan_ahead(&mut self) -> Result<(), FolderError> {
+        while self.is_dry() {
+            let sources = self.ready.first(PLAN_COUNT);
+            self.plan_some(&sources, |_| true)?;
+            // Of what is ready after that, something is to be done.
+            self.ready.put_off_ready(&sources);
+        }
+        Ok(())
+    }
+
+    /// Plans some of what is ready and takes in what follows; gives the actions that `is_taken` takes.
+    fn plan_some(
+        &mut self,
+        sources: &BTreeSet<FileId>,
+        is_taken: impl FnMut(&Action) -> bool,
+    ) -> Result<Vec<Action>, FolderError> {
+        let snapshot = self.parts.store.snapshot()?;
+        let Plan { mut actions, wanted, waiting, settled, mut left_out, contested } = self.plan(&snapshot, sources)?;
+        if self.parts.merges {
+            self.merging.look_at(contested.intersection(&settled).copied());
+        }
+        actions.retain(is_taken);
+        self.take_unselected(sources, &actions, std::mem::take(&mut left_out.unselected));
+        self.take_plan(&snapshot, sources, &actions, wanted, waiting, settled);
+        self.take_left_out(&snapshot, &actions, left_out)?;
+        Ok(actions)
     }
 
     fn plan(&self, snapshot: &Snapshot, sources: &BTreeSet<FileId>) -> Result<Plan, FolderError> {
@@ -235,7 +263,7 @@ impl<P: Pool> Folder<P> {
         }
         if std::mem::take(&mut self.done_count) > 0 {
             self.waiters.clear();
-            self.ready.extend(std::mem::take(&mut self.waiting).into_keys());
+            self.ready.extend(std::mem::take(&mut self.waiting).keys());
             return Ok(Vec::new());
         }
         let waiting: BTreeMap<FileId, Waiting> = self.waiting.values().flatten().cloned().collect();
@@ -347,7 +375,7 @@ impl<P: Pool> Folder<P> {
                 }
                 return;
             }
-            Outcome::Blocked(Blocked::NotStaged) => drop(self.ready.insert(action.source())),
+            Outcome::Blocked(Blocked::NotStaged) => self.ready.insert(action.source()),
             Outcome::Blocked(Blocked::Itself) => {
                 // From a name of its own it can be given the other spelling.
                 if let Action::Move { from, old, .. } = &action {
@@ -451,7 +479,9 @@ impl<P: Pool> Folder<P> {
             return;
         }
         for id in due {
-            self.ready.extend(self.stuck.remove(&id).map(|stuck| stuck.source));
+            if let Some(stuck) = self.stuck.remove(&id) {
+                self.ready.insert(stuck.source);
+            }
         }
         // What waited because of them.
         self.done_count += 1;

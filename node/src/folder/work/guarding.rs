@@ -185,7 +185,7 @@ impl<P: Pool> Folder<P> {
             .write::<_, StoreError>(|write| held.keys().try_for_each(|id| write.remove_held(*id).map(drop)))?;
         self.guard.held.clear();
         self.guard.accepted.extend(held.keys());
-        self.ready.extend(held.into_values());
+        self.ready.extend(held.values());
         // What waited because of them.
         self.done_count += 1;
         self.is_materialised = false;

@@ -248,7 +248,7 @@ impl<P: Pool> Folder<P> {
         self.ignoring.rules = rules;
         self.ignoring.items.clear();
         self.is_materialised = false;
-        self.ready.extend(pending_of(&self.parts.store.snapshot()?)?);
+        self.ready.extend(&pending_of(&self.parts.store.snapshot()?)?);
         Ok(())
     }
 
@@ -322,7 +322,7 @@ impl<P: Pool> Folder<P> {
         // What does not come now, because it is left out, comes when it is not.
         self.parts.store.write::<_, StoreError>(|write| write.put_pending(&sources))?;
         self.ledger.refresh()?;
-        self.ready.extend(sources);
+        self.ready.extend(&sources);
         self.is_materialised = false;
         self.ledger.commit(Commit { base, ..Commit::default() })?;
         Ok(())

@@ -15,7 +15,7 @@ use crate::tree::stage::Staged;
 
 /// Files on their way at a time: what small files bring while a batch of others is put in place, which takes up to a
 /// second or two.
-const ACTIVE_COUNT_MAX: usize = 4_096;
+const ACTIVE_COUNT_MAX: usize = 16_384;
 /// Their lengths together, above which no further one is begun.
 const ACTIVE_LEN_MAX: u64 = 1 << 30;
 /// How long members have to look again at a file that they did not have as it was noted, until what they say counts.
@@ -254,6 +254,11 @@ impl Jobs {
     /// The files that [`Self::count`] counts.
     pub(super) fn ids(&self) -> impl Iterator<Item = FileId> {
         self.files.keys().copied()
+    }
+
+    /// How many files are on their way or about to be.
+    pub(super) fn coming_count(&self) -> usize {
+        self.active.len() + self.queue.len()
     }
 
     /// Whether files are on their way or about to be.

@@ -8,6 +8,7 @@ use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::mutated;
 use zerocloud_crdt::scan::{Parent, Seen, Sighting};
 
+use super::ready::Ready;
 use super::{Folder, FolderError, FolderParts, Message, pending_of};
 use crate::answers::conflicts::contested_directories;
 use crate::engine::found::Found;
@@ -63,7 +64,7 @@ impl<P: Pool> Folder<P> {
             thinned: None,
             scan_problems: BTreeMap::new(),
             scan_count: 0,
-            ready: BTreeSet::new(),
+            ready: Ready::default(),
             settled: BTreeMap::new(),
             waiting: BTreeMap::new(),
             waiters: BTreeMap::new(),
@@ -93,11 +94,11 @@ impl<P: Pool> Folder<P> {
         folder.recover(trust)?;
         let opening = raise_marker(&folder.parts, &*folder.volume, found)?;
         folder.jobs = Jobs::new(opening << 32);
-        folder.ready = pending_of(folder.ledger.snapshot())?;
+        folder.ready.extend(&pending_of(folder.ledger.snapshot())?);
         // What could not be merged before may be now: a plan that finds nothing to be done looks at it.
         let contested = contested_directories(folder.ledger.snapshot())?;
         for directory in contested.into_iter().filter(|_| folder.parts.merges) {
-            folder.ready.extend(folder.ledger.snapshot().contested(directory)?);
+            folder.ready.extend(&folder.ledger.snapshot().contested(directory)?);
         }
         Ok(folder)
     }

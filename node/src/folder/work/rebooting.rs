@@ -175,7 +175,7 @@ impl<P: Pool> Folder<P> {
             let before = std::mem::replace(&mut self.rebooting.doubt.lost, kept);
             let gone = before.into_iter().filter(|(id, _)| !self.rebooting.doubt.lost.contains_key(id));
             // What was held back goes on, and what waited for its place.
-            self.ready.extend(gone.map(|(_, lost)| lost.source));
+            gone.for_each(|(_, lost)| self.ready.insert(lost.source));
             self.done_count += 1;
         }
         Ok(())

@@ -44,7 +44,7 @@ impl<P: Pool> Folder<P> {
         self.ignoring.unselected.clear();
         self.ignoring.needed.clear();
         self.is_materialised = false;
-        self.ready.extend(pending_of(&self.parts.store.snapshot()?)?);
+        self.ready.extend(&pending_of(&self.parts.store.snapshot()?)?);
         // What waits for what does not come any more.
         self.done_count += 1;
         Ok(())
@@ -84,7 +84,7 @@ impl<P: Pool> Folder<P> {
         }
         if has_freed_directory {
             // With another path a directory may be selected, and then so is what is in it.
-            self.ready.extend(std::mem::take(&mut self.ignoring.unselected).into_keys());
+            self.ready.extend(std::mem::take(&mut self.ignoring.unselected).keys());
         }
         let acted: BTreeSet<FileId> = actions.iter().map(Action::source).collect();
         for source in unselected.keys().filter(|source| !acted.contains(source)) {

@@ -87,7 +87,7 @@ impl<P: Pool> Folder<P> {
             }
             Ok(Some(staged)) => {
                 self.jobs.end(job);
-                self.ready.insert(entry.source);
+                self.ready.put_off(entry.source);
                 self.jobs.put_staged(entry.clone(), staged);
             }
             Err(NotBegun::Superseded) => {

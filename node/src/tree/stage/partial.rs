@@ -10,7 +10,8 @@ use zerocloud_crdt::register::Kind;
 use super::super::reading::{read_content_hash, read_hashed};
 use super::super::serve::{read_exact, read_up_to};
 use super::super::{Keyring, PUT, TempNames};
-use super::{FileSpec, StageError, Staged, complete, write_sparse};
+use super::left::Left;
+use super::{FileSpec, StageError, Staged, Staging, complete, write_sparse};
 use crate::volume::{At, Volume, VolumeDirectory, VolumeError, VolumeFile, VolumeWriter};
 
 /// From this length on, in bytes, a file is brought to the disk while it comes.
@@ -25,6 +26,9 @@ pub struct PartialFile {
     tmp: Arc<dyn VolumeDirectory>,
     names: Arc<TempNames>,
     temp: String,
+    left: Left,
+    /// Whether the file has another name by now, or is gone.
+    is_over: bool,
     file: Arc<dyn VolumeWriter>,
     spec: FileSpec,
     chunks: Arc<[Chunk]>,
@@ -43,8 +47,7 @@ pub struct PartialFile {
 
 impl PartialFile {
     pub(super) fn create(
-        tmp: Arc<dyn VolumeDirectory>,
-        names: Arc<TempNames>,
+        staging: &Staging,
         temp: String,
         spec: FileSpec,
         chunks: Arc<[Chunk]>,
@@ -58,7 +61,7 @@ impl PartialFile {
         if end != spec.len || chunks.iter().any(|chunk| chunk.len as usize > CHUNK_LEN_MAX) {
             return Err(StageError::WrongContent);
         }
-        let mut begun = Self::create_whole(tmp, names, temp, spec)?;
+        let mut begun = Self::create_whole(staging, temp, spec)?;
         begun.is_present = vec![false; chunks.len()];
         begun.missing_count = chunks.len();
         (begun.chunks, begun.offsets) = (chunks, offsets);
@@ -66,17 +69,15 @@ impl PartialFile {
     }
 
     /// A file that is copied as a whole, if at all.
-    pub(super) fn create_whole(
-        tmp: Arc<dyn VolumeDirectory>,
-        names: Arc<TempNames>,
-        temp: String,
-        spec: FileSpec,
-    ) -> Result<Self, StageError> {
+    pub(super) fn create_whole(staging: &Staging, temp: String, spec: FileSpec) -> Result<Self, StageError> {
+        let Staging { tmp, names, left } = staging.clone();
         let file = tmp.create_file(temp.as_bytes())?;
         Ok(Self {
             tmp,
             names,
             temp,
+            left,
+            is_over: false,
             file,
             spec,
             chunks: Arc::default(),
@@ -272,6 +273,7 @@ impl PartialFile {
         let temp = self.names.next(PUT);
         let at = |name| At { directory: &*self.tmp, name };
         volume.rename_noreplace(at(self.temp.as_bytes()), at(temp.as_bytes()))?;
+        self.is_over = true;
         let print = super::fingerprint(&self.file.stat()?);
         Ok(Staged { temp, kind: Kind::File, hash: self.spec.hash, print })
     }
@@ -280,7 +282,17 @@ impl PartialFile {
     ///
     /// # Errors
     /// The common ones of a volume.
-    pub fn discard(self) -> Result<(), VolumeError> {
-        self.tmp.remove_file(self.temp.as_bytes())
+    pub fn discard(mut self) -> Result<(), VolumeError> {
+        self.tmp.remove_file(self.temp.as_bytes())?;
+        self.is_over = true;
+        Ok(())
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.left.note(&self.temp);
+        }
     }
 }

@@ -1,0 +1,68 @@
+//! Items whose view may differ from base: which of them are planned now, and which with the next batch.
+
+use std::collections::BTreeSet;
+
+use zerocloud_crdt::id::FileId;
+
+/// See the module. In the order of their ids, as the store has them.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    now: BTreeSet<FileId>,
+    /// Of which it is known that something is to be done on the disk: they are planned again when it can be done.
+    put_off: BTreeSet<FileId>,
+}
+
+impl Ready {
+    /// An item is to be planned.
+    pub(super) fn insert(&mut self, item: FileId) {
+        if !self.put_off.contains(&item) {
+            self.now.insert(item);
+        }
+    }
+
+    /// Several are.
+    pub(super) fn extend<'a>(&mut self, items: impl IntoIterator<Item = &'a FileId>) {
+        items.into_iter().for_each(|item| self.insert(*item));
+    }
+
+    /// Something is to be done for an item, by the next batch.
+    pub(super) fn put_off(&mut self, item: FileId) {
+        self.now.remove(&item);
+        self.put_off.insert(item);
+    }
+
+    /// For those of `items` that are to be planned now, something is.
+    pub(super) fn put_off_ready(&mut self, items: &BTreeSet<FileId>) {
+        for item in items {
+            if self.now.remove(item) {
+                self.put_off.insert(*item);
+            }
+        }
+    }
+
+    /// An item is not to be planned any more.
+    pub(super) fn remove(&mut self, item: &FileId) {
+        self.now.remove(item);
+        self.put_off.remove(item);
+    }
+
+    /// `count` to be planned now.
+    pub(super) fn first(&self, count: usize) -> BTreeSet<FileId> {
+        self.now.iter().take(count).copied().collect()
+    }
+
+    /// `count` to be planned for a batch: what is known to need one comes first, so that it does much.
+    pub(super) fn first_of_batch(&self, count: usize) -> BTreeSet<FileId> {
+        self.put_off.iter().chain(&self.now).take(count).copied().collect()
+    }
+
+    /// Whether there is something to be planned now.
+    pub(super) fn is_now(&self) -> bool {
+        !self.now.is_empty()
+    }
+
+    /// Whether nothing is to be planned, now or with the next batch.
+    pub(super) fn is_empty(&self) -> bool {
+        self.now.is_empty() && self.put_off.is_empty()
+    }
+}
