@@ -109,8 +109,12 @@ pub(crate) use versions::content_hash;
 
 /// The version of this format, which holds objects of format 1 ([`zerocloud_crdt::FORMAT`]). Nothing reads another one.
 pub const STORE_FORMAT: u32 = 2;
-/// What redb may keep of the file in memory, in bytes: at a million files, 8 MiB cost a third more CPU than 64 MiB.
-const CACHE_LEN: usize = 24 << 20;
+/// What redb may keep of the file in memory, in bytes, at least: enough for 100,000 files.
+const CACHE_LEN_MIN: u64 = 8 << 20;
+/// The same at most. At a million files, 8 MiB cost a third more CPU than 64 MiB.
+const CACHE_LEN_MAX: u64 = 32 << 20;
+/// The part of the file that is kept in memory.
+const CACHE_PART: u64 = 16;
 /// Room on the disk below which nothing is written, in bytes. redb writes no more after a write that failed until the
 /// file is opened again (`PreviousIo`), so the disk must not fill up under it; one transaction takes less than this.
 const FREE_LEN_MIN: u64 = 16 << 20;
@@ -190,7 +194,8 @@ impl SpaceStore {
 
     fn with_storage(backend: impl StorageBackend, file: Option<File>, space: SpaceId) -> Result<Self, StoreError> {
         let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_LEN);
+        let cache_len = (backend.len().map_err(StoreError::of_io)? / CACHE_PART).clamp(CACHE_LEN_MIN, CACHE_LEN_MAX);
+        builder.set_cache_size(usize::try_from(cache_len).unwrap_or(usize::MAX));
         let database = builder.create_with_backend(backend).map_err(StoreError::of_redb)?;
         let (writer, caches, is_unsure) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
         let mut store = Self { database, writer, caches, is_unsure, file, watch: None, heard: Mutex::default(), space };
