@@ -32,6 +32,7 @@ pub mod name;
 pub mod padding;
 pub mod pairing;
 pub mod plan;
+pub mod projection;
 pub mod register;
 pub mod rewind;
 pub mod scan;

@@ -9,6 +9,7 @@ use crate::base::{BaseOverlay, BaseRead, BaseRow, Fingerprint, PARKED, RowKey};
 use crate::id::FileId;
 use crate::index::IndexRead;
 use crate::name::Name;
+use crate::projection::NameRules;
 use crate::register::{FileTime, Kind};
 use crate::view::{View, ViewEntry};
 
@@ -132,6 +133,8 @@ pub enum Wait {
     Held,
     /// Something that is ignored is in it, or has its path.
     Ignored,
+    /// The disk can hold neither its name nor what would stand for it.
+    Unwritable,
 }
 
 /// Something that can't be acted on yet.
@@ -147,6 +150,10 @@ pub struct Waiting {
 
 /// What the planner is told about the world outside index and base.
 pub trait Situation {
+    /// Which names the disk can hold.
+    fn names(&self) -> NameRules {
+        NameRules::default()
+    }
     /// Whether the bytes of a file are at hand, to be written at once.
     fn has_content(&self, entry: &ViewEntry) -> bool;
     /// Whether the guard holds this id, or the disk refused the last try and a scan must come first.
@@ -286,7 +293,7 @@ pub fn unstick<B: BaseRead>(base: &B, waiting: &BTreeMap<FileId, Waiting>) -> Re
     for waiting in waiting.values() {
         match waiting.wait {
             Wait::Occupied(by) | Wait::BelowItself(by) => drop(aside.insert(by)),
-            Wait::Directory(_) | Wait::NotEmpty | Wait::Held | Wait::Ignored => {}
+            Wait::Directory(_) | Wait::NotEmpty | Wait::Held | Wait::Ignored | Wait::Unwritable => {}
         }
     }
     let mut actions = Vec::new();
@@ -433,7 +440,8 @@ impl<B: BaseRead> Planner<'_, B> {
     }
 
     fn create(&mut self, entry: &ViewEntry, situation: &impl Situation) -> Result<Step, B::Error> {
-        let key = RowKey { parent: entry.parent, local: entry.name.clone() };
+        let Some(local) = situation.names().local(&entry.name) else { return Ok(Step::Wait(Wait::Unwritable)) };
+        let key = RowKey { parent: entry.parent, local };
         if let Some(wait) = self.way_is_blocked(&key, situation)? {
             return Ok(Step::Wait(wait));
         }
@@ -451,7 +459,12 @@ impl<B: BaseRead> Planner<'_, B> {
         old: &BaseRow,
         situation: &impl Situation,
     ) -> Result<Step, B::Error> {
-        let to = RowKey { parent: entry.parent, local: entry.name.clone() };
+        let to = if is_placed(entry, key, old) {
+            key.clone()
+        } else {
+            let Some(local) = situation.names().local(&entry.name) else { return Ok(Step::Wait(Wait::Unwritable)) };
+            RowKey { parent: entry.parent, local }
+        };
         if to != *key {
             if let Some(wait) = self.way_is_blocked(&to, situation)? {
                 return Ok(Step::Wait(wait));
@@ -523,7 +536,12 @@ const NOT_YET_WRITTEN: Fingerprint = Fingerprint {
 
 /// Whether nothing is left to be done about an entry.
 pub fn is_settled(entry: &ViewEntry, key: &RowKey, row: &BaseRow) -> bool {
-    (key.parent, &key.local) == (entry.parent, &entry.name) && BaseRow::of_entry(entry, row.print) == *row
+    is_placed(entry, key, row) && BaseRow::of_entry(entry, row.print) == *row
+}
+
+/// Whether something stands where the view has it: under whatever local name stands for its own.
+fn is_placed(entry: &ViewEntry, key: &RowKey, row: &BaseRow) -> bool {
+    key.parent == entry.parent && (row.view_parent, &row.view_name) == (entry.parent, &entry.name)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::index::IndexRead;
 use crate::manifest::Manifest;
 use crate::mutated;
 use crate::name::Name;
+use crate::projection::NameRules;
 use crate::register::{Content, FileContent, FileTime, Kind, Meta, Op, Place, Write};
 use crate::view::file_id;
 
@@ -96,6 +97,8 @@ pub struct Findings {
     pub sightings: Vec<Sighting>,
     /// Rows with nothing at their path, in directories that were listed completely, and that no sighting continues.
     pub gone: BTreeSet<RowKey>,
+    /// By which the disk's names are read.
+    pub names: NameRules,
 }
 
 /// What [`diff`] decided: operations for one entry, and the base rows that belong to them.
@@ -135,6 +138,7 @@ where
         moved: BTreeSet::new(),
         taken: BTreeSet::new(),
         gone: &findings.gone,
+        names: findings.names,
     };
     let ids = scan.run(&findings.sightings)?;
     scan.join_virtual_twins()?;
@@ -159,6 +163,7 @@ struct Scan<'a, I, B> {
     /// Ids given to new files in this scan.
     taken: BTreeSet<FileId>,
     gone: &'a BTreeSet<RowKey>,
+    names: NameRules,
 }
 
 impl<I: IndexRead, B: BaseRead<Error = I::Error>> Scan<'_, I, B> {
@@ -240,7 +245,7 @@ impl<I: IndexRead, B: BaseRead<Error = I::Error>> Scan<'_, I, B> {
     }
 
     /// The name that a path stands for: what its row notes for a path or leaf that base knows, else what the user
-    /// gave. A local name that the view does not have never becomes an operation.
+    /// gave. A local name that stands for another never becomes an operation.
     fn view_name(
         &self,
         sighting: &Sighting,
@@ -253,7 +258,7 @@ impl<I: IndexRead, B: BaseRead<Error = I::Error>> Scan<'_, I, B> {
         }
         Ok(match row {
             Some((from, row)) if from.local == sighting.local => row.view_name.clone(),
-            _ => sighting.local.clone(),
+            _ => self.names.natural(&sighting.local),
         })
     }
 

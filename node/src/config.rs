@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 mod value;
 
-pub use value::{Guard, Rate, Suite, Versions};
+pub use value::{Guard, Names, Rate, Suite, Versions};
 
 /// What [`Config::load_or_create`] writes into a new home: every key with its default, commented out.
 pub const TEMPLATE: &str = include_str!("config/template.toml");
@@ -48,6 +48,8 @@ pub struct Config {
     pub merge: bool,
     /// When a large change by a peer waits for the user. Default: normal.
     pub guard: Guard,
+    /// Which names files can have in the folders of this device. Default: as each folder's disk is.
+    pub names: Names,
     /// By which cipher suite this device seals; every device opens both. Default: the faster one here.
     pub suite: Suite,
     /// Whether each folder's thread gives up to reach anything but its folder ([`crate::confine`]). Default: on.
@@ -68,6 +70,7 @@ impl Default for Config {
             versions: Versions::default(),
             merge: true,
             guard: Guard::default(),
+            names: Names::default(),
             suite: Suite::default(),
             landlock: true,
         }

@@ -367,7 +367,7 @@ impl Keeper {
     }
 
     fn open(&mut self) -> Result<(Folder<Threads>, Option<Watcher>), FolderError> {
-        let volume = Arc::new(LinuxVolume::open(&self.parts.path)?);
+        let volume = Arc::new(LinuxVolume::open(&self.parts.path)?.with_name_rules(self.parts.name_rules));
         if self.parts.is_confined {
             // Where the kernel can't do it, `doctor` says so.
             let _ = volume.confine_this_thread();

@@ -21,10 +21,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use zerocloud_crdt::projection::NameRules;
 
 pub use error::{VolumeError, VolumeErrorKind};
 #[cfg(target_os = "linux")]
 pub use linux::LinuxVolume;
+#[cfg(target_os = "linux")]
+pub(crate) use linux::magic;
 
 /// The name of the temporary files' directory inside the control directory.
 pub const TMP: &[u8] = b"tmp";
@@ -253,6 +256,9 @@ pub trait Volume: Send + Sync {
     /// # Errors
     /// None but the common ones.
     fn filesystem_id(&self) -> Result<FilesystemId, VolumeError>;
+
+    /// Which names its files can have: what else the view calls a file, it gets another name here.
+    fn name_rules(&self) -> NameRules;
 
     /// The permission bits that files made by this process don't get.
     fn umask(&self) -> u32;

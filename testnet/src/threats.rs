@@ -95,9 +95,19 @@ pub const TRIALS: &[Trial] = &[
         "volume::linux::tests::threat_35_a_directory_that_flips_to_a_link_leads_nowhere",
     ),
     trial(
+        Mutation::UnprojectedNames,
+        Target::Node,
+        "folder::tests::naming::threat_36_what_windows_can_not_hold_stands_under_another_name_and_is_the_same_file",
+    ),
+    trial(
         Mutation::UncheckedFrames,
         Target::Allocations,
         "threat_44_no_claim_of_a_length_makes_a_decoder_set_aside_more_than_a_bound",
+    ),
+    trial(
+        Mutation::UnboundedOrphans,
+        Target::Node,
+        "session::tests::bombs::threat_44_a_member_that_sends_orphans_without_end_is_given_up_and_leaves_nothing_behind",
     ),
     trial(
         Mutation::UnfairTurns,
@@ -114,5 +124,6 @@ pub const TRIALS: &[Trial] = &[
         Target::Node,
         "session::tests::passing::threat_47_what_the_device_did_not_sign_ends_the_session",
     ),
+    trial(Mutation::WrittenCores, Target::Node, "home::process::tests::threat_58_no_core_is_written"),
     trial(Mutation::ShownSecrets, Target::Crdt, "keys::tests::threat_58_a_secret_is_not_shown_by_debug"),
 ];

@@ -124,12 +124,18 @@ mutations! {
     FollowedLinks = "followed-links",
     /// What a frame announces is set aside before its length is checked.
     UncheckedFrames = "unchecked-frames",
+    /// Of one peer's entries without their past as many are kept as it sends.
+    UnboundedOrphans = "unbounded-orphans",
     /// Of one peer's messages as many wait for the space as the peer sends.
     UnfairTurns = "unfair-turns",
     /// What is no message is passed over.
     ToleratedGarbage = "tolerated-garbage",
     /// Addresses count that their device did not sign.
     UnsignedAddresses = "unsigned-addresses",
+    /// A name stands on every disk as it is.
+    UnprojectedNames = "unprojected-names",
+    /// The process may be written to disk as it is when it ends.
+    WrittenCores = "written-cores",
     /// A secret is shown where its type is printed.
     ShownSecrets = "shown-secrets",
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Findings, Parent, Seen, Sighting};
 use crate::base::RowKey;
 use crate::name::Name;
+use crate::projection::NameRules;
 
 /// Cuts findings into parts whose operations touch at most `file_count_max` files each (4 or more; an entry holds
 /// [`ENTRY_FILE_COUNT_MAX`](crate::limits::ENTRY_FILE_COUNT_MAX)): what continues a row first, then what is new,
@@ -18,8 +19,8 @@ use crate::name::Name;
 /// Things that take each other's paths in a circle go into one part. If they are too many for one, one of them goes by
 /// way of a name of its own, so that the others can follow one after the other.
 pub fn batches(findings: Findings, file_count_max: usize) -> Vec<Part> {
-    let Findings { mut sightings, gone } = findings;
-    let mut packing = Packing { parts: Vec::new(), gone, file_count_max };
+    let Findings { mut sightings, gone, names } = findings;
+    let mut packing = Packing { parts: Vec::new(), gone, names, file_count_max };
     for group in in_order(&sightings) {
         let file_count: usize = group.iter().filter_map(|at| sightings.get(*at)).map(|it| packing.cost(it)).sum();
         if file_count <= file_count_max {
@@ -99,6 +100,7 @@ struct Packing {
     parts: Vec<Part>,
     /// Rows that are gone and in no part yet.
     gone: BTreeSet<RowKey>,
+    names: NameRules,
     file_count_max: usize,
 }
 
@@ -126,7 +128,7 @@ impl Packing {
     /// The part that has room for `file_count` more.
     fn part(&mut self, file_count: usize) -> &mut Part {
         if self.parts.last().is_none_or(|part| part.file_count + file_count > self.file_count_max) {
-            self.parts.push(Part::default());
+            self.parts.push(Part { names: self.names, ..Part::default() });
         }
         let last = self.parts.len() - 1;
         let part = &mut self.parts[last];
@@ -151,6 +153,7 @@ pub struct Part {
     /// Sightings by their index in the whole findings.
     sightings: BTreeMap<usize, Sighting>,
     gone: BTreeSet<RowKey>,
+    names: NameRules,
     /// Files that its operations may touch.
     file_count: usize,
 }
@@ -170,7 +173,7 @@ impl Part {
             }
             sightings.push(sighting);
         }
-        Findings { sightings, gone: self.gone }
+        Findings { sightings, gone: self.gone, names: self.names }
     }
 
     /// The indices (in the whole findings) of this part's sightings, in the order of [`Part::resolve`]'s.

@@ -56,7 +56,7 @@ fn look(snapshot: &Snapshot, path: &[Vec<u8>]) -> Result<Option<Spot>, StoreErro
         let Ok(name) = Name::parse(name) else { return Ok(None) };
         let mut below = Vec::new();
         for parent in &parents {
-            below.extend(entry_named(&view, *parent, &name)?.filter(is_directory).map(|entry| entry.id));
+            below.extend(shown_as(&view, *parent, &name)?.filter(is_directory).map(|entry| entry.id));
         }
         for parent in &parents {
             below.extend(gone_named(snapshot, *parent, &name)?);
@@ -66,7 +66,7 @@ fn look(snapshot: &Snapshot, path: &[Vec<u8>]) -> Result<Option<Spot>, StoreErro
     }
     let Ok(name) = Name::parse(last) else { return Ok(None) };
     for parent in &parents {
-        if let Some(entry) = entry_named(&view, *parent, &name)? {
+        if let Some(entry) = shown_as(&view, *parent, &name)? {
             return Ok(Some(Spot::Here(Box::new(entry))));
         }
     }
@@ -81,6 +81,15 @@ fn look(snapshot: &Snapshot, path: &[Vec<u8>]) -> Result<Option<Spot>, StoreErro
 
 fn is_directory(entry: &ViewEntry) -> bool {
     entry.kind == Kind::Directory
+}
+
+/// The entry that a directory of the view shows under a name, or, where none has it, that stands under it on this disk.
+fn shown_as(view: &View<'_, Snapshot>, parent: FileId, name: &Name) -> Result<Option<ViewEntry>, StoreError> {
+    if let Some(entry) = entry_named(view, parent, name)? {
+        return Ok(Some(entry));
+    }
+    let row = BaseRead::row(view.index(), &RowKey { parent, local: name.clone() })?;
+    row.map_or(Ok(None), |row| view.entry(row.id, row.source))
 }
 
 /// The entry that a directory of the view shows under a name, conflict names included.

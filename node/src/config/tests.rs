@@ -36,7 +36,7 @@ fn each_line_of_the_template_is_a_key_and_shows_its_default() {
 fn every_value_is_read() {
     let config = parse(
         "name = 'nas'\nlisten = '[::1]:7000'\ndirect = false\nrelays = ['https://r.example']\nlan = false\n\
-         upload_max = 4096\ndownload_max = '2 MB/s'\ndebounce_ms = 250\nversions = 'none'\nmerge = false\nguard = 'strict'\nsuite = 2\nlandlock = false",
+         upload_max = 4096\ndownload_max = '2 MB/s'\ndebounce_ms = 250\nversions = 'none'\nmerge = false\nguard = 'strict'\nsuite = 2\nnames = 'windows'\nlandlock = false",
     );
     let expected = Config {
         name: Some("nas".into()),
@@ -50,6 +50,7 @@ fn every_value_is_read() {
         versions: Versions::None,
         merge: false,
         guard: Guard::Strict,
+        names: Names::Windows,
         suite: Suite::Two,
         landlock: false,
     };

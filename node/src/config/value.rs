@@ -1,6 +1,7 @@
 //! The values of `config.toml` that are more than a number or a switch.
 
 use serde::Deserialize;
+use zerocloud_crdt::projection::NameRules;
 
 /// What becomes of files that a peer replaced or deleted. Written `"none"`, `"keep-days N"` (N from 1 to 36,500) or
 /// `"staggered"`.
@@ -50,6 +51,34 @@ pub enum Guard {
     Strict,
     /// Holds nothing.
     Off,
+}
+
+/// Which names files can have in the folders of this device: those that can't stand get others that are read back.
+/// Written `"auto"`, `"linux"`, `"macos"` or `"windows"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Names {
+    /// As each folder's disk is.
+    #[default]
+    Auto,
+    /// Any.
+    Linux,
+    /// What macOS can have.
+    MacOs,
+    /// What Windows can have: for a folder that a Windows computer reads, too.
+    Windows,
+}
+
+impl Names {
+    /// The rules; `None` as the disk is.
+    pub const fn rules(self) -> Option<NameRules> {
+        match self {
+            Self::Auto => None,
+            Self::Linux => Some(NameRules::Linux),
+            Self::MacOs => Some(NameRules::MacOs),
+            Self::Windows => Some(NameRules::Windows),
+        }
+    }
 }
 
 /// By which cipher suite this device seals. Written `"auto"`, `1` or `2`.

@@ -84,7 +84,7 @@ impl Found {
                 if let Some(key) = &sighting.from {
                     before.put(key.clone(), *row);
                 }
-                let findings = Findings { sightings: vec![*sighting], gone: BTreeSet::new() };
+                let findings = Findings { sightings: vec![*sighting], ..Findings::default() };
                 let outcome = diff(state, &before, actor, &findings)?;
                 // The tree shows what took its place; only the edit is news.
                 Ok(ScanOutcome { base: BTreeMap::new(), unsettled: BTreeSet::new(), ..outcome })

@@ -377,6 +377,7 @@ mod admit;
 mod discrepancies;
 mod entries;
 mod forks;
+mod kept;
 mod records;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ mod ignoring;
 mod lacking;
 mod links;
 mod merging;
+mod naming;
 mod obstacles;
 mod selecting;
 mod serving;
@@ -20,6 +21,7 @@ use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId};
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::{LogRead, SignedFrontier};
 use zerocloud_crdt::name::Name;
+use zerocloud_crdt::projection::NameRules;
 
 use super::serve::FolderChunks;
 use super::work::FolderParts;
@@ -56,6 +58,18 @@ impl Device {
 
     /// With a folder that is there already. `told`: whose index is to be read first, and its signed frontier.
     fn start_in(
+        dir: TempDir,
+        founding: &Founding,
+        n: usize,
+        link: Arc<dyn Link>,
+        told: Option<(DeviceId, Vec<u8>)>,
+    ) -> Self {
+        Self::start_under(None, dir, founding, n, link, told)
+    }
+
+    /// The same with names under some rules, in place of the disk's own.
+    fn start_under(
+        name_rules: Option<NameRules>,
         dir: TempDir,
         founding: &Founding,
         n: usize,
@@ -105,6 +119,7 @@ impl Device {
             guard: crate::config::Guard::Strict,
             is_confined: true,
             boot_id: crate::clock::boot_id(),
+            name_rules,
             names: Arc::new(TempNames::new(n as u64)),
             device: founding.keys[n].id(),
             actor,

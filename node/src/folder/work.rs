@@ -10,6 +10,7 @@ mod colliding;
 mod guarding;
 mod ignoring;
 mod jobs;
+mod kept;
 mod lacking;
 mod merging;
 mod opening;
@@ -36,6 +37,7 @@ use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::{Frontier, LogRead};
 use zerocloud_crdt::manifest::Chunk;
 use zerocloud_crdt::plan::Waiting;
+use zerocloud_crdt::projection::NameRules;
 
 use self::guarding::Guard;
 use self::ignoring::Ignoring;
@@ -120,6 +122,8 @@ pub struct FolderParts {
     pub is_confined: bool,
     /// Which boot of the system this is; empty where the system does not say, and then no power loss is seen.
     pub boot_id: Vec<u8>,
+    /// Which names files can have here; `None` as the disk is.
+    pub name_rules: Option<NameRules>,
     /// Names in `tmp`, given once by this process, however often the folder is opened.
     pub names: Arc<TempNames>,
     /// This device.

@@ -210,6 +210,7 @@ impl Running {
             guard: surroundings.config.guard,
             is_confined: surroundings.config.landlock,
             boot_id: crate::clock::boot_id(),
+            name_rules: surroundings.config.names.rules(),
             names: Arc::new(TempNames::new(u64::from_le_bytes(nonce))),
             device: surroundings.keys.id(),
             actor,

@@ -181,7 +181,7 @@ pub fn scan_under<B: BaseRead>(
         Some(tmp) => tmp,
         None => volume.control()?.tmp,
     };
-    let judge = Judge::new(base, in_force);
+    let judge = Judge::new(base, in_force, volume.name_rules());
     let mut lister = Lister { base, dev, handles: Handles::new(root, tmp), problems: Vec::new(), judge, doubt };
     while let Some(directory) = walk.next_directory().map_err(TreeError::Store)? {
         match lister.list(&walk, directory)? {
@@ -194,6 +194,7 @@ pub fn scan_under<B: BaseRead>(
     // A disk that was unmounted meanwhile leaves an empty directory behind.
     volume.check_root()?;
     let (mut findings, _) = walk.finish().map_err(TreeError::Store)?;
+    findings.names = volume.name_rules();
     let left = lister.judge.take_sleeping(&mut findings)?;
     let Judge { files: rules, left_out, .. } = lister.judge;
     Ok(Scanned { findings, problems: lister.problems, rules, left_out, left })

@@ -125,6 +125,11 @@ pub struct SecondLooks {
 }
 
 impl SecondLooks {
+    /// How many are to come.
+    pub fn count(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Notes a file that was displaced at `now`.
     pub fn add(&mut self, now: Moment, row: VersionRow) {
         self.waiting.insert((now + SECOND_LOOK_DELAY, row.stored.clone()), row);

@@ -61,7 +61,7 @@ pub enum VolumeErrorKind {
     #[error("the file system can't do this; move the space to another one, ext4, XFS or Btrfs for example")]
     Unsupported,
     /// The file system is mounted read-only.
-    #[error("the file system is read-only; mount it writable")]
+    #[error("the file system is read-only; mount it writable, or let the service write there (ReadWritePaths=)")]
     ReadOnly,
     /// The root is no longer where it was opened, or its file system went away.
     #[error("the folder is gone; is its disk mounted? Mount it, or move the folder back here")]

@@ -21,6 +21,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags, Statx, S
 use rustix::io::Errno;
 use zerocloud_crdt::mutated;
 use zerocloud_crdt::name::CONTROL;
+use zerocloud_crdt::projection::NameRules;
 
 use self::directory::LinuxDirectory;
 use super::{
@@ -37,6 +38,7 @@ pub struct LinuxVolume {
     path: PathBuf,
     root: Arc<LinuxDirectory>,
     mount: Arc<Mount>,
+    name_rules: NameRules,
     /// The control directory and whether names can be exchanged. Held while it is made, so that it is made once.
     control: Mutex<Option<OpenControl>>,
 }
@@ -71,8 +73,15 @@ impl LinuxVolume {
         // A seccomp filter answers "not permitted" to what it does not know, so this is asked once and not per call.
         let has_openat2 = retry(|| rustix::fs::openat2(&fd, ".", flags, Mode::empty(), BENEATH)).is_ok();
         let mount = Arc::new(Mount { dev: stat.dev, umask: process_umask(), has_openat2 });
+        let name_rules = rustix::fs::fstatfs(&fd).map_or(NameRules::Linux, |stat| name_rules_of(magic(&stat)));
         let root = Arc::new(LinuxDirectory::new(fd, mount.clone(), Place::Space));
-        Ok(Self { path, root, mount, control: Mutex::new(None) })
+        Ok(Self { path, root, mount, name_rules, control: Mutex::new(None) })
+    }
+
+    /// The same with names as the user says, whatever the disk can hold; as the disk is, with `None`.
+    #[must_use]
+    pub fn with_name_rules(self, name_rules: Option<NameRules>) -> Self {
+        Self { name_rules: name_rules.unwrap_or(self.name_rules), ..self }
     }
 
     /// The absolute path that was opened.
@@ -133,6 +142,28 @@ impl LinuxVolume {
             _ => false,
         })
     }
+}
+
+/// File systems that are read by Windows, or are its servers', by the magic number of statfs(2): NTFS by both drivers,
+/// exFAT, FAT, SMB.
+const OF_WINDOWS: [u64; 7] = [0x5346_544e, 0x7366_746e, 0x2011_bab0, 0x4d44, 0x517b, 0xff53_4d42, 0xfe53_4d42];
+/// The same of macOS: HFS, HFS+, APFS.
+const OF_MACOS: [u64; 3] = [0x4244, 0x482b, 0x4253_584e];
+
+fn name_rules_of(magic: u64) -> NameRules {
+    match magic {
+        magic if OF_WINDOWS.contains(&magic) => NameRules::Windows,
+        magic if OF_MACOS.contains(&magic) => NameRules::MacOs,
+        _ => NameRules::Linux,
+    }
+}
+
+/// By which the kernel knows a file system.
+pub(crate) fn magic(stat: &rustix::fs::StatFs) -> u64 {
+    // The kernel's numbers have 32 bits; the field is signed, and shorter on some machines.
+    #[allow(clippy::unnecessary_cast, reason = "the field's type differs from machine to machine")]
+    let magic = stat.f_type as u64;
+    magic & 0xffff_ffff
 }
 
 const RENAME: &str = "rename";
@@ -209,6 +240,10 @@ impl Volume for LinuxVolume {
     fn filesystem_id(&self) -> Result<FilesystemId, VolumeError> {
         let stat = retry(|| rustix::fs::fstatvfs(&*self.root)).map_err(failure("identify the folder's disk", b""))?;
         Ok(FilesystemId { uuid: uuid_of(self.mount.dev), fsid: stat.f_fsid })
+    }
+
+    fn name_rules(&self) -> NameRules {
+        self.name_rules
     }
 
     fn umask(&self) -> u32 {

@@ -266,6 +266,7 @@ impl Device {
             guard: Guard::default(),
             is_confined: false,
             boot_id: self.boot_count.to_le_bytes().to_vec(),
+            name_rules: None,
             names: Arc::new(TempNames::new(nonce)),
             device: self.id(),
             actor,
@@ -445,6 +446,17 @@ impl Device {
             self.last_failure,
             self.supply().map(zerocloud::fetcher::Supply::missing_count)
         )
+    }
+
+    /// What the process keeps in memory, and how many of each.
+    pub fn kept_counts(&self) -> Vec<(&'static str, usize)> {
+        let Some(process) = &self.process else { return Vec::new() };
+        let folder = process.folder.iter().flat_map(Folder::kept_counts);
+        let mut counts: Vec<(&'static str, usize)> = folder.collect();
+        let log = process.log.lock();
+        counts.extend(log.replica.kept_counts());
+        counts.push(("messages being sent", log.sent.len()));
+        counts
     }
 
     /// Files that are not as the view has them, and why.

@@ -26,6 +26,7 @@ use zerocloud::volume::{
 };
 use zerocloud::watch::{Change, Hint};
 use zerocloud_crdt::name::CONTROL;
+use zerocloud_crdt::projection::NameRules;
 
 use self::handles::SimDirectory;
 pub use self::image::folded;
@@ -492,6 +493,10 @@ impl Volume for SimVolume {
         let disk = self.lock();
         let fsid = if disk.unmounted.is_some() && disk.mount % 4 == 1 { 7 } else { disk.filesystem };
         Ok(FilesystemId { uuid: None, fsid })
+    }
+
+    fn name_rules(&self) -> NameRules {
+        NameRules::Linux
     }
 
     fn umask(&self) -> u32 {

@@ -170,7 +170,7 @@ impl Device {
             from: Some(displaced.key.clone()),
             seen: read.seen,
         };
-        let findings = Findings { sightings: vec![sighting], gone: BTreeSet::new() };
+        let findings = Findings { sightings: vec![sighting], ..Findings::default() };
         let Ok(outcome) = diff(&self.index, &base, self.actor, &findings);
         self.pending.extend(self.index.apply(&outcome.ops));
         let now_ms = self.clock.wall_time().as_milliseconds();

@@ -7,6 +7,7 @@ use zerocloud::tree::materialise::Trust;
 use zerocloud::tree::scan::{Extent, Reason, scan};
 use zerocloud::volume::{At, Control, FilesystemId, FreeSpace, Volume, VolumeDirectory, VolumeError, VolumeErrorKind};
 use zerocloud_crdt::id::SpaceId;
+use zerocloud_crdt::projection::NameRules;
 use zerocloud_crdt::register::Op;
 use zerocloud_testnet::sim::user::FolderUser;
 use zerocloud_testnet::sim::volume::{Crash, SimPerson, SimVolume, TreeEntry};
@@ -56,6 +57,9 @@ impl Volume for Meddled {
     }
     fn sync_all(&self) -> Result<(), VolumeError> {
         self.volume.sync_all()
+    }
+    fn name_rules(&self) -> NameRules {
+        self.volume.name_rules()
     }
     fn free_space(&self) -> Result<FreeSpace, VolumeError> {
         self.volume.free_space()

@@ -56,6 +56,7 @@ impl Device {
         let mut findings = Findings {
             gone: rows.keys().filter(|key| !there.contains(*key)).cloned().collect(),
             sightings: on_disk.into_iter().filter(|it| !is_same(it)).collect(),
+            ..Findings::default()
         };
         identify(&self.base, &mut findings, 0).unwrap();
         self.take(findings)
@@ -129,7 +130,7 @@ fn files_that_all_become_directories_end_and_begin_entry_by_entry() {
 fn what_takes_a_path_comes_after_what_left_it_for_a_new_directory() {
     let mut device = Device::new(&numbered(1200));
     // All go into a directory that is new, and the first thousand of other names take their paths.
-    let mut findings = Findings { sightings: vec![sighting("all", 9_000, Kind::Directory)], gone: BTreeSet::new() };
+    let mut findings = Findings { sightings: vec![sighting("all", 9_000, Kind::Directory)], ..Findings::default() };
     for (name, inode) in numbered(1200) {
         let from = Some(RowKey { parent: FileId::ROOT, local: Name::parse(name.as_bytes()).unwrap() });
         let moved = sighting(&name, inode, Kind::Symlink);
@@ -152,7 +153,7 @@ fn a_directory_that_is_wrapped_in_one_of_its_name_goes_with_it() {
     let inner = Sighting { from, seen: Seen::AsBefore, ..sighting("photos", 1, Kind::Symlink) };
     let outer = sighting("photos", 2, Kind::Directory);
     let sightings = vec![outer, Sighting { parent: Parent::New(0), ..inner }];
-    device.take(Findings { sightings, gone: BTreeSet::new() });
+    device.take(Findings { sightings, ..Findings::default() });
     assert_eq!(device.shown(), Disk::from([("photos".into(), 2)]));
     assert_eq!(device.by_inode().get(&1), device.ids.get(&1));
 }

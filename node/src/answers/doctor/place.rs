@@ -37,10 +37,7 @@ const FUSE: u64 = 0x6573_5546;
 
 /// The magic number of the file system on which a path lies; `None` where the system does not say.
 pub(super) fn magic_of(path: &Path) -> Option<u64> {
-    let magic = rustix::fs::statfs(path).ok()?.f_type;
-    // The kernel's numbers have 32 bits; the field is signed, and shorter on some machines.
-    #[allow(clippy::unnecessary_cast, reason = "the field's type differs from machine to machine")]
-    Some(magic as u64 & 0xffff_ffff)
+    Some(crate::volume::magic(&rustix::fs::statfs(path).ok()?))
 }
 
 /// What it means for a folder that it lies on such a file system.

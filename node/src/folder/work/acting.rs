@@ -8,6 +8,7 @@ use zerocloud_crdt::id::FileId;
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::mutated;
 use zerocloud_crdt::plan::{Action, Plan, Situation, Wait, Waiting, plan, unstick};
+use zerocloud_crdt::projection::NameRules;
 use zerocloud_crdt::register::{Content, Kind};
 use zerocloud_crdt::view::{View, ViewEntry};
 
@@ -48,9 +49,14 @@ pub(super) struct Now<'a> {
     held: &'a BTreeMap<FileId, FileId>,
     lost: &'a BTreeSet<FileId>,
     ignored: Ignored<'a>,
+    names: NameRules,
 }
 
 impl Situation for Now<'_> {
+    fn names(&self) -> NameRules {
+        self.names
+    }
+
     fn has_content(&self, entry: &ViewEntry) -> bool {
         entry.len == 0 || self.jobs.is_staged(entry)
     }
@@ -164,7 +170,8 @@ impl<P: Pool> Folder<P> {
     ) -> Result<T, FolderError> {
         let ignored = Ignored::new(&self.ignoring, snapshot);
         let lost = &self.rebooting.lost_in_tree(snapshot)?;
-        let situation = Now { jobs: &self.jobs, stuck: &self.stuck, held: &self.guard.held, lost, ignored };
+        let names = self.volume.name_rules();
+        let situation = Now { jobs: &self.jobs, stuck: &self.stuck, held: &self.guard.held, lost, ignored, names };
         let said = ask(&situation);
         situation.ignored.finish()?;
         Ok(said)
@@ -234,6 +241,10 @@ impl<P: Pool> Folder<P> {
                     }
                 }
                 Wait::NotEmpty => drop(self.waiters.entry(id).or_default().insert(waits.source)),
+                Wait::Unwritable => {
+                    self.hold_back(id, waits.source, &view);
+                    continue;
+                }
                 Wait::Held | Wait::Ignored => {}
             }
             self.waiting.entry(waits.source).or_default().push((id, waits));

@@ -15,6 +15,7 @@ use zerocloud_crdt::id::{ContentHash, FileId, OpId};
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::log::{EntryPoint, LogRead, Position, SignedFrontier};
 use zerocloud_crdt::name::{Name, escape};
+use zerocloud_crdt::projection::NameRules;
 use zerocloud_crdt::register::{Content, Kind};
 use zerocloud_crdt::scan::{Findings, Parent, Seen, Sighting};
 use zerocloud_crdt::view::{View, ViewEntry, virtual_id};
@@ -80,8 +81,8 @@ impl<P: Pool> Folder<P> {
     fn adopt(&mut self, snapshot: &Snapshot) -> Result<(), FolderError> {
         let (rules, doubt) = (&self.ignoring.rules, &self.rebooting.doubt);
         let scanned = scan_under(&*self.volume, snapshot, self.space(), &Extent::Full, rules, doubt)?;
-        let Findings { sightings, gone } = scanned.findings;
-        let findings = Findings { sightings, ..Findings::default() };
+        let Findings { sightings, gone, names } = scanned.findings;
+        let findings = Findings { sightings, names, ..Findings::default() };
         let begun = self.parts.clock.wall_time();
         let mut read = read_findings(&*self.volume, snapshot, findings, &self.parts.keyring, |_| None, &self.pool)?;
         // A walk comes next, which has them looked at when they have settled.
@@ -91,6 +92,7 @@ impl<P: Pool> Folder<P> {
             view: View::new(snapshot),
             versions: |item| versions_of(snapshot, &self.parts.secrets, item).unwrap_or_default(),
             base: BaseOverlay::new(snapshot),
+            names,
             gone,
             changed: changed_of(&read.findings, snapshot)?,
             replaced: BTreeSet::new(),
@@ -169,6 +171,8 @@ struct Adoption<'a, V> {
     /// The versions of an item, newest first.
     versions: V,
     base: BaseOverlay<'a, Snapshot>,
+    /// By which the disk's names are read.
+    names: NameRules,
     /// Rows with nothing at their path.
     gone: BTreeSet<RowKey>,
     /// Rows at whose paths other bytes stand.
@@ -221,7 +225,7 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
             let entries = self.view.directory(key.parent)?;
             vacant.insert(entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect());
         }
-        let entry = self.shown.get(&key.parent).and_then(|entries| entries.get(&key.local));
+        let entry = self.shown.get(&key.parent).and_then(|entries| entries.get(&self.names.natural(&key.local)));
         let Some(row) = entry.and_then(|entry| as_shown(entry, sighting)) else { return Ok(None) };
         Ok(self.comes_to(key, row.id, row.source)?.then_some(row))
     }
@@ -246,15 +250,15 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
         let ops = versions.iter().filter(|version| version.op > newest && is_of(version, sighting.kind, hash));
         let content_ops: BTreeSet<OpId> = ops.map(|version| version.op).collect();
         let len = versions.iter().find(|version| content_ops.contains(&version.op))?.content.as_ref()?.byte_len();
-        let now = row_of(row.id, row.view_parent, sighting);
-        let BaseRow { source, view_name, .. } = row;
-        Some(BaseRow { source, view_name, content_ops, hash, len, ..now })
+        let now = row_of(row.id, row.view_parent, row.view_name.clone(), sighting);
+        Some(BaseRow { source: row.source, content_ops, hash, len, ..now })
     }
 
     /// What some item which stands or stood at this path once was, and that has no row.
     fn as_once(&self, key: &RowKey, sighting: &Sighting) -> Result<Option<BaseRow>, StoreError> {
         let Some(hash) = hash_of(sighting) else { return Ok(None) };
-        for item in ever_named(self.snapshot, key.parent, &key.local)? {
+        let name = self.names.natural(&key.local);
+        for item in ever_named(self.snapshot, key.parent, &name)? {
             if self.base.find(item, item)?.is_some() {
                 continue;
             }
@@ -264,7 +268,7 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
                 };
                 let content_ops = BTreeSet::from([version.op]);
                 let len = content.byte_len();
-                return Ok(Some(BaseRow { content_ops, hash, len, ..row_of(item, key.parent, sighting) }));
+                return Ok(Some(BaseRow { content_ops, hash, len, ..row_of(item, key.parent, name, sighting) }));
             }
         }
         Ok(None)
@@ -273,7 +277,8 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
     /// A conflict copy, under the name that it had, of bytes that its item once had; or a directory whose name another
     /// thing had too, which is the item itself: what is in it is told by its id.
     fn as_conflict_copy(&mut self, key: &RowKey, sighting: &Sighting) -> Result<Option<BaseRow>, StoreError> {
-        let (Some(natural), Some(hash)) = (natural_of(&key.local), hash_of(sighting)) else { return Ok(None) };
+        let name = self.names.natural(&key.local);
+        let (Some(natural), Some(hash)) = (natural_of(&name), hash_of(sighting)) else { return Ok(None) };
         for item in ever_named(self.snapshot, key.parent, &natural)? {
             let versions = (self.versions)(item);
             let ops = versions.iter().filter(|version| is_of(version, sighting.kind, hash));
@@ -287,7 +292,7 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
                 continue;
             }
             let len = sighting.print.len;
-            let row = row_of(id, key.parent, sighting);
+            let row = row_of(id, key.parent, name, sighting);
             return Ok(Some(BaseRow { source: item, content_ops, hash, len, ..row }));
         }
         Ok(None)
@@ -320,11 +325,12 @@ impl<V: Fn(FileId) -> Vec<PastVersion>> Adoption<'_, V> {
         if row.kind != sighting.kind || row.is_virtual() || !is_it || !is_unchanged || !is_free {
             return Ok(false);
         }
-        if !ever_named(self.snapshot, key.parent, &key.local)?.contains(&row.id) {
+        let name = self.names.natural(&key.local);
+        if !ever_named(self.snapshot, key.parent, &name)?.contains(&row.id) {
             return Ok(false);
         }
         self.base.remove(from.clone());
-        let (view_parent, view_name) = (key.parent, key.local.clone());
+        let (view_parent, view_name) = (key.parent, name);
         self.put(key.clone(), BaseRow { view_parent, view_name, print: sighting.print, ..row })?;
         Ok(true)
     }
@@ -413,14 +419,14 @@ fn as_shown(entry: &ViewEntry, sighting: &Sighting) -> Option<BaseRow> {
     })
 }
 
-fn row_of(item: FileId, parent: FileId, sighting: &Sighting) -> BaseRow {
+fn row_of(item: FileId, parent: FileId, name: Name, sighting: &Sighting) -> BaseRow {
     let is_file = sighting.kind == Kind::File;
     BaseRow {
         id: item,
         source: item,
         kind: sighting.kind,
         view_parent: parent,
-        view_name: sighting.local.clone(),
+        view_name: name,
         content_ops: Default::default(),
         meta_ops: Default::default(),
         hash: ContentHash([0; 32]),

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use zerocloud_crdt::base::BaseRead;
+use zerocloud_crdt::base::{BaseRead, RowKey};
 use zerocloud_crdt::id::FileId;
+use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::plan::Action;
+use zerocloud_crdt::view::View;
 
 use super::acting::{FAILED_DELAY, target_of};
 use super::{Folder, FolderError, Stuck};
@@ -22,6 +24,23 @@ impl<P: Pool> Folder<P> {
             action,
             Stuck { source, until, problem, is_full: false, blocked_at: Vec::new(), collides_in: Some(to.parent) },
         );
+    }
+
+    /// The disk can hold neither a name nor what would stand for it: nothing is made, the user is told, and it is looked
+    /// at again now and then.
+    pub(super) fn hold_back<I: IndexRead>(&mut self, id: FileId, source: FileId, view: &View<'_, I>) {
+        let Ok(Some(entry)) = view.entry(id, source) else { return };
+        let objection = self.volume.name_rules().objection(entry.name.as_bytes());
+        let reason = objection.map_or_else(|| "it is too long".to_owned(), |objection| objection.to_string());
+        let problem = format!(
+            "its name can't stand on this disk ({reason}), and what would stand for it is too long; give it a shorter \
+             name on a device that has it"
+        );
+        let key = RowKey { parent: entry.parent, local: entry.name };
+        let (problem, until) = (Some((self.path_of(&key), problem)), self.now() + FAILED_DELAY);
+        let stuck = Stuck { source, until, problem, is_full: false, blocked_at: Vec::new(), collides_in: None };
+        self.ready.remove(&source);
+        self.stuck.insert(id, stuck);
     }
 
     /// A name in a directory is free: what collided there is tried again.

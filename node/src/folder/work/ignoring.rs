@@ -171,7 +171,7 @@ impl<P: Pool> Folder<P> {
                 None => None,
             };
             directory = row.as_ref().map(|row| row.id);
-            let name = row.map_or(local, |row| row.view_name);
+            let name = row.map_or_else(|| self.volume.name_rules().natural(&local), |row| row.view_name);
             scope = scope.below(&name, || directory.and_then(|directory| rules.of(directory).cloned()));
         }
         Ok(scope.is_ignored())

@@ -56,6 +56,11 @@ pub(super) struct Texts {
 }
 
 impl Texts {
+    /// How many wait to be kept.
+    pub(super) fn count(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// When something is to be kept, if something is.
     pub(super) const fn due(&self) -> Option<Moment> {
         self.due

@@ -12,6 +12,7 @@ use crate::tree::ignoring::{
 use crate::tree::serve::read_up_to;
 use crate::volume::DirectoryEntry;
 use std::rc::Rc;
+use zerocloud_crdt::projection::NameRules;
 
 /// Where base has a directory.
 type Above<'a, E> = Box<dyn Fn(FileId) -> Result<Option<(FileId, Name)>, E> + 'a>;
@@ -32,6 +33,8 @@ pub(super) struct Judge<'a, B: BaseRead> {
     base: &'a B,
     in_force: &'a Rules,
     before: Scopes<'a, Above<'a, B::Error>>,
+    /// By which the disk's names are read.
+    names: NameRules,
     /// By the rules that stand, of the directories that were come to.
     scopes: BTreeMap<Parent, Rc<Scope>>,
     pub(super) files: BTreeMap<Parent, Option<Arc<RulesFile>>>,
@@ -39,10 +42,11 @@ pub(super) struct Judge<'a, B: BaseRead> {
 }
 
 impl<'a, B: BaseRead> Judge<'a, B> {
-    pub(super) fn new(base: &'a B, in_force: &'a Rules) -> Self {
+    pub(super) fn new(base: &'a B, in_force: &'a Rules, names: NameRules) -> Self {
         let above: Above<'a, B::Error> = Box::new(move |directory| above_in_base(base, directory));
         let before = Scopes::new(in_force, above);
-        Self { base, in_force, before, scopes: BTreeMap::new(), files: BTreeMap::new(), left_out: BTreeMap::new() }
+        let (scopes, files, left_out) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { base, in_force, before, names, scopes, files, left_out }
     }
 
     fn scope(&self, directory: Parent) -> Rc<Scope> {
@@ -70,9 +74,9 @@ impl<'a, B: BaseRead> Judge<'a, B> {
         local: &Name,
         kind: register::Kind,
     ) -> Result<Standing, TreeError<B::Error>> {
-        let scope = self.scope(directory);
+        let (scope, natural) = (self.scope(directory), self.names.natural(local));
         if let Parent::Known(parent) = directory {
-            let row = if self.in_force.is_empty() && !scope.ignores(local, kind) {
+            let row = if self.in_force.is_empty() && !scope.ignores(&natural, kind) {
                 return Ok(Standing::Counts);
             } else {
                 self.base.row(&RowKey { parent, local: local.clone() }).map_err(TreeError::Store)?
@@ -87,7 +91,7 @@ impl<'a, B: BaseRead> Judge<'a, B> {
                 }
             }
         }
-        if !scope.ignores(local, kind) {
+        if !scope.ignores(&natural, kind) {
             return Ok(Standing::Counts);
         }
         self.left_out.entry(directory).or_default().insert(local.clone());
@@ -175,12 +179,12 @@ impl<B: BaseRead> Lister<'_, B> {
 
     /// The name that the view has for a path, if base knows it. What is under a temporary name stands where it was.
     fn in_view(&self, parent: Parent, local: Name) -> Result<(Parent, Name), TreeError<B::Error>> {
-        let Parent::Known(id) = parent else { return Ok((parent, local)) };
+        let Parent::Known(id) = parent else { return Ok((parent, self.judge.names.natural(&local))) };
         let row = self.base.row(&RowKey { parent: id, local: local.clone() }).map_err(TreeError::Store)?;
         Ok(match row {
             Some(row) if id == PARKED => (Parent::Known(row.view_parent), row.view_name),
             Some(row) => (parent, row.view_name),
-            None => (parent, local),
+            None => (parent, self.judge.names.natural(&local)),
         })
     }
 

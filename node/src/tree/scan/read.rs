@@ -227,7 +227,7 @@ fn keep_read(
     problems: Vec<Problem>,
 ) -> ReadFindings {
     let mut read = ReadFindings { problems, ..ReadFindings::default() };
-    read.findings.gone = findings.gone;
+    (read.findings.gone, read.findings.names) = (findings.gone, findings.names);
     let mut places: BTreeMap<usize, usize> = BTreeMap::new();
     for (at, mut sighting) in findings.sightings.into_iter().enumerate() {
         let now = read.findings.sightings.len();
