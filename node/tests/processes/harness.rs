@@ -263,6 +263,19 @@ impl Device {
         process.wait().unwrap();
     }
 
+    /// The number of the node's process.
+    #[allow(dead_code, reason = "for an hour of real use, which uses this module by path")]
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
+    /// Has the node end as a program does that broke; gives how it ended.
+    #[allow(dead_code, reason = "for one test of processes; others use this module by path")]
+    pub(crate) fn break_off(&mut self) -> ExitStatus {
+        self.signal(Signal::ABORT);
+        self.process.take().unwrap().wait().unwrap()
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(self.process.as_ref().unwrap());
         rustix::process::kill_process(pid, signal).unwrap();

@@ -1,5 +1,7 @@
 //! Where keys may not be: in logs, in what any user of the machine sees of a process, in what was exchanged.
 
+use std::os::unix::process::ExitStatusExt;
+
 use data_encoding::{BASE32_NOPAD, BASE64, BASE64URL, HEXLOWER, HEXUPPER};
 
 use super::harness::{Device, Lab, Place, agree};
@@ -90,6 +92,38 @@ fn threat_58_no_key_is_in_logs_or_in_what_is_seen_of_a_process() {
     }
     for device in [&mut a, &mut b] {
         device.stop();
+    }
+}
+
+/// A shell that lets what it becomes write cores, as large as they are.
+fn letting_cores() -> Vec<String> {
+    ["sh", "-c", "ulimit -c unlimited 2>/dev/null; exec \"$@\"", "sh"].map(str::to_owned).to_vec()
+}
+
+#[test]
+fn threat_58_a_node_that_breaks_leaves_no_core() {
+    let lab = Lab::new(PROGRAM);
+    let mut node = lab.device_in(Place { within: letting_cores(), ..Place::default() }, "laptop");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.process_id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{line}");
+    let status = node.break_off();
+    assert_eq!(status.signal(), Some(6), "{status}");
+    assert!(!status.core_dumped(), "a core was written");
+    let around = node.folder().parent().unwrap();
+    let names = std::fs::read_dir(around).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("core")).count(), 0);
+}
+
+#[test]
+fn a_program_that_lets_cores_be_written_is_told_from_a_node() {
+    let within = letting_cores();
+    let mut shell = std::process::Command::new(&within[0]);
+    let directory = tempfile::tempdir().unwrap();
+    let status = shell.args(&within[1..]).args(["sh", "-c", "kill -ABRT $$"]).current_dir(&directory).status().unwrap();
+    assert_eq!(status.signal(), Some(6));
+    if !status.core_dumped() {
+        eprintln!("no program leaves a core on this machine (see core(5)): what a node leaves was not tried");
     }
 }
 
