@@ -1,5 +1,6 @@
 //! Simulator, network lab and benchmarks. Nothing ships from here.
 
+pub mod growth;
 pub mod rounds;
 pub mod sim;
 #[cfg(feature = "mutations")]

@@ -4,7 +4,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use zerocloud_testnet::rounds::{self, Wanted};
+use zerocloud_testnet::rounds::{self, Wanted, hour};
+use zerocloud_testnet::sim::churn;
 use zerocloud_testnet::sim::runner::{Effort, Report, run};
 use zerocloud_testnet::sim::scenario::Selection;
 
@@ -35,6 +36,17 @@ enum Command {
         /// Only these; without it all.
         names: Vec<String>,
     },
+    /// Plays hours of ordinary use of three devices on a virtual clock. Exits with 1 if something grows that must not.
+    Churn {
+        #[command(flatten)]
+        wanted: churn::Wanted,
+    },
+    /// Edits on both sides of two real nodes all the time, and watches what the nodes take. Exits with 1 if that grows
+    /// without bound.
+    Hour {
+        #[command(flatten)]
+        wanted: hour::Wanted,
+    },
     /// Runs real nodes on real disks, with users who act and nodes that are killed. Exits with 1 if a promise was broken.
     Rounds {
         #[command(flatten)]
@@ -53,6 +65,8 @@ fn main() -> ExitCode {
         }
         #[cfg(feature = "mutations")]
         Command::Mutations { names } => find_mutations(&names),
+        Command::Churn { wanted } => churn_on(&wanted),
+        Command::Hour { wanted } => spend_hour(&wanted),
         Command::Rounds { wanted } => play(&wanted),
     };
     if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -65,6 +79,25 @@ fn simulate(selection: &Selection, effort: &Effort) -> bool {
     }
     print_sums(&report);
     report.failures.is_empty()
+}
+
+fn churn_on(wanted: &churn::Wanted) -> bool {
+    match churn::run(wanted) {
+        Ok(hours) => {
+            hours.iter().for_each(|hour| println!("{hour}"));
+            true
+        }
+        Err(broken) => {
+            println!("seed {}: {} ({})", wanted.seed, broken.message, broken.at);
+            false
+        }
+    }
+}
+
+fn spend_hour(wanted: &hour::Wanted) -> bool {
+    let report = hour::run(wanted);
+    print!("{report}");
+    report.growths.is_empty()
 }
 
 fn play(wanted: &Wanted) -> bool {

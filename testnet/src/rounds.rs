@@ -11,6 +11,7 @@ mod ground;
 #[path = "../../node/tests/processes/harness.rs"]
 #[allow(dead_code, unreachable_pub, reason = "made for the tests of processes, and rounds need less")]
 mod harness;
+pub mod hour;
 mod owner;
 mod world;
 

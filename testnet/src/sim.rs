@@ -2,6 +2,7 @@
 //!
 //! `runner` plays many scenarios (`scenario`), each from one seed, and makes those that fail small (`shrink`).
 
+pub mod churn;
 pub mod clock;
 pub mod device;
 pub mod disk;

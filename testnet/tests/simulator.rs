@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own mistakes may end it")]
 
 use clap::{Parser, ValueEnum};
+use zerocloud_testnet::sim::churn;
 use zerocloud_testnet::sim::faults::Fault;
 use zerocloud_testnet::sim::runner::{Broken, Effort, Tally, run, run_one};
 use zerocloud_testnet::sim::scenario::{Scenario, Selection};
@@ -34,6 +35,16 @@ fn play(options: &str) -> Tally {
 fn devices_become_the_same_whatever_users_do_at_once() {
     let tally = play("--seeds 50 --manner at-once --faults cuts,watchers --length 250");
     assert!(tally.copy_count > 0, "no history met a conflict");
+}
+
+/// The whole day: `cargo run --release -p zerocloud-testnet -- churn`.
+#[test]
+fn hours_of_coming_and_going_leave_nothing_behind() {
+    let hours = churn::run(&churn::Wanted { hours: 8, seed: 0 }).unwrap_or_else(|broken| panic!("{broken:?}"));
+    let acts: Vec<u64> = hours.iter().map(|hour| hour.acts).collect();
+    let (busy, idle): (Vec<_>, Vec<_>) = acts.iter().enumerate().partition(|(hour, _)| hour % 4 < 3);
+    assert!(busy.iter().all(|(_, acts)| **acts > 10) && idle.iter().all(|(_, acts)| **acts == 0), "{acts:?}");
+    assert!(hours.last().is_some_and(|hour| hour.versions > 0), "no peer replaced anything");
 }
 
 #[test]

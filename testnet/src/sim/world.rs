@@ -5,6 +5,7 @@
 //! [`Oracle`]'s; each event is told as one line.
 #![allow(clippy::panic, reason = "a simulation ends where a promise is broken")]
 
+mod churn;
 mod cloning;
 mod leaving;
 mod links;
@@ -20,6 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use zerocloud::clock::Clock;
 use zerocloud::folder::Phase;
 
+pub use self::churn::Hour;
 use self::cloning::Cloning;
 use self::leaving::Leaver;
 use self::links::{Answer, Link};
