@@ -40,6 +40,9 @@ use zerocloud_crdt::limits::{ADDRESS_HINT_COUNT_MAX, HANDSHAKE_COUNT_MAX};
 
 use self::conn::{IrohConn, close_varint, dial_error};
 use self::lane::Lanes;
+// For the fuzz targets: what a lane is asked before it is one.
+#[doc(hidden)]
+pub use self::lane::{TOKEN_LEN, acceptor as lane_acceptor, hear_hello as hear_lane_hello};
 pub use self::settings::{Bind, IrohSettings, LinkWarning, OpenLinkError, Relay, udp_buffer_warning};
 use super::{AddressHint, Admission, BoxFuture, CloseCode, Conn, DialError, Link, Protocol, Side};
 

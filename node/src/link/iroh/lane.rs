@@ -59,7 +59,8 @@ const KEEPALIVE_COUNT: u32 = 3;
 /// The system is asked for so much at once, in bytes; rustls alone asks for 4 KiB.
 const READ_LEN: usize = 128 << 10;
 
-const TOKEN_LEN: usize = 32;
+/// Length of a token in bytes.
+pub const TOKEN_LEN: usize = 32;
 const TOKEN_LABEL: &[u8] = b"EXPORTER-zerocloud-lane/1";
 /// The accepting side's word that the lane belongs to an open connection.
 const TAKEN: u8 = 1;
@@ -84,10 +85,10 @@ impl Lanes {
     /// To be called within a runtime.
     pub(super) fn accept_all(self, keys: &DeviceKeys) -> impl Future<Output = ()> + Send + use<> {
         let listeners: Vec<TcpListener> = self.bound.iter().filter_map(|address| listen(*address)).collect();
-        let config = tls::server_config(keys);
+        let acceptor = acceptor(keys);
         async move {
-            let acceptor = match config {
-                Ok(config) => TlsAcceptor::from(config),
+            let acceptor = match acceptor {
+                Ok(acceptor) => acceptor,
                 Err(error) => return tracing::warn!(%error, "chunks come over QUIC only"),
             };
             let places = Arc::new(Semaphore::new(HANDSHAKE_COUNT_MAX));
@@ -190,17 +191,42 @@ async fn accept_on(listener: TcpListener, acceptor: TlsAcceptor, lanes: Lanes, p
 async fn take(socket: TcpStream, acceptor: &TlsAcceptor, lanes: &Lanes) -> io::Result<()> {
     prepare(&socket)?;
     let mut stream = acceptor.accept(BufReader::with_capacity(READ_LEN, socket)).await?;
+    let (conn, place) = hear_hello(&mut stream, |token| {
+        let conn = lanes.find(token).ok_or(io::ErrorKind::PermissionDenied)?;
+        let place = conn.taken.clone().try_acquire_owned().map_err(|_| io::ErrorKind::QuotaExceeded)?;
+        Ok((conn, place))
+    })
+    .await?;
+    let streams = conn.streams(stream.into(), place).ok_or(io::ErrorKind::NotConnected)?;
+    conn.handing.send(streams).await.map_err(|_| io::ErrorKind::NotConnected.into())
+}
+
+/// What whoever dialled says before a lane is a stream: the token, and after our word that it uses the lane. `find` gives
+/// what the token stands for.
+///
+/// # Errors
+/// Those of the stream and of `find`; `InvalidData` where the lane is not used.
+pub async fn hear_hello<T>(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    find: impl FnOnce(&[u8; TOKEN_LEN]) -> io::Result<T>,
+) -> io::Result<T> {
     let mut token = Zeroizing::new([0; TOKEN_LEN]);
     stream.read_exact(&mut *token).await?;
-    let conn = lanes.find(&token).ok_or(io::ErrorKind::PermissionDenied)?;
-    let place = conn.taken.clone().try_acquire_owned().map_err(|_| io::ErrorKind::QuotaExceeded)?;
+    let found = find(&token)?;
     stream.write_all(&[TAKEN]).await?;
     stream.flush().await?;
     if stream.read_u8().await? != USED {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let streams = conn.streams(stream.into(), place).ok_or(io::ErrorKind::NotConnected)?;
-    conn.handing.send(streams).await.map_err(|_| io::ErrorKind::NotConnected.into())
+    Ok(found)
+}
+
+/// What the side that accepts proves itself with.
+///
+/// # Errors
+/// That of a key which can't be used.
+pub fn acceptor(keys: &DeviceKeys) -> Result<TlsAcceptor, rustls::Error> {
+    Ok(TlsAcceptor::from(tls::server_config(keys)?))
 }
 
 fn prepare(socket: &TcpStream) -> io::Result<()> {
