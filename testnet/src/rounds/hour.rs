@@ -229,7 +229,7 @@ mod tests {
         };
         assert_eq!(named(|n| Sample { memory_kib: 90_000 + 4_000 * n, ..steady(n) }), ["memory (KiB)"]);
         assert_eq!(named(|n| Sample { file_count: 40 + 4 * n as usize, ..steady(n) }), ["open files"]);
-        let squared = named(|n| Sample { home_kib: 400 * n * n, ..steady(n) });
+        let squared = named(|n| Sample { home_kib: 4_000 * n * n, ..steady(n) });
         assert_eq!(squared, ["the home (KiB for an edit)"]);
     }
 
