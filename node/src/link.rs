@@ -258,6 +258,17 @@ pub struct Path {
     pub sent_count: u64,
     /// Of these, the ones taken for lost.
     pub lost_count: u64,
+    /// By what we send on it; `None` where nothing holds us back.
+    pub congestion: Option<Congestion>,
+}
+
+/// A congestion controller: by what a sender finds out how much a path bears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Congestion {
+    /// By losses (RFC 9438).
+    Cubic,
+    /// By the rate at which packets arrive (draft-ietf-ccwg-bbr).
+    Bbr3,
 }
 
 impl Path {

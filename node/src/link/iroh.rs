@@ -1,8 +1,8 @@
 //! Links over QUIC, by iroh: dialling by key, direct paths, relays of the user's own.
 //!
 //! Here live the endpoint's settings, dialling, accepting with admission, and the translation of iroh's connections
-//! and errors. Rebuilding an endpoint that hangs, and dialling again with another congestion controller, are the
-//! supervisor's.
+//! and errors; which congestion controller a path has is decided in [`congestion`]. Rebuilding an endpoint that hangs is
+//! the supervisor's.
 //!
 //! **What leaves the machine.** With `lan` off and no relay, iroh 1.4.1 sends nothing before the first dial: its
 //! network report and port mapping stand still while the relay map is empty (`socket.rs`, `DirectAddrUpdateState::run`
@@ -13,6 +13,7 @@
 //! these are probed (QUIC NAT traversal; iroh has no switch for it). Whoever wants packets to no other address binds
 //! to one: then that is the only one told, as `strace` shows, too.
 
+mod congestion;
 mod conn;
 mod lane;
 mod settings;

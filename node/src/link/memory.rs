@@ -354,6 +354,7 @@ impl RawConn for MemoryConn {
             round_trip: Duration::ZERO,
             sent_count: 0,
             lost_count: 0,
+            congestion: None,
         })
     }
 

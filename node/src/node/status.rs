@@ -15,7 +15,7 @@ use crate::api::types::*;
 use crate::api::{ApiError, Progress};
 use crate::fetcher::Supply;
 use crate::folder::{FolderState, Lacks, Phase};
-use crate::link::Route;
+use crate::link::{Congestion, Route};
 use crate::store::Snapshot;
 
 /// How long a device that is connected has to open a space's stream; a member that does not has removed the space, and
@@ -137,6 +137,10 @@ impl Shared {
                     Some(Route::Relay(_)) => PeerPath::Relay,
                     None => PeerPath::None,
                 },
+                congestion: path.as_ref().and_then(|path| path.congestion).map(|congestion| match congestion {
+                    Congestion::Cubic => PeerCongestion::Cubic,
+                    Congestion::Bbr3 => PeerCongestion::Bbr3,
+                }),
                 rtt_ms: path.map(|path| path.round_trip.as_secs_f64() * 1e3),
                 in_sync,
             });

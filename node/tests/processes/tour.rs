@@ -54,7 +54,7 @@ fn status_has_exactly_the_fields_of_the_contract() {
                   left_out conflicts problems peers";
     assert_fields(space, &fields.split(' ').collect::<Vec<_>>());
     let peer = &space["peers"][0];
-    assert_fields(peer, &["device", "name", "connected", "path", "rtt_ms", "in_sync"]);
+    assert_fields(peer, &["device", "name", "connected", "path", "rtt_ms", "congestion", "in_sync"]);
 
     assert_eq!(format!("zerocloud {}\n", status["version"].as_str().unwrap()), a.run(&["--version"]));
     assert_eq!((&space["name"], &space["role"], &space["error"]), (&"Photos".into(), &"owner".into(), &Value::Null));

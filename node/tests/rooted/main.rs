@@ -11,27 +11,16 @@ mod disks;
 #[allow(dead_code, reason = "made for the tests of processes, and these need less")]
 mod harness;
 mod mounts;
+mod namespace;
 mod network;
 mod rights;
 mod secrecy;
 mod silence;
 mod users;
 
-use std::process::Command;
-
 const PROGRAM: &str = env!("CARGO_BIN_EXE_zerocloud");
 
 /// Runs a command of the system that must be done.
 fn system(words: &[&str]) {
-    let output = Command::new(words[0]).args(&words[1..]).output().unwrap_or_else(|error| panic!("{words:?}: {error}"));
-    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Runs a command of the system that cleans up, and tells when it was not done: a guard must not panic.
-fn clean_up(words: &[&str]) {
-    match Command::new(words[0]).args(&words[1..]).output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => eprintln!("left behind: {words:?}: {}", String::from_utf8_lossy(&output.stderr)),
-        Err(error) => eprintln!("left behind: {words:?}: {error}"),
-    }
+    namespace::run(words).unwrap_or_else(|error| panic!("{error}"));
 }

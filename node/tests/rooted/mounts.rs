@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{clean_up, system};
+use super::namespace::clean_up;
+use super::system;
 
 /// Something mounted, until this is dropped. Drop it after whatever lives in it.
 pub(crate) struct Mount {

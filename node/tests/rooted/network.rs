@@ -4,8 +4,8 @@
 //! what is sent to any address is seen, for nothing is refused for want of a route.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socke
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, eth};
 
 use super::harness::Place;
-use super::{clean_up, system};
+use super::namespace::Namespace;
 
 /// What waits to be read while the reader is held up.
 const BUFFER_LEN: usize = 64 << 20;
@@ -23,9 +23,6 @@ const BUFFER_LEN: usize = 64 << 20;
 const PACKET_LEN_MAX: usize = (64 << 10) + 256;
 /// How long the reader waits before it looks whether it is to end.
 const READ_TIMEOUT: Duration = Duration::from_millis(50);
-
-/// Cables that this process has made.
-static CABLE_COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Two networks and what joins them.
 pub(crate) struct Cable {
@@ -36,11 +33,10 @@ pub(crate) struct Cable {
 impl Cable {
     /// A cable between two new networks.
     pub(crate) fn new() -> Self {
-        let name = format!("zerocloud-{}-{}", std::process::id(), CABLE_COUNT.fetch_add(1, Ordering::Relaxed));
-        let ends = [("a", 1), ("b", 2)].map(|(end, number)| Network::new(format!("{name}{end}"), number));
+        let ends = [1, 2].map(Network::new);
         let [one, other] = &ends;
-        let join = ["ip", "link", "add", "eth0", "netns", &one.name, "type", "veth"];
-        system(&[&join[..], &["peer", "name", "eth0", "netns", &other.name]].concat());
+        let join = ["link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", other.namespace.name()];
+        one.namespace.ip(&join).unwrap();
         one.open(other);
         other.open(one);
         Self { ends }
@@ -49,20 +45,19 @@ impl Cable {
 
 /// A network namespace.
 pub(crate) struct Network {
-    name: String,
+    namespace: Namespace,
     v4: Ipv4Addr,
     v6: Ipv6Addr,
 }
 
 impl Network {
-    fn new(name: String, number: u8) -> Self {
-        system(&["ip", "netns", "add", &name]);
-        Self { name, v4: Ipv4Addr::new(10, 77, 0, number), v6: Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into()) }
+    fn new(number: u8) -> Self {
+        let v6 = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into());
+        Self { namespace: Namespace::new().unwrap(), v4: Ipv4Addr::new(10, 77, 0, number), v6 }
     }
 
     fn open(&self, other: &Self) {
-        let ip = |words: &[&str]| system(&[&["ip", "-n", &self.name], words].concat());
-        ip(&["link", "set", "lo", "up"]);
+        let ip = |words: &[&str]| self.namespace.ip(words).unwrap();
         // Without a link-local address the kernel looks for no router.
         ip(&["link", "set", "eth0", "addrgenmode", "none"]);
         ip(&["address", "add", &format!("{}/24", self.v4), "dev", "eth0"]);
@@ -79,8 +74,7 @@ impl Network {
 
     /// The place of a device that lives in it.
     pub(crate) fn place(&self) -> Place {
-        let within = ["ip", "netns", "exec", &self.name].map(str::to_owned).to_vec();
-        Place { within, address: self.address() }
+        Place { within: self.namespace.within(), address: self.address() }
     }
 
     /// How many bytes came by the cable, since there is one.
@@ -92,14 +86,7 @@ impl Network {
 
     /// Does something as a program in this network would.
     pub(crate) fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
-        let act = || {
-            let space = std::fs::File::open(format!("/run/netns/{}", self.name)).unwrap();
-            let kind = rustix::thread::LinkNameSpaceType::Network;
-            rustix::thread::move_into_link_name_space(space.as_fd(), Some(kind)).unwrap();
-            act()
-        };
-        // The thread, and nothing else of this process, is in the namespace, and ends there.
-        std::thread::scope(|scope| scope.spawn(act).join().unwrap())
+        self.namespace.inside(act).unwrap()
     }
 
     /// Begins to keep every packet that comes or goes by any interface.
@@ -114,12 +101,6 @@ impl Network {
         let (kept, ending) = (Arc::clone(&packets), Arc::clone(&is_ending));
         let reader = std::thread::spawn(move || read_all(&socket, &kept, &ending));
         Capture { packets, is_ending, reader }
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        clean_up(&["ip", "netns", "delete", &self.name]);
     }
 }
 

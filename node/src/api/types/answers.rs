@@ -101,6 +101,8 @@ pub struct PeerStatus {
     pub path: PeerPath,
     /// Round trip in milliseconds; null without a connection.
     pub rtt_ms: Option<f64>,
+    /// By what this device sends on that path; null without a connection.
+    pub congestion: Option<PeerCongestion>,
     /// Both frontiers are equal, and the peer has reported that frontier as materialised: as with [`State::Idle`], every
     /// item is on its disk or among its `problems`. Which these are is not told between devices: where the peer could
     /// not write a file, only `status` on the peer says so.
@@ -117,6 +119,16 @@ pub enum PeerPath {
     Relay,
     /// There is none.
     None,
+}
+
+/// How a sender finds out how much a path bears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerCongestion {
+    /// By losses: what paths begin with.
+    Cubic,
+    /// By the rate at which packets arrive: on far paths that lose packets.
+    Bbr3,
 }
 
 /// A space of this device.

@@ -31,6 +31,7 @@ fn the_status_has_exactly_the_fields_that_scripts_read() {
                 connected: false,
                 path: PeerPath::None,
                 rtt_ms: None,
+                congestion: None,
                 in_sync: false,
             }],
         }],
@@ -44,7 +45,7 @@ fn the_status_has_exactly_the_fields_that_scripts_read() {
             "lost": 7, "left_out": 8, "conflicts": 5,
             "problems": [{"path": "x", "reason": "no room"}],
             "peers": [{"device": "d2", "name": "nas", "connected": false, "path": "none", "rtt_ms": null,
-                       "in_sync": false}],
+                       "congestion": null, "in_sync": false}],
         }],
         "warnings": ["w"],
     });
@@ -60,6 +61,8 @@ fn words_of_the_contract_are_what_they_are() {
     assert_eq!(words(&states), ["idle", "scanning", "syncing", "paused", "held", "error"]);
     let paths = [PeerPath::Direct, PeerPath::Relay, PeerPath::None].map(|path| serde_json::to_value(path).unwrap());
     assert_eq!(words(&paths), ["direct", "relay", "none"]);
+    let congestions = [PeerCongestion::Cubic, PeerCongestion::Bbr3].map(|kind| serde_json::to_value(kind).unwrap());
+    assert_eq!(words(&congestions), ["cubic", "bbr3"]);
     for role in [Role::Owner, Role::Editor, Role::Viewer, Role::Keeper] {
         assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());
     }

@@ -25,7 +25,7 @@ pub(super) fn space() -> SpaceStatus {
 
 pub(super) fn peer(name: &str, connected: bool, in_sync: bool) -> PeerStatus {
     let (path, rtt_ms) = if connected { (PeerPath::Direct, Some(1.25)) } else { (PeerPath::None, None) };
-    PeerStatus { device: "cd".repeat(32), name: name.into(), connected, path, rtt_ms, in_sync }
+    PeerStatus { device: "cd".repeat(32), name: name.into(), connected, path, rtt_ms, congestion: None, in_sync }
 }
 
 pub(super) fn node(spaces: Vec<SpaceStatus>) -> Status {

@@ -13,6 +13,7 @@ use iroh::endpoint::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use zerocloud_crdt::id::DeviceId;
 
+use super::congestion;
 use super::lane::ConnLanes;
 use crate::link::stream::{RawRecv, RawSend};
 use crate::link::{
@@ -79,7 +80,13 @@ impl RawConn for IrohConn {
             _ => return None,
         };
         let stats = path.stats();
-        Some(Path { route, round_trip: stats.rtt, sent_count: stats.sent_packets, lost_count: stats.lost_packets })
+        Some(Path {
+            route,
+            round_trip: stats.rtt,
+            sent_count: stats.sent_packets,
+            lost_count: stats.lost_packets,
+            congestion: self.connection.congestion_state(path.id()).and_then(congestion::chosen),
+        })
     }
 
     fn closed(&self) -> BoxFuture<'_, CloseReason> {

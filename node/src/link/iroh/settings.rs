@@ -16,6 +16,7 @@ use zerocloud_crdt::keys::DeviceKeys;
 use zerocloud_crdt::limits::{CONN_WINDOW_LEN_MAX, LOG_STREAM_COUNT_MAX, OTHER_STREAM_COUNT_MAX};
 
 use super::super::Protocol;
+use super::congestion::Choosing;
 use super::{ANY_VERSION_ALPN, AdmissionHook};
 
 /// Silence after which a peer is taken for gone. iroh keeps a connection alive every 5 s, so two of these may be lost;
@@ -130,7 +131,7 @@ pub(super) fn crypto_provider() -> CryptoProvider {
     }
 }
 
-/// Streams and windows. The stream's receive window stays at iroh's 1.25 MB: noq 1.4.0 kills connections whose window
+/// Streams, windows and congestion controllers. The stream's receive window stays at iroh's 1.25 MB: noq 1.4.0 kills connections whose window
 /// is above 2 MiB ("too many gaps in stream buffer").
 fn transport() -> QuicTransportConfig {
     let stream_count = (LOG_STREAM_COUNT_MAX + OTHER_STREAM_COUNT_MAX) as u32;
@@ -139,6 +140,7 @@ fn transport() -> QuicTransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .receive_window(VarInt::from_u32(CONN_WINDOW_LEN_MAX))
+        .congestion_controller_factory(Arc::new(Choosing))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .build()
 }
