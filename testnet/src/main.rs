@@ -1,9 +1,12 @@
-//! The command line of the test network: `sim` runs the simulator over many seeds, `rounds` real nodes on real disks.
+//! The command line of the test network: `sim` runs the simulator over many seeds, `rounds` real nodes on real
+//! disks, `path` a long and lossy path between them.
 #![allow(clippy::print_stdout, reason = "this is what a tool of developers says")]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use zerocloud_testnet::far::{Conditions, Direction, Far, MEASURED, Sent, transfer};
 use zerocloud_testnet::rounds::{self, Wanted, hour};
 use zerocloud_testnet::sim::churn;
 use zerocloud_testnet::sim::runner::{Effort, Report, run};
@@ -47,10 +50,36 @@ enum Command {
         #[command(flatten)]
         wanted: hour::Wanted,
     },
+    /// Long, narrow and lossy paths between two networks of this machine; needs root.
+    Path {
+        #[command(subcommand)]
+        command: PathCommand,
+    },
     /// Runs real nodes on real disks, with users who act and nodes that are killed. Exits with 1 if a promise was broken.
     Rounds {
         #[command(flatten)]
         wanted: Wanted,
+    },
+}
+
+#[derive(Subcommand)]
+enum PathCommand {
+    /// Makes two networks and a path between them, and keeps them until it is interrupted.
+    Run {
+        #[command(flatten)]
+        conditions: Conditions,
+    },
+    /// Has two nodes send a file over paths, one after the other, and prints a table of how fast that was.
+    Measure {
+        /// How long the file is, in MiB.
+        #[arg(long, default_value_t = 32)]
+        mib: usize,
+        /// A path, as RTT,LOSS,RATE in ms, percent and Mbit/s, again for each; without it those of docs/far.md.
+        #[arg(long = "path")]
+        paths: Vec<Conditions>,
+        /// The program; without it the one that was built beside this one.
+        #[arg(long)]
+        zerocloud_bin: Option<PathBuf>,
     },
 }
 
@@ -68,6 +97,12 @@ fn main() -> ExitCode {
         Command::Churn { wanted } => churn_on(&wanted),
         Command::Hour { wanted } => spend_hour(&wanted),
         Command::Rounds { wanted } => play(&wanted),
+        Command::Path { command } => match command {
+            PathCommand::Run { conditions } => keep(&conditions),
+            PathCommand::Measure { mib, paths, zerocloud_bin } => measure(mib, &paths, zerocloud_bin),
+        }
+        .inspect_err(|error| println!("{error}"))
+        .is_ok(),
     };
     if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -112,6 +147,47 @@ fn play(wanted: &Wanted) -> bool {
         println!("{failure}");
     }
     report.failure.is_none()
+}
+
+/// Keeps a path until it is interrupted, then says what became of packets.
+fn keep(conditions: &Conditions) -> Result<(), Box<dyn std::error::Error>> {
+    let far = Far::new(&[*conditions])?;
+    for end in [0, 1] {
+        println!("{} is where `{} COMMAND` runs", Far::address(end, 0), far.within(end).join(" "));
+    }
+    println!("between them: {conditions}; Ctrl-C ends it");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut ended = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _ = ended.recv() => Ok(()),
+        }
+    })?;
+    let [there, back] = far.tallies(0);
+    println!("there: {there:?}\nback: {back:?}");
+    Ok(())
+}
+
+fn measure(mib: usize, paths: &[Conditions], program: Option<PathBuf>) -> Result<(), Box<dyn std::error::Error>> {
+    let paths = if paths.is_empty() { &MEASURED[..] } else { paths };
+    let sent = Sent { there_len: mib << 20, back_len: 0, program };
+    println!("| round trip | losses | rate | seconds for {mib} MiB | MiB/s | in the end | packets lost, dropped |");
+    println!("|---|---|---|---|---|---|---|");
+    for path in paths {
+        let Direction { elapsed, congestion, tally, .. } = transfer(path, &sent)?.there;
+        let seconds = elapsed.as_secs_f64();
+        println!(
+            "| {} ms | {} % | {} Mbit/s | {seconds:.1} | {:.2} | {congestion} | {}, {} |",
+            path.rtt_ms,
+            path.loss_percent,
+            path.rate_mbit,
+            mib as f64 / seconds,
+            tally.lost_count,
+            tally.dropped_count
+        );
+    }
+    Ok(())
 }
 
 fn print_sums(report: &Report) {

@@ -8,9 +8,6 @@
 
 mod folding;
 mod ground;
-#[path = "../../node/tests/processes/harness.rs"]
-#[allow(dead_code, unreachable_pub, reason = "made for the tests of processes, and rounds need less")]
-mod harness;
 pub mod hour;
 mod owner;
 mod world;
@@ -22,6 +19,7 @@ use self::ground::Ground;
 pub use self::ground::{GroundError, VolumeKind, VolumeKinds};
 pub use self::world::Tally;
 use self::world::World;
+use crate::nodes::program_beside;
 use crate::sim::runner::{Broken, catch};
 use crate::sim::story::Story;
 
@@ -176,15 +174,4 @@ fn play(wanted: &Wanted, ground: Ground, seed: u64, round_count: u32, tally: &mu
     let broken = outcome.err()?;
     let kind = ground.kind();
     Some(Failure { kind, seed, round, broken, lines: story.lines(), kept: ground.keep() })
-}
-
-/// The program as cargo builds it beside this one.
-fn program_beside() -> PathBuf {
-    let this = std::env::current_exe().unwrap();
-    // Tests lie one directory deeper.
-    let beside = this.ancestors().skip(1).take(2).map(|directory| directory.join("zerocloud"));
-    beside
-        .into_iter()
-        .find(|path| path.is_file())
-        .expect("no zerocloud beside this program: `cargo build -p zerocloud`")
 }

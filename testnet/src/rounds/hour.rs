@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::harness::{Device, Lab, agree};
 use crate::growth::{Growth, Series};
+use crate::nodes::harness::{Device, Lab, agree};
 use crate::sim::user::below;
 
 /// Between two samples, in a run that is long enough for it.

@@ -14,8 +14,8 @@ use zerocloud_crdt::log::{Frontier, LogRead};
 use zerocloud_crdt::name::CONTROL;
 
 use super::ground::Ground;
-use super::harness::{Device, Lab, settle_through, until};
 use super::owner::FolderOwner;
+use crate::nodes::harness::{Device, Lab, settle_through, until};
 use crate::sim::device::is_of_hard_links;
 use crate::sim::oracle::{Acted, Oracle};
 use crate::sim::scenario::generator;

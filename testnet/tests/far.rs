@@ -1,0 +1,77 @@
+//! Real nodes at the ends of long, narrow and lossy paths. Files arrive whole, whatever the path; how fast they do is
+//! nobody's claim here: `cargo run -p zerocloud-testnet -- path measure` tells, and docs/far.md.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's own mistakes may end it")]
+
+mod program;
+
+use std::io::Write;
+use std::sync::OnceLock;
+
+use program::program;
+use zerocloud_testnet::far::{Conditions, Far, Measured, Sent, reroute, transfer};
+
+/// Whether paths can be made here; tells once when not.
+fn are_paths() -> bool {
+    static ARE_PATHS: OnceLock<bool> = OnceLock::new();
+    *ARE_PATHS.get_or_init(|| match Far::try_out() {
+        Ok(()) => true,
+        Err(error) => {
+            // Not by the macros: what they print is shown only when a test fails.
+            let _ = writeln!(std::io::stderr(), "NOT RUN: nodes at the ends of long and lossy paths: {error}");
+            false
+        }
+    })
+}
+
+fn sent(there_mib: usize, back_mib: usize) -> Sent {
+    Sent { there_len: there_mib << 20, back_len: back_mib << 20, program: Some(program()) }
+}
+
+/// Sends files over a path, if there can be one.
+fn send(conditions: Conditions, there_mib: usize, back_mib: usize) -> Option<Measured> {
+    are_paths().then(|| transfer(&conditions, &sent(there_mib, back_mib)).unwrap())
+}
+
+#[test]
+fn a_file_arrives_over_a_long_path_and_cubic_stays() {
+    let Some(Measured { there, back }) = send(Conditions::sound(50.0, 100.0), 24, 8) else { return };
+    assert_eq!((there.congestion, back.unwrap().congestion), ("cubic".into(), "cubic".into()));
+    assert_eq!(there.tally.lost_count, 0);
+}
+
+#[test]
+fn a_file_arrives_over_a_long_path_that_loses_few_packets() {
+    let Some(Measured { there, .. }) = send(Conditions::sound(50.0, 100.0).with_loss(0.1), 8, 0) else { return };
+    assert!(there.tally.lost_count > 0, "nothing was lost");
+}
+
+#[test]
+fn on_a_path_that_loses_many_packets_both_ends_come_to_bbr3() {
+    let Some(Measured { there, back }) = send(Conditions::sound(50.0, 100.0).with_loss(1.0), 4, 4) else { return };
+    for direction in [there, back.unwrap()] {
+        assert!(direction.tally.lost_count > 0, "nothing was lost");
+        assert_eq!(direction.congestion, "bbr3", "{direction:?}");
+    }
+}
+
+#[test]
+fn a_file_arrives_from_the_other_side_of_the_world() {
+    let Some(Measured { there, .. }) = send(Conditions::sound(200.0, 100.0).with_loss(0.1), 4, 0) else { return };
+    assert!(there.tally.lost_count > 0, "nothing was lost");
+}
+
+#[test]
+fn a_file_arrives_over_a_narrow_path() {
+    let Some(Measured { there, .. }) = send(Conditions::sound(50.0, 2.0), 2, 0) else { return };
+    assert!(there.elapsed.as_secs_f64() > (2 << 20) as f64 * 8.0 / 2e6, "faster than the path: {:?}", there.elapsed);
+}
+
+#[test]
+fn a_file_arrives_though_its_path_goes_away_in_the_middle() {
+    if !are_paths() {
+        return;
+    }
+    let rerouted = reroute(&Conditions::sound(20.0, 8.0), &sent(6, 0)).unwrap();
+    assert!(rerouted.are_same_processes, "a node ended");
+    assert!(rerouted.arrived_len.iter().all(|len| *len >= 1 << 20), "one path carried nothing: {rerouted:?}");
+}
