@@ -2,11 +2,12 @@
 //!
 //! Here lives what the rest of the node sees of them: [`Peers`], the [`PeerHooks`] by which it is told, and
 //! [`open_link`]. When to dial whom is decided in [`backoff`]; accepting, dialling and running sessions is in
-//! `driver`; what is said over a connection is [`crate::session`]'s.
+//! `driver`, what becomes of paths is told by `paths`; what is said over a connection is [`crate::session`]'s.
 
 pub mod backoff;
 mod driver;
 mod open;
+mod paths;
 
 #[cfg(test)]
 mod tests;

@@ -8,11 +8,13 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use zerocloud_crdt::address::{self, AddressRecord};
 use zerocloud_crdt::id::DeviceId;
 
 use super::backoff::{Backoff, Failure};
+use super::paths::{self, PathLog};
 use super::{PeerHooks, PeerNow, Shared, Us, lock};
 use crate::clock::Moment;
 use crate::link::{AddressHint, CloseCode, CloseReason, Conn, DialError, Link, Offered, OnePerPeer, Protocol};
@@ -115,6 +117,8 @@ pub(super) async fn run(
         pairings: JoinSet::new(),
     };
     let mut changes = driver.spaces.changes();
+    let (mut looks, mut path_log) = (tokio::time::interval(paths::LOOK_INTERVAL), PathLog::default());
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     driver.ask();
     loop {
         driver.dial();
@@ -128,6 +132,7 @@ pub(super) async fn run(
             () = shared.woken.notified() => driver.wake(),
             Ok(()) = changes.changed() => driver.ask(),
             () = sleep_for(driver.wait()) => driver.ask(),
+            _ = looks.tick(), if !driver.sessions.is_empty() => path_log.look(driver.told_conns()),
             Some(_) = driver.tasks.join_next() => {}
             Some(_) = driver.pairings.join_next() => {}
         }
@@ -146,6 +151,11 @@ async fn sleep_for(wait: Option<Duration>) {
 impl Driver {
     fn now(&self) -> Moment {
         self.us.clock.now()
+    }
+
+    /// The connections on which peers have greeted.
+    fn told_conns(&self) -> impl Iterator<Item = &Conn> {
+        self.sessions.values().filter(|running| running.is_told).map(|running| &running.conn)
     }
 
     fn wait(&self) -> Option<Duration> {

@@ -12,6 +12,8 @@ const PEERS_SHOWN_MAX: usize = 12;
 const AWAY_SHOWN_MAX: usize = 3;
 /// Below this, words are broken so often that a terminal does it as well.
 const WIDTH_MIN: usize = 20;
+/// Below this, there is no room for which paths lose packets.
+const WIDTH_OF_LOSSES: usize = 72;
 /// Below this, there is no room for how a connection goes.
 const WIDTH_OF_ROUTES: usize = 60;
 /// Below this, there is none for round trips either.
@@ -199,7 +201,9 @@ fn connection(peer: &PeerStatus, width: usize) -> String {
     };
     let rtt = peer.rtt_ms.map(|rtt_ms| format!("{rtt_ms:.1} ms")).unwrap_or_default();
     let sync = if peer.in_sync { "in sync" } else { "syncing" };
+    let lossy = if peer.congestion == Some(PeerCongestion::Bbr3) { ", lossy path" } else { "" };
     match width {
+        WIDTH_OF_LOSSES.. => format!("{route:<9}  {rtt:>10}  {sync}{lossy}"),
         WIDTH_OF_ROUTES.. => format!("{route:<9}  {rtt:>10}  {sync}"),
         WIDTH_OF_RTTS.. => format!("{rtt:>10}  {sync}"),
         _ => sync.to_owned(),

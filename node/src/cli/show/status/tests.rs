@@ -13,7 +13,7 @@ fn busy() -> Status {
         peer("an old phone in a drawer", false, false),
         rtt("nas", 0.4, true),
         PeerStatus { path: PeerPath::Relay, ..rtt("the laptop that Anna takes along", 1234.5, false) },
-        rtt("\u{7535}\u{8111}", 12.0, true),
+        PeerStatus { congestion: Some(PeerCongestion::Bbr3), ..rtt("\u{7535}\u{8111}", 12.0, true) },
         peer("", true, false),
     ];
     peers.extend((1..=9).map(|n| peer(&format!("sensor {n}"), false, false)));
@@ -63,7 +63,7 @@ Work  syncing, 1,024 chunks missing  /home/anna/Doc…ustomers/2024/contracts/Wo
   1,234,567 files in 98,765 folders, 12.3 GiB; you are editor
   nas                       direct         0.4 ms  in sync
   the lap…Anna takes along  by relay    1234.5 ms  syncing
-  电脑                      direct        12.0 ms  in sync
+  电脑                      direct        12.0 ms  in sync, lossy path
   cdcdcdcdcd                direct         1.2 ms  syncing
   an old phone in a drawer  not connected
   sensor 1                  not connected
