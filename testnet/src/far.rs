@@ -163,6 +163,14 @@ impl Far {
         self.ends[end].within()
     }
 
+    /// Does something as a program at an end would.
+    ///
+    /// # Errors
+    /// If the network can't be entered.
+    pub fn inside<T: Send>(&self, end: usize, act: impl FnOnce() -> T + Send) -> Result<T, FarError> {
+        self.ends[end].inside(act).map_err(FarError::Entering)
+    }
+
     /// Takes the device of a path away from an end, as when a cable is pulled: its address is gone with it, and nothing
     /// comes or goes by this path any more.
     ///

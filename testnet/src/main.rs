@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use zerocloud_testnet::far::{Conditions, Direction, Far, MEASURED, Sent, transfer};
+use zerocloud_testnet::far::{Conditions, Direction, Far, MEASURED, Rerouted, Sent, reroute, transfer};
 use zerocloud_testnet::rounds::{self, Wanted, hour};
 use zerocloud_testnet::sim::churn;
 use zerocloud_testnet::sim::runner::{Effort, Report, run};
@@ -81,6 +81,17 @@ enum PathCommand {
         #[arg(long)]
         zerocloud_bin: Option<PathBuf>,
     },
+    /// Has a node that is reached by two paths send a file, and takes the path that carries it away in the middle.
+    Reroute {
+        #[command(flatten)]
+        conditions: Conditions,
+        /// How long the file is, in MiB.
+        #[arg(long, default_value_t = 16)]
+        mib: usize,
+        /// The program; without it the one that was built beside this one.
+        #[arg(long)]
+        zerocloud_bin: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -99,6 +110,7 @@ fn main() -> ExitCode {
         Command::Rounds { wanted } => play(&wanted),
         Command::Path { command } => match command {
             PathCommand::Run { conditions } => keep(&conditions),
+            PathCommand::Reroute { conditions, mib, zerocloud_bin } => lose(&conditions, mib, zerocloud_bin),
             PathCommand::Measure { mib, paths, zerocloud_bin } => measure(mib, &paths, zerocloud_bin),
         }
         .inspect_err(|error| println!("{error}"))
@@ -187,6 +199,22 @@ fn measure(mib: usize, paths: &[Conditions], program: Option<PathBuf>) -> Result
             tally.dropped_count
         );
     }
+    Ok(())
+}
+
+fn lose(conditions: &Conditions, mib: usize, program: Option<PathBuf>) -> Result<(), Box<dyn std::error::Error>> {
+    let Rerouted { elapsed, gap, arrived_len: [first, second], is_same_connection, are_same_processes } =
+        reroute(conditions, &Sent { there_len: mib << 20, back_len: 0, program })?;
+    let mib = |len: u64| len as f64 / f64::from(1 << 20);
+    println!(
+        "{conditions}, twice: {:.1} MiB came by the first path and {:.1} MiB by the second, which carried {:.1} s after the cut; all \
+         was there after {:.1} s",
+        mib(first),
+        mib(second),
+        gap.as_secs_f64(),
+        elapsed.as_secs_f64()
+    );
+    println!("the same connection: {is_same_connection}, the same processes: {are_same_processes}");
     Ok(())
 }
 
