@@ -36,7 +36,8 @@ fn send(conditions: Conditions, there_mib: usize, back_mib: usize) -> Option<Mea
 
 #[test]
 fn a_path_is_as_long_and_as_lossy_as_asked() {
-    const COUNT: usize = 300;
+    // As many as a socket keeps until they are read.
+    const COUNT: usize = 100;
     if !are_paths() {
         return;
     }
@@ -57,7 +58,7 @@ fn a_path_is_as_long_and_as_lossy_as_asked() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let [there, back] = far.tallies(0);
-    assert!((10..=60).contains(&there.lost_count), "one in ten was to be lost: {there:?}");
+    assert!((2..=30).contains(&there.lost_count), "one in ten was to be lost: {there:?}");
     assert_eq!((there.arrived_count + there.lost_count, there.dropped_count), (COUNT as u64, 0));
     assert_eq!(back.arrived_count, 0);
     for _ in 1..there.arrived_count {
