@@ -61,6 +61,11 @@ impl Ready {
         !self.now.is_empty()
     }
 
+    /// How many are to be planned, now or with the next batch.
+    pub(super) fn len(&self) -> usize {
+        self.now.len() + self.put_off.len()
+    }
+
     /// Whether nothing is to be planned, now or with the next batch.
     pub(super) fn is_empty(&self) -> bool {
         self.now.is_empty() && self.put_off.is_empty()

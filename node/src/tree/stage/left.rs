@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::super::GET;
 use crate::volume::{VolumeDirectory, VolumeError};
 
+/// In their order.
+type Names = BTreeSet<Box<[u8]>>;
+
 /// Names of files that nobody writes to; `None` until they were looked for.
 #[derive(Clone, Default)]
-pub(super) struct Left(Arc<Mutex<Option<BTreeSet<Box<[u8]>>>>>);
+pub(super) struct Left(Arc<Mutex<Option<Names>>>);
 
 impl Left {
     /// Nobody writes to a file any more.
