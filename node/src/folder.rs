@@ -394,6 +394,7 @@ impl Keeper {
                 return End::Failed(error);
             }
             self.publish(folder.state());
+            folder.tell_rescanned();
             let wait = folder.timeout().map_or(IDLE_WAIT, |until| self.time_until(until).min(IDLE_WAIT));
             let mut next = match self.messages.recv_timeout(wait) {
                 Ok(message) => Some(message),

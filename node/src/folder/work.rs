@@ -211,6 +211,8 @@ pub struct Folder<P> {
     /// Items whose files may have been edited and look the same, and when that can be told.
     settling: BTreeMap<FileId, Moment>,
     rescans: Vec<oneshot::Sender<()>>,
+    /// Those of them that are done and not yet told so.
+    rescanned: Vec<oneshot::Sender<()>>,
     next_walk: Moment,
     has_watcher: bool,
     looks: SecondLooks,
@@ -456,6 +458,14 @@ impl<P: Pool> Folder<P> {
             }
         }
         Ok(())
+    }
+
+    /// Tells whoever asked for scans that they are done. To be called when others can see the [`state`](Self::state).
+    pub fn tell_rescanned(&mut self) {
+        for done in self.rescanned.drain(..) {
+            // Whoever asked may have gone.
+            let _ = done.send(());
+        }
     }
 
     /// What goes on.

@@ -531,6 +531,8 @@ impl Process {
         while let Ok(message) = self.messages.try_recv() {
             folder.handle(message);
         }
-        folder.step()
+        folder.step()?;
+        folder.tell_rescanned();
+        Ok(())
     }
 }

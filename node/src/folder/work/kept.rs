@@ -8,7 +8,7 @@ impl<P> Folder<P> {
         [
             ("directories to be scanned", self.dirty.len() + self.again.len()),
             ("files that settle", self.settling.len()),
-            ("waiting rescans", self.rescans.len()),
+            ("waiting rescans", self.rescans.len() + self.rescanned.len()),
             ("second looks", self.looks.count()),
             ("problems of scans", self.scan_problems.len()),
             ("items to be planned", self.ready.len() + self.settled.len()),

@@ -56,6 +56,7 @@ impl<P: Pool> Folder<P> {
             dirty: (!mutated!(UnscannedStart)).then(|| (Box::default(), Depth::Subtree)).into_iter().collect(),
             again: BTreeMap::new(),
             rescans: Vec::new(),
+            rescanned: Vec::new(),
             next_walk: now + super::WALK_INTERVAL,
             has_watcher: true,
             settling: BTreeMap::new(),

@@ -53,10 +53,7 @@ impl<P: Pool> Folder<P> {
             let interval = if self.has_watcher { super::WALK_INTERVAL } else { super::BLIND_WALK_INTERVAL };
             self.next_walk = self.now() + interval;
             self.scan_count += 1;
-            for done in self.rescans.drain(..) {
-                // Whoever asked may have gone.
-                let _ = done.send(());
-            }
+            self.rescanned.append(&mut self.rescans);
         }
         Ok(())
     }
