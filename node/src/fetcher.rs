@@ -69,7 +69,6 @@ struct Shared {
     runtime: Handle,
 }
 
-#[derive(Default)]
 struct State {
     fetch: Fetch,
     receivers: BTreeMap<JobId, Arc<dyn Receiver>>,
@@ -87,9 +86,16 @@ struct PeerStreams {
 }
 
 impl Fetcher {
-    /// A fetcher without peers. `opening` bounds how many chunks are opened at a time.
-    pub fn start(space: SpaceId, keyring: Arc<Keyring>, opening: Arc<Semaphore>, runtime: Handle) -> Self {
-        let state = Mutex::new(State::default());
+    /// A fetcher without peers, of the device `us`. `opening` bounds how many chunks are opened at a time.
+    pub fn start(
+        space: SpaceId,
+        us: DeviceId,
+        keyring: Arc<Keyring>,
+        opening: Arc<Semaphore>,
+        runtime: Handle,
+    ) -> Self {
+        let (fetch, receivers, peers) = (Fetch::new(us), BTreeMap::new(), BTreeMap::new());
+        let state = Mutex::new(State { fetch, receivers, peers, conns: Vec::new(), received_len: 0 });
         let shared = Arc::new(Shared { space, keyring, state, wake: Notify::new(), opening, runtime });
         let weak = Arc::downgrade(&shared);
         shared.runtime.spawn(async move {

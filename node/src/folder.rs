@@ -4,6 +4,7 @@
 //! [`work`]: that is synchronous code over the traits of this crate, which the simulator runs as well. Which operations
 //! a scan makes, what is to be done next, and how it is done safely are decided in `zerocloud_crdt` and [`crate::tree`].
 
+pub mod arriving;
 pub mod serve;
 pub mod work;
 

@@ -1,16 +1,18 @@
 //! The command line of the test network: `sim` runs the simulator over many seeds, `rounds` real nodes on real
-//! disks, `path` a long and lossy path between them.
+//! disks, `path` a long and lossy path between them; `tree`, `sparse`, `large`, `large-report` and `ten` are about size.
 #![allow(clippy::print_stdout, reason = "this is what a tool of developers says")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use zerocloud_testnet::far::{Conditions, Direction, Far, MEASURED, Rerouted, Sent, reroute, transfer};
+use zerocloud_testnet::large::{self, HistoryWanted, Measured, TreeWanted};
 use zerocloud_testnet::rounds::{self, Wanted, hour};
 use zerocloud_testnet::sim::churn;
 use zerocloud_testnet::sim::runner::{Effort, Report, run};
 use zerocloud_testnet::sim::scenario::Selection;
+use zerocloud_testnet::{ten, trees};
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -60,6 +62,67 @@ enum Command {
         #[command(flatten)]
         wanted: Wanted,
     },
+    /// Makes a tree of many small files in a directory.
+    Tree {
+        #[command(flatten)]
+        wanted: trees::Wanted,
+        /// The directory, which is made, or empty.
+        dir: PathBuf,
+    },
+    /// Makes one long file that is mostly holes.
+    Sparse {
+        #[command(flatten)]
+        wanted: trees::Sparse,
+        /// Where nothing is yet.
+        path: PathBuf,
+    },
+    /// Measures what size costs: two real nodes with many files, or with --sparse one file of holes, or with --history a
+    /// log of many edits.
+    Large(Large),
+    /// Shows measurements as a table, and draws a plot of them.
+    LargeReport {
+        /// Where the plot goes, as SVG.
+        #[arg(long)]
+        svg: Option<PathBuf>,
+        /// What `large --json` wrote.
+        #[arg(required = true)]
+        measured: Vec<PathBuf>,
+    },
+    /// Runs ten real nodes in one space: how often one sends a file to nine, and how soon an edit is on the last of them.
+    Ten {
+        #[command(flatten)]
+        wanted: ten::Wanted,
+    },
+}
+
+#[derive(clap::Args)]
+struct Large {
+    #[command(flatten)]
+    tree: trees::Wanted,
+    /// How many edits are timed, one after the other.
+    #[arg(long, default_value_t = 50)]
+    edits: u32,
+    /// One file of holes in place of a tree: its length in MiB; a hundredth of it is data.
+    #[arg(long, value_name = "MIB", conflicts_with_all = ["history", "files"])]
+    sparse: Option<u64>,
+    /// A history of so many edits in place of a tree.
+    #[arg(long, value_name = "EDITS", conflicts_with = "files")]
+    history: Option<u64>,
+    /// Of how many files that history is.
+    #[arg(long, requires = "history", default_value_t = 1_000)]
+    on: u64,
+    /// How many edits an entry of that history holds.
+    #[arg(long, requires = "history", default_value_t = 1)]
+    per_entry: u64,
+    /// The program that is measured; a history needs none.
+    #[arg(long, required_unless_present = "history")]
+    binary: Option<PathBuf>,
+    /// Where all is put, in a directory that is made, or empty, and stays.
+    #[arg(long)]
+    work: PathBuf,
+    /// Where the measurement goes, for `large-report`.
+    #[arg(long)]
+    json: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -115,8 +178,54 @@ fn main() -> ExitCode {
         }
         .inspect_err(|error| println!("{error}"))
         .is_ok(),
+        Command::Tree { wanted, dir } => told(trees::make(&dir, &wanted).map(|made| println!("{made:?}"))),
+        Command::Sparse { wanted, path } => told(trees::make_sparse(&path, &wanted).map(|made| println!("{made:?}"))),
+        Command::Large(wanted) => told(measure_size(&wanted)),
+        Command::LargeReport { svg, measured } => told(report(svg.as_deref(), &measured)),
+        Command::Ten { wanted } => {
+            println!("{}", ten::run(&wanted.binary, &wanted.work, wanted.mib << 20, wanted.edits));
+            true
+        }
     };
     if is_sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Says why something was not done; whether it was.
+fn told<E: std::fmt::Display>(outcome: Result<(), E>) -> bool {
+    outcome.inspect_err(|error| println!("{error}")).is_ok()
+}
+
+fn measure_size(wanted: &Large) -> Result<(), Box<dyn std::error::Error>> {
+    let binary = wanted.binary.as_deref().unwrap_or(Path::new(""));
+    let work = &wanted.work;
+    let measured = if let Some(edit_count) = wanted.history {
+        let (file_count, entry_edit_count) = (wanted.on.max(1), wanted.per_entry.max(1));
+        Measured::History(large::measure_history(work, &HistoryWanted { edit_count, file_count, entry_edit_count }))
+    } else if let Some(len_mib) = wanted.sparse {
+        let wanted = trees::Sparse { len_mib, data_mib: (len_mib / 100).max(1), seed: wanted.tree.seed };
+        Measured::Sparse(large::measure_sparse(binary, work, &wanted)?)
+    } else {
+        let wanted = TreeWanted { tree: wanted.tree.clone(), edit_count: wanted.edits };
+        Measured::Tree(large::measure_tree(binary, work, &wanted)?)
+    };
+    if let Some(json) = &wanted.json {
+        std::fs::write(json, serde_json::to_string_pretty(&measured)?)?;
+    }
+    print!("{}", large::report::table(&[measured]));
+    Ok(())
+}
+
+fn report(svg: Option<&Path>, measured: &[PathBuf]) -> Result<(), Box<dyn std::error::Error>> {
+    let read = |path: &PathBuf| -> Result<Measured, Box<dyn std::error::Error>> {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?)
+    };
+    let measured = measured.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    if let Some(svg) = svg {
+        std::fs::write(svg, large::report::plot(&measured))?;
+    }
+    print!("{}", large::report::table(&measured));
+    Ok(())
 }
 
 fn simulate(selection: &Selection, effort: &Effort) -> bool {

@@ -30,7 +30,8 @@ impl Receiver for Noted {
 /// All that follows when a peer answers so: what its receiver is told, and what is asked of whom next.
 async fn transcript(secret: &EpochSecret, id: ChunkId, sealed: Vec<u8>) -> String {
     let keyring = Arc::new(Keyring::new(secret, []));
-    let fetcher = Fetcher::start(secret.space, keyring, Arc::new(Semaphore::new(1)), Handle::current());
+    let fetcher =
+        Fetcher::start(secret.space, DeviceId([9; 32]), keyring, Arc::new(Semaphore::new(1)), Handle::current());
     let at = Whereabouts { file: FileId([1; 16]), op: OpId::ZERO, ordinal: 0, offset: 0, len: CONTENT.len() as u32 };
     let want = Want { what: What::Chunk, epoch: secret.epoch, id, at };
     let noted = Arc::new(Noted::default());

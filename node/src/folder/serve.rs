@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use zerocloud_crdt::seal::{Compression, Named, Sealer, Suite};
 use zerocloud_crdt::wire::{Ask, What, Whereabouts};
 
 use super::Message;
+use super::arriving::Arrivals;
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::engine::fetch::Lack;
 use crate::random::system_rng;
@@ -47,6 +49,10 @@ pub struct FolderChunks {
     keyring: Arc<Keyring>,
     suite: Suite,
     folder: mpsc::Sender<Message>,
+    /// What is on its way to the folder. Also held by the folder.
+    arrivals: Arc<Arrivals>,
+    /// Bytes of sealed chunks that were given. Also held by who tells of it.
+    sent_len: Arc<AtomicU64>,
     /// What the folder was told of and has not looked at yet. Also held by the folder's mail.
     suspects: Arc<Suspects>,
     idle: Mutex<Vec<Server>>,
@@ -96,9 +102,10 @@ impl FolderChunks {
         keyring: Arc<Keyring>,
         suite: Suite,
         folder: mpsc::Sender<Message>,
+        arrivals: Arc<Arrivals>,
     ) -> Self {
         let open = move || Ok(Arc::new(LinuxVolume::open(&path)?) as Arc<dyn Volume>);
-        Self::over(store, Box::new(open), Arc::new(SystemClock::new()), keyring, suite, folder)
+        Self::over(store, Box::new(open), Arc::new(SystemClock::new()), keyring, suite, folder, arrivals)
     }
 
     /// As [`new`](Self::new), over a volume and a clock of any kind.
@@ -109,8 +116,16 @@ impl FolderChunks {
         keyring: Arc<Keyring>,
         suite: Suite,
         folder: mpsc::Sender<Message>,
+        arrivals: Arc<Arrivals>,
     ) -> Self {
-        Self { store, open, clock, keyring, suite, folder, suspects: Arc::default(), idle: Mutex::default() }
+        let (sent_len, suspects) = (Arc::default(), Arc::default());
+        let idle = Mutex::default();
+        Self { store, open, clock, keyring, suite, folder, arrivals, sent_len, suspects, idle }
+    }
+
+    /// Bytes of sealed chunks that members were given since the start, as it grows.
+    pub fn sent_len(&self) -> Arc<AtomicU64> {
+        self.sent_len.clone()
     }
 
     fn server(&self) -> Option<Server> {
@@ -160,12 +175,32 @@ impl FolderChunks {
                 }
             }
         }
+        if let Some(arriving) = self.find_arriving(snapshot, &at, &chunk)? {
+            return Ok(arriving);
+        }
         if places.is_empty {
             return Ok(Err(Lack::Missing));
         }
         tracing::debug!(space = %self.store.space(), chunk = ?ask.id, "a chunk that was asked for is not here");
         self.report(at.file);
         Ok(Err(if may_come { Lack::NotNow } else { Lack::Missing }))
+    }
+
+    /// What is asked for, if it is a part of a file that is on its way.
+    fn find_arriving(
+        &self,
+        snapshot: &Snapshot,
+        at: &Whereabouts,
+        chunk: &Chunk,
+    ) -> Result<Option<Result<Named<'_>, Lack>>, StoreError> {
+        if self.arrivals.is_empty() {
+            return Ok(None);
+        }
+        let item = snapshot.item(at.file)?;
+        let Some(Content::File(file)) = item.as_ref().and_then(|item| item.content.get(&at.op)) else {
+            return Ok(None);
+        };
+        Ok(self.arrivals.find(file.hash, (at.ordinal, at.offset), chunk, &self.keyring))
     }
 
     /// The file may have changed since the scan: a new one finds out.
@@ -208,6 +243,8 @@ impl ChunkSource for FolderChunks {
                 let server = self.server_of(&mut taken).ok_or(Lack::NotNow)?;
                 server.sealer.seal(&named, &mut server.rng).map_err(|_| Lack::NotNow)
             });
+            let len = sealed.as_ref().map_or(0, Vec::len) as u64;
+            self.sent_len.fetch_add(len, Ordering::Relaxed);
             if give(sealed).is_break() {
                 break;
             }

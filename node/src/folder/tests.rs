@@ -23,6 +23,7 @@ use zerocloud_crdt::log::{LogRead, SignedFrontier};
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::projection::NameRules;
 
+use super::arriving::Arrivals;
 use super::serve::FolderChunks;
 use super::work::FolderParts;
 use super::*;
@@ -93,7 +94,9 @@ impl Device {
         let mailbox = Mailbox::new();
         let suite = zerocloud_crdt::seal::Suite::fastest();
         let path = dir.path().to_path_buf();
-        let chunks = FolderChunks::new(store.clone(), path.clone(), keyring.clone(), suite, mailbox.sender());
+        let arrivals = Arc::<Arrivals>::default();
+        let (to_folder, offered) = (mailbox.sender(), arrivals.clone());
+        let chunks = FolderChunks::new(store.clone(), path.clone(), keyring.clone(), suite, to_folder, offered);
         let (identity, records, shelf) = (founding.identity(n), founding.records.clone(), store.clone());
         let actor = ActorId::of_log(founding.space, identity.log);
         let heard = Arc::<telling::Heard>::default();
@@ -105,12 +108,19 @@ impl Device {
         let plan = move |items| drop(plan.lock().unwrap().send(Message::Plan(items)));
         let handle = SpaceHandle::start(founding.space, make, Arc::new(chunks), plan).unwrap();
         let runtime = tokio::runtime::Handle::current();
-        let fetcher = Fetcher::start(founding.space, keyring.clone(), Arc::new(Semaphore::new(2)), runtime);
+        let fetcher = Fetcher::start(
+            founding.space,
+            founding.keys[n].id(),
+            keyring.clone(),
+            Arc::new(Semaphore::new(2)),
+            runtime,
+        );
         let parts = FolderParts {
             path,
             store: store.clone(),
             log: Arc::new(handle.clone()),
             supply: Arc::new(fetcher.clone()),
+            arrivals,
             keyring,
             secrets: Arc::new(secrets.into_iter().map(|secret| (secret.epoch, secret)).collect()),
             clock: Arc::new(SystemClock::new()),

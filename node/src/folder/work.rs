@@ -47,6 +47,7 @@ use self::ready::Ready;
 use self::rebooting::Rebooting;
 use self::telling::Listener;
 use self::texts::Texts;
+use super::arriving::Arrivals;
 use super::{FolderState, Message, NotStaged, Phase, Restoring};
 use crate::api::path::BytePath;
 use crate::clock::{Clock, Moment};
@@ -106,6 +107,8 @@ pub struct FolderParts {
     pub log: Arc<dyn Publish>,
     /// Where bytes come from that are not on this disk.
     pub supply: Arc<dyn Supply>,
+    /// What is on its way, for others who want it.
+    pub arrivals: Arc<Arrivals>,
     /// The keys that contents are named with.
     pub keyring: Arc<Keyring>,
     /// The secrets of the epochs, by which the history is read.

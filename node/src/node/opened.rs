@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{Semaphore, broadcast};
 use zerocloud_crdt::id::{ActorId, EpochId, Incarnation, SpaceId};
@@ -17,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Suite, Versions};
 use crate::engine::replica::{Identity, Replica};
 use crate::fetcher::Fetcher;
+use crate::folder::arriving::Arrivals;
 use crate::folder::serve::FolderChunks;
 use crate::folder::work::FolderParts;
 use crate::folder::work::telling::{FolderEvent, Listener};
@@ -46,6 +48,8 @@ pub(super) struct Running {
     pub(super) handle: SpaceHandle,
     pub(super) folder: FolderHandle,
     pub(super) fetcher: Fetcher,
+    /// Bytes of sealed chunks that members were given since the start.
+    pub(super) sent_len: Arc<AtomicU64>,
 }
 
 /// What all spaces of a node share.
@@ -178,7 +182,10 @@ impl Running {
             Suite::One => zerocloud_crdt::seal::Suite::XChaCha20Poly1305,
             Suite::Two => zerocloud_crdt::seal::Suite::Aes256Gcm,
         };
-        let chunks = FolderChunks::new(store.clone(), dir.clone(), keyring.clone(), suite, mailbox.sender());
+        let arrivals = Arc::<Arrivals>::default();
+        let (to_folder, offered) = (mailbox.sender(), arrivals.clone());
+        let chunks = FolderChunks::new(store.clone(), dir.clone(), keyring.clone(), suite, to_folder, offered);
+        let sent_len = chunks.sent_len();
         let mut rng = system_rng()?;
         let replica = Replica::open(store.clone(), records, identity, &mut rng)
             .map_err(|error| OpenError::Replica(error.to_string()))?;
@@ -190,7 +197,8 @@ impl Running {
         };
         let handle = SpaceHandle::start(id, move || (replica, rng), Arc::new(chunks), plan)?;
         let runtime = tokio::runtime::Handle::current();
-        let fetcher = Fetcher::start(id, keyring.clone(), surroundings.opening.clone(), runtime);
+        let fetcher =
+            Fetcher::start(id, surroundings.keys.id(), keyring.clone(), surroundings.opening.clone(), runtime);
         let mut nonce = [0; 8];
         getrandom::fill(&mut nonce)?;
         let parts = FolderParts {
@@ -198,6 +206,7 @@ impl Running {
             store,
             log: Arc::new(handle.clone()),
             supply: Arc::new(fetcher.clone()),
+            arrivals,
             keyring,
             secrets: history,
             clock: surroundings.clock.clone(),
@@ -221,7 +230,7 @@ impl Running {
             }),
         };
         let folder = FolderHandle::start(parts, mailbox, is_paused)?;
-        Ok(Self { handle, folder, fetcher })
+        Ok(Self { handle, folder, fetcher, sent_len })
     }
 }
 

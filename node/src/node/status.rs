@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use zerocloud_crdt::id::DeviceId;
@@ -94,6 +95,9 @@ impl Shared {
             }
         };
         let Space { role, .. } = self.describe(space)?;
+        let running = space.running.as_ref().ok();
+        let received_bytes = running.map_or(0, |running| running.fetcher.received_len());
+        let sent_bytes = running.map_or(0, |running| running.sent_len.load(Ordering::Relaxed));
         Ok(SpaceStatus {
             id: space.id.to_string(),
             name: show(&space.name),
@@ -109,6 +113,8 @@ impl Shared {
             awaited_paths: lacks.awaited_paths,
             lost: lacks.lost,
             left_out,
+            received_bytes,
+            sent_bytes,
             conflicts: answers::conflicts::conflict_count(&snapshot)?,
             problems,
             peers: self.peer_statuses(space, &snapshot).await?,

@@ -117,7 +117,7 @@ pub(crate) fn read_exact(file: &dyn VolumeFile, buffer: &mut [u8], offset: u64) 
 }
 
 /// Fills the buffer as far as the file goes; gives how much that was, in bytes.
-pub(super) fn read_up_to(file: &dyn VolumeFile, buffer: &mut [u8], offset: u64) -> Result<usize, VolumeError> {
+pub(crate) fn read_up_to(file: &dyn VolumeFile, buffer: &mut [u8], offset: u64) -> Result<usize, VolumeError> {
     let mut done = 0;
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
         let len = file.read_at(rest, offset.saturating_add(done as u64))?;

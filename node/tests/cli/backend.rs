@@ -77,6 +77,8 @@ impl Backend for SimBackend {
             directories: 0,
             bytes: 1,
             missing_chunks: 0,
+            received_bytes: 0,
+            sent_bytes: 0,
             awaited: 0,
             awaited_paths: Vec::new(),
             lost: 0,

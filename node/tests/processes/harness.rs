@@ -264,7 +264,7 @@ impl Device {
     }
 
     /// The number of the node's process.
-    #[allow(dead_code, reason = "for an hour of real use, which uses this module by path")]
+    #[allow(dead_code, reason = "for measurements, which use this module by path")]
     pub(crate) fn process_id(&self) -> u32 {
         self.process.as_ref().unwrap().id()
     }
@@ -283,7 +283,7 @@ impl Device {
 
     /// Bytes that the node has written since it was started, to files as to its log; what it sends is not among them.
     pub(crate) fn written_len(&self) -> u64 {
-        let path = format!("/proc/{}/io", self.process.as_ref().unwrap().id());
+        let path = format!("/proc/{}/io", self.process_id());
         let counts = std::fs::read_to_string(path).unwrap();
         let line = counts.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap();
         line.parse().unwrap()

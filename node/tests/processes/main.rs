@@ -21,6 +21,8 @@ mod restarts;
 mod rewinds;
 mod secrets;
 mod selecting;
+mod spaces;
 mod tickets;
 mod tour;
+mod watches;
 mod wounds;

@@ -51,7 +51,7 @@ fn status_has_exactly_the_fields_of_the_contract() {
     assert_fields(&status, &["version", "device", "spaces", "warnings"]);
     let space = &status["spaces"][0];
     let fields = "id name dir role state error files directories bytes missing_chunks awaited awaited_paths lost \
-                  left_out conflicts problems peers";
+                  left_out received_bytes sent_bytes conflicts problems peers";
     assert_fields(space, &fields.split(' ').collect::<Vec<_>>());
     let peer = &space["peers"][0];
     assert_fields(peer, &["device", "name", "connected", "path", "rtt_ms", "congestion", "in_sync"]);

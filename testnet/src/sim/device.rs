@@ -19,6 +19,7 @@ use zerocloud::engine::fetch::Lack;
 use zerocloud::engine::found::Found;
 use zerocloud::engine::replica::{Action, Discrepancy, Replica, ReplicaError};
 use zerocloud::engine::shelf::Contents;
+use zerocloud::folder::arriving::Arrivals;
 use zerocloud::folder::serve::FolderChunks;
 use zerocloud::folder::work::{Folder, FolderError, FolderParts, Publish};
 use zerocloud::folder::{Forgetting, Message, Phase};
@@ -247,17 +248,20 @@ impl Device {
         let (volume, clock) = (self.volume.clone(), Arc::new(self.clock.clone()));
         let open = Box::new(move || Ok(Arc::new(volume.clone()) as Arc<dyn Volume>));
         let suite = Suite::XChaCha20Poly1305;
-        let chunks = FolderChunks::over(store.clone(), open, clock.clone(), keyring.clone(), suite, inbox.clone());
+        let (arrivals, timer) = (Arc::<Arrivals>::default(), clock.clone());
+        let (inbox_of_chunks, offered) = (inbox.clone(), arrivals.clone());
+        let chunks = FolderChunks::over(store.clone(), open, timer, keyring.clone(), suite, inbox_of_chunks, offered);
         let replica =
             Replica::open(store.clone(), records.clone(), identity, &mut rng).map_err(|error| error.to_string())?;
         let state = Mutex::new(LogState { replica, rng, sent: VecDeque::new() });
         let log = Arc::new(SimLog { state, inbox: inbox.clone() });
-        let supply = Arc::new(SimSupply::new(keyring.clone()));
+        let supply = Arc::new(SimSupply::new(self.id(), keyring.clone()));
         let parts = FolderParts {
             path: PathBuf::new(),
             store: store.clone(),
             log: log.clone(),
             supply: supply.clone(),
+            arrivals,
             keyring,
             secrets: Arc::new([(secret.epoch, secret.clone())].into_iter().collect()),
             clock,

@@ -18,11 +18,11 @@ const LATER_COUNT: u8 = 1;
 
 /// A space and its devices, before any of them runs.
 pub struct Founding {
-    pub(super) space: SpaceId,
-    pub(super) secret: EpochSecret,
+    pub(crate) space: SpaceId,
+    pub(crate) secret: EpochSecret,
     /// Of each device, and then of each that joins anew.
-    pub(super) keys: Vec<DeviceKeys>,
-    pub(super) records: Records,
+    pub(crate) keys: Vec<DeviceKeys>,
+    pub(crate) records: Records,
     /// Of each device, and then of each that joins anew.
     signed: Vec<Signed>,
     /// How many devices there are from the start, and which have joined since.
@@ -68,7 +68,7 @@ impl Founding {
     }
 
     /// The records of all who belong by now: of those who joined anew from then on.
-    pub(super) fn known_records(&self) -> Vec<&Signed> {
+    pub(crate) fn known_records(&self) -> Vec<&Signed> {
         let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.signed.iter().enumerate().filter(|(n, _)| *n < self.count || joined.contains(n));
         known.map(|(_, record)| record).collect()
@@ -81,7 +81,7 @@ impl Founding {
     }
 
     /// A device as it writes before its home is copied or put back.
-    pub(super) fn identity(&self, n: u8) -> Identity {
+    pub(crate) fn identity(&self, n: u8) -> Identity {
         let keys = self.keys[usize::from(n)].clone();
         let log = LogId { author: keys.id(), incarnation: Incarnation([n; 8]) };
         let start = Start { label: Name::parse(format!("device{n}").as_bytes()).unwrap(), earlier: Vec::new() };

@@ -17,7 +17,6 @@ pub struct SimSupply {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     fetch: Fetch,
     receivers: BTreeMap<JobId, Arc<dyn Receiver>>,
@@ -47,9 +46,10 @@ pub struct Asked {
 }
 
 impl SimSupply {
-    /// Wants nothing, knows nobody.
-    pub fn new(keyring: Arc<Keyring>) -> Self {
-        Self { keyring, state: Mutex::default() }
+    /// Wants nothing, knows nobody. `us`: whose it is.
+    pub fn new(us: DeviceId, keyring: Arc<Keyring>) -> Self {
+        let (receivers, asked, peers) = (BTreeMap::new(), VecDeque::new(), BTreeSet::new());
+        Self { keyring, state: Mutex::new(State { fetch: Fetch::new(us), receivers, asked, peers }) }
     }
 
     /// A peer may be asked.

@@ -52,6 +52,12 @@ pub struct SpaceStatus {
     /// Files that do not come to this device because it leaves them out.
     #[serde(default)]
     pub left_out: u64,
+    /// Content that other devices gave this one since its node was started, in bytes.
+    #[serde(default)]
+    pub received_bytes: u64,
+    /// Sealed chunks that this device gave others since its node was started, in bytes.
+    #[serde(default)]
+    pub sent_bytes: u64,
     /// Conflict copies in the view.
     pub conflicts: u64,
     /// What is not on disk as the view has it, and why.

@@ -19,6 +19,8 @@ fn the_status_has_exactly_the_fields_that_scripts_read() {
             directories: 2,
             bytes: 3,
             missing_chunks: 4,
+            received_bytes: 9,
+            sent_bytes: 10,
             awaited: 6,
             awaited_paths: vec![BytePath::from("y")],
             lost: 7,
@@ -42,7 +44,7 @@ fn the_status_has_exactly_the_fields_that_scripts_read() {
         "spaces": [{
             "id": "5a", "name": "bench", "dir": "/a", "role": "owner", "state": "idle", "error": null,
             "files": 1, "directories": 2, "bytes": 3, "missing_chunks": 4, "awaited": 6, "awaited_paths": ["y"],
-            "lost": 7, "left_out": 8, "conflicts": 5,
+            "lost": 7, "left_out": 8, "received_bytes": 9, "sent_bytes": 10, "conflicts": 5,
             "problems": [{"path": "x", "reason": "no room"}],
             "peers": [{"device": "d2", "name": "nas", "connected": false, "path": "none", "rtt_ms": null,
                        "congestion": null, "in_sync": false}],

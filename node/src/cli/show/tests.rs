@@ -13,6 +13,8 @@ pub(super) fn space() -> SpaceStatus {
         directories: 1,
         bytes: 13_207_100_000,
         missing_chunks: 0,
+        received_bytes: 0,
+        sent_bytes: 0,
         awaited: 0,
         awaited_paths: Vec::new(),
         lost: 0,

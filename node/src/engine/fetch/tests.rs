@@ -19,7 +19,7 @@ fn peer(n: u8) -> DeviceId {
 
 #[test]
 fn the_smallest_job_is_asked_for_first() {
-    let mut fetch = Fetch::default();
+    let mut fetch = Fetch::new(peer(0));
     fetch.add_job(JobId(1), (0..4).map(|n| want(n, u64::from(n), 1 << 20)).collect());
     fetch.add_job(JobId(2), vec![want(9, 0, 10)]);
     fetch.connect(peer(1));
@@ -31,7 +31,7 @@ fn the_smallest_job_is_asked_for_first() {
 
 #[test]
 fn a_chunk_that_two_files_want_is_fetched_once() {
-    let mut fetch = Fetch::default();
+    let mut fetch = Fetch::new(peer(0));
     fetch.add_job(JobId(1), vec![want(1, 0, 10)]);
     fetch.add_job(JobId(2), vec![want(1, 0, 10), want(2, 1, 10)]);
     fetch.connect(peer(1));
@@ -44,7 +44,7 @@ fn a_chunk_that_two_files_want_is_fetched_once() {
 
 #[test]
 fn what_a_peer_may_have_on_its_way_is_bounded_by_bytes() {
-    let mut fetch = Fetch::default();
+    let mut fetch = Fetch::new(peer(0));
     fetch.add_job(JobId(1), (0..100).map(|n| want(n, u64::from(n), 1 << 20)).collect());
     fetch.connect(peer(1));
     let (_, first) = fetch.poll_request().unwrap();
@@ -57,7 +57,7 @@ fn what_a_peer_may_have_on_its_way_is_bounded_by_bytes() {
 
 #[test]
 fn several_peers_are_asked_at_once() {
-    let mut fetch = Fetch::default();
+    let mut fetch = Fetch::new(peer(0));
     fetch.add_job(JobId(1), (0..40).map(|n| want(n, u64::from(n), 1 << 20)).collect());
     fetch.connect(peer(1));
     fetch.connect(peer(2));
@@ -67,7 +67,7 @@ fn several_peers_are_asked_at_once() {
 
 #[test]
 fn threat_44_an_answer_that_was_not_asked_for_is_refused() {
-    let mut fetch = Fetch::default();
+    let mut fetch = Fetch::new(peer(0));
     fetch.add_job(JobId(1), vec![want(1, 0, 10)]);
     fetch.connect(peer(1));
     fetch.connect(peer(2));
@@ -82,7 +82,7 @@ fn threat_44_an_answer_that_was_not_asked_for_is_refused() {
 
 #[test]
 fn what_nobody_has_starves_its_job_until_somebody_comes() {
-    let mut fetch = Fetch::default();
+    let mut fetch = Fetch::new(peer(0));
     fetch.add_job(JobId(1), vec![want(1, 0, 10)]);
     fetch.connect(peer(1));
     let (_, request) = fetch.poll_request().unwrap();
@@ -96,7 +96,7 @@ fn what_nobody_has_starves_its_job_until_somebody_comes() {
 
 #[test]
 fn who_can_not_read_something_now_does_not_deny_that_it_has_it() {
-    let mut fetch = Fetch::default();
+    let mut fetch = Fetch::new(peer(0));
     fetch.add_job(JobId(1), vec![want(1, 0, 10), want(2, 1, 10)]);
     fetch.connect(peer(1));
     fetch.connect(peer(2));
@@ -113,7 +113,7 @@ fn who_can_not_read_something_now_does_not_deny_that_it_has_it() {
 
 #[test]
 fn a_chunk_that_was_found_here_is_not_waited_for() {
-    let mut fetch = Fetch::default();
+    let mut fetch = Fetch::new(peer(0));
     fetch.add_job(JobId(1), vec![want(1, 0, 10), want(2, 1, 10)]);
     let found = fetch.handle_found(want(1, 0, 10).epoch, want(1, 0, 10).id).unwrap();
     assert_eq!(found.jobs, [JobId(1)]);
@@ -131,7 +131,7 @@ fn a_chunk_that_was_found_here_is_not_waited_for() {
 fn everything_comes_as_long_as_somebody_has_it_and_stays() {
     for seed in 0..200 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut fetch = Fetch::default();
+        let mut fetch = Fetch::new(peer(0));
         let mut next = |n: u32| rng.next_u32() % n;
         for job in 0..6 {
             let wants = (0..=next(12)).map(|n| want(next(40) as u16, u64::from(n), next(3 << 20))).collect();
@@ -170,7 +170,7 @@ fn everything_comes_as_long_as_somebody_has_it_and_stays() {
 
 #[test]
 fn what_all_who_stay_lack_starves_when_the_last_that_could_have_it_goes() {
-    let mut fetch = Fetch::default();
+    let mut fetch = Fetch::new(peer(0));
     fetch.add_job(JobId(1), vec![want(1, 0, 10)]);
     fetch.connect(peer(1));
     let (_, request) = fetch.poll_request().unwrap();
@@ -189,7 +189,7 @@ fn what_several_files_have_is_asked_for_where_each_of_them_has_it() {
         want
     };
     let asked_for = |request: &Request| request.asks[0].at.unwrap().file;
-    let mut fetch = Fetch::default();
+    let mut fetch = Fetch::new(peer(0));
     fetch.add_job(JobId(1), vec![of(1)]);
     fetch.add_job(JobId(2), vec![of(2)]);
     fetch.connect(peer(1));
@@ -207,3 +207,5 @@ fn what_several_files_have_is_asked_for_where_each_of_them_has_it() {
     let answered = fetch.handle_chunk(asked, request.first).unwrap();
     assert_eq!(answered.jobs, [JobId(1), JobId(2)]);
 }
+
+mod swarm;

@@ -28,7 +28,8 @@ fn serve(device: &Device, founding: &Founding) -> Served {
     let (folder, told) = mpsc::channel();
     let (keyring, suite) = (Arc::new(Keyring::new(&founding.secret, [])), zerocloud_crdt::seal::Suite::fastest());
     let clock = Arc::new(SystemClock::new());
-    let chunks = FolderChunks::over(device.store.clone(), Box::new(open), clock, keyring, suite, folder);
+    let chunks =
+        FolderChunks::over(device.store.clone(), Box::new(open), clock, keyring, suite, folder, Arc::default());
     Served { chunks, opened_count, told }
 }
 

@@ -14,6 +14,7 @@ use zerocloud_crdt::wire::{What, Whereabouts};
 use super::{Folder, FolderError};
 use crate::engine::fetch::{JobId, Want};
 use crate::fetcher::Receiver;
+use crate::folder::arriving::{Arrivals, Offer};
 use crate::folder::{Message, NotStaged};
 use crate::store::{Snapshot, StoreError};
 use crate::tree::Pool;
@@ -54,6 +55,7 @@ impl From<StageError> for NotBegun {
 impl<P: Pool> Folder<P> {
     /// Begins to have files brought, as many as may be on their way.
     pub(super) fn want_more(&mut self) -> Result<(), FolderError> {
+        self.parts.arrivals.retain(|id, hash| self.jobs.wanted(id).is_some_and(|entry| entry.hash == hash));
         let mut reader = None;
         while let Some((job, entry)) = self.jobs.begin() {
             if reader.is_none() {
@@ -177,8 +179,10 @@ impl<P: Pool> Folder<P> {
             offset += u64::from(chunk.len);
         }
         self.check_room(&wants)?;
-        let volume = self.volume.clone();
-        let receiver = Parts { job, partial: Mutex::new(Some(partial)), places, volume, inbox: self.inbox.clone() };
+        let arrivals = self.parts.arrivals.clone();
+        let offer = arrivals.offer(spec.id, content.hash, partial.reader(), partial.is_present());
+        let (partial, volume) = (Mutex::new(Some((partial, offer))), self.volume.clone());
+        let receiver = Parts { job, partial, places, volume, arrivals, inbox: self.inbox.clone() };
         self.parts.supply.add(job, wants, Arc::new(receiver));
         Ok(None)
     }
@@ -354,22 +358,32 @@ impl Receiver for Whole {
 struct Parts {
     job: JobId,
     /// `None` once it is complete or given up.
-    partial: Mutex<Option<PartialFile>>,
+    partial: Mutex<Option<(PartialFile, Offer)>>,
     places: BTreeMap<(EpochId, ChunkId), Vec<usize>>,
     volume: Arc<dyn Volume>,
+    arrivals: Arc<Arrivals>,
     inbox: mpsc::Sender<Message>,
 }
 
 impl Receiver for Parts {
     fn receive(&self, want: &Want, plaintext: &[u8]) {
         let mut held = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(partial) = held.as_mut() else { return };
+        let Some((partial, offer)) = held.as_mut() else { return };
         let places = self.places.get(&(want.epoch, want.id)).map(Vec::as_slice).unwrap_or_default();
         let written = places.iter().try_for_each(|at| partial.write(*at, &want.id, plaintext));
+        if written.is_ok() {
+            offer.note(places);
+        }
         let is_complete = partial.is_complete();
         let staged = match written {
             Ok(()) if !is_complete => return,
-            Ok(()) => held.take().map(|partial| partial.finish(&*self.volume)),
+            Ok(()) => held.take().map(|(partial, offer)| {
+                let finished = partial.finish(&*self.volume);
+                if finished.is_ok() {
+                    self.arrivals.keep(offer);
+                }
+                finished
+            }),
             Err(error) => {
                 // What is there is found again when it is tried again.
                 *held = None;

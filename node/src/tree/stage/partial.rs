@@ -103,6 +103,16 @@ impl PartialFile {
         all.filter(|(_, is_present)| !**is_present).map(|(missing, _)| missing)
     }
 
+    /// The file as far as it has come, to be read while it is written.
+    pub fn reader(&self) -> Arc<dyn VolumeFile> {
+        self.file.clone()
+    }
+
+    /// Of each chunk, whether it is there.
+    pub fn is_present(&self) -> &[bool] {
+        &self.is_present
+    }
+
     /// Whether all chunks are there.
     pub const fn is_complete(&self) -> bool {
         self.missing_count == 0
