@@ -26,6 +26,9 @@ use crate::tree::Keyring;
 const NEAR_STREAM_COUNT: usize = 2;
 /// Streams to a peer that is far: a window for each, because a stream's can't be made larger.
 const FAR_STREAM_COUNT: usize = 8;
+/// Streams to a peer that all spaces shared with it may have together. A connection has room for more, but a space that
+/// comes later has to find some.
+const STREAM_COUNT_MAX: usize = 64;
 /// From this round trip on a peer is far.
 const FAR_ROUND_TRIP: Duration = Duration::from_millis(5);
 /// How long after its streams ended a peer that is still connected is asked again.
@@ -110,8 +113,9 @@ impl Fetcher {
         Self { shared }
     }
 
-    /// A member is connected: it is asked from now on, until the connection ends. Says whether that is news.
-    pub fn connect(&self, conn: Conn) -> bool {
+    /// A member is connected: it is asked from now on, until the connection ends. Says whether that is news. `space_count`:
+    /// how many spaces may ask it on this connection.
+    pub fn connect(&self, conn: Conn, space_count: usize) -> bool {
         {
             let mut state = self.shared.lock();
             state.conns.retain(|known| known.close_reason().is_none());
@@ -125,7 +129,7 @@ impl Fetcher {
             while let Some(shared) = weak.upgrade()
                 && conn.close_reason().is_none()
             {
-                let Ok(answers) = shared.open_streams(&conn).await else { return };
+                let Ok(answers) = shared.open_streams(&conn, space_count).await else { return };
                 drop(shared);
                 let mut taking = JoinSet::new();
                 for answers in answers {
@@ -182,9 +186,14 @@ impl Shared {
     }
 
     /// Opens streams to a peer, which is asked on them from then on.
-    async fn open_streams(&self, conn: &Conn) -> Result<Vec<mpsc::Receiver<Vec<Answered>>>, SessionError> {
+    async fn open_streams(
+        &self,
+        conn: &Conn,
+        space_count: usize,
+    ) -> Result<Vec<mpsc::Receiver<Vec<Answered>>>, SessionError> {
         let is_far = conn.path().is_some_and(|path| path.round_trip >= FAR_ROUND_TRIP);
         let count = if is_far { FAR_STREAM_COUNT } else { NEAR_STREAM_COUNT };
+        let count = count.min(STREAM_COUNT_MAX / space_count.max(1)).max(1);
         let (mut requests, mut answers) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for _ in 0..count {
             let (sender, receiver) = ChunkStream::open(conn, self.space).await?.split();

@@ -196,8 +196,10 @@ fn told<E: std::fmt::Display>(outcome: Result<(), E>) -> bool {
 }
 
 fn measure_size(wanted: &Large) -> Result<(), Box<dyn std::error::Error>> {
-    let binary = wanted.binary.as_deref().unwrap_or(Path::new(""));
-    let work = &wanted.work;
+    // Nodes run in directories of their own.
+    let binary = wanted.binary.as_ref().map(std::path::absolute).transpose()?.unwrap_or_default();
+    let (binary, work) = (binary.as_path(), std::path::absolute(&wanted.work)?);
+    let work = work.as_path();
     let measured = if let Some(edit_count) = wanted.history {
         let (file_count, entry_edit_count) = (wanted.on.max(1), wanted.per_entry.max(1));
         Measured::History(large::measure_history(work, &HistoryWanted { edit_count, file_count, entry_edit_count }))

@@ -96,7 +96,9 @@ fn sent_len(device: &Device) -> u64 {
 /// When a node does wrong.
 pub fn run(program: &Path, work: &Path, len: u64, edit_count: u32) -> Report {
     std::fs::create_dir_all(work).unwrap();
-    let lab = Lab::at(work, program);
+    // Nodes run in directories of their own.
+    let [program, work] = [program, work].map(|path| std::path::absolute(path).unwrap());
+    let lab = Lab::at(&work, program);
     let devices: Vec<Device> = (0..DEVICE_COUNT).map(|n| lab.device(&format!("device{n}"))).collect();
     let (first, others) = devices.split_first().unwrap();
     first.add_space();

@@ -34,11 +34,7 @@ fn a_tree_is_measured_at_each_step() {
     for step in &measured.steps {
         for cost in &step.costs {
             assert!(cost.resident_len > 1 << 20 && cost.peak_len >= cost.anonymous_len, "{}: {cost:?}", step.name);
-            assert!(
-                cost.home_len > 100 << 10 && cost.thread_count > 1 && cost.handle_count > 3,
-                "{}: {cost:?}",
-                step.name
-            );
+            assert!(cost.home_len > 0 && cost.thread_count > 1 && cost.handle_count > 3, "{}: {cost:?}", step.name);
         }
     }
     let table = report::table(&[Measured::Tree(measured)]);

@@ -150,7 +150,7 @@ impl Device {
                 let (greeted, is_greeted) = oneshot::channel();
                 tokio::spawn(session::run(conn.clone(), spaces.clone(), presence(), greeted));
                 is_greeted.await.unwrap();
-                fetcher.connect(conn);
+                fetcher.connect(conn, 1);
             }
         });
     }
@@ -161,7 +161,7 @@ impl Device {
         let spaces = self.spaces.clone();
         tokio::spawn(session::run(conn.clone(), spaces, presence(), greeted));
         is_greeted.await.unwrap();
-        self.fetcher.connect(conn);
+        self.fetcher.connect(conn, 1);
     }
 
     fn path(&self) -> &Path {
@@ -462,7 +462,7 @@ async fn files_that_are_awaited_are_counted_with_their_lengths_until_they_are_wr
         (state.waiting_files, state.waiting_bytes, state.written)
     };
     until(|| waiting(&b) == (2, 123_456, (0, 0))).await;
-    b.fetcher.connect(conn);
+    b.fetcher.connect(conn, 1);
     b.folder.tell(Message::Connected);
     until(|| waiting(&b) == (0, 0, (2, 123_456))).await;
 }

@@ -163,10 +163,11 @@ impl Shared {
 
     async fn fetch_from(&self, conn: &Conn) {
         let device = conn.peer();
-        for space in self.all() {
+        let spaces = self.all();
+        for space in &spaces {
             let Ok(running) = &space.running else { continue };
             if running.handle.look(move |facts| facts.is_member(device)).await == Ok(true)
-                && running.fetcher.connect(conn.clone())
+                && running.fetcher.connect(conn.clone(), spaces.len())
             {
                 running.folder.tell(Message::Connected);
             }

@@ -200,7 +200,7 @@ pub(super) fn measure(work: &Path, wanted: &HistoryWanted) -> History {
         let first = a.shelf().snapshot().unwrap().max_counter().unwrap();
         let mut ops = Vec::new();
         for _ in 0..wanted.entry_edit_count.min(wanted.edit_count - edits.next) {
-            if edits.next % part_len == 0 {
+            if edits.next.is_multiple_of(part_len) {
                 eprintln!("{} of {} edits: {:.1} s", edits.next, wanted.edit_count, watch.secs()[0]);
                 last = Watch::begin();
             }

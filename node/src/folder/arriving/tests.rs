@@ -9,7 +9,7 @@ use crate::volume::{LinuxVolume, Volume};
 #[test]
 fn what_has_come_is_given_and_nothing_is_promised_before_something_came() {
     let directory = tempfile::tempdir().unwrap();
-    let file = LinuxVolume::open(directory.path()).unwrap().root().create_file(b"partial").unwrap();
+    let file = LinuxVolume::open(directory.path()).unwrap().control().unwrap().tmp.create_file(b"partial").unwrap();
     let secret = EpochSecret::new(SpaceId([1; 32]), EpochId([2; 32]), Secret::new([3; 32]));
     let keyring = Keyring::new(&secret, []);
     let keys = keyring.chunks(&secret.epoch).unwrap();

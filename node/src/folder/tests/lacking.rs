@@ -96,7 +96,7 @@ async fn what_a_member_that_is_away_may_have_is_awaited_and_given_up_only_on_dem
     assert_eq!(forget(&b, "elsewhere", true).await, Err(NotForgotten::NothingLost));
     let given_up = forget(&b, "d", true).await.unwrap();
     assert_eq!(given_up, [GivenUp { path: BytePath::from("d/file"), is_older_kept: false }]);
-    b.fetcher.connect(conn);
+    b.fetcher.connect(conn, 1);
     b.folder.tell(Message::Connected);
     agree(&a, &b).await;
     assert_eq!((names(&a), names(&b)), (names(&b), vec!["d".to_owned(), "other".to_owned()]));
