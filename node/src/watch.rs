@@ -61,8 +61,8 @@ pub enum WatchWarning {
     /// The user's limit of watches is used up. Told once.
     #[error(
         "the system has no watches left, so changes in some directories are found only by a walk over all of them each \
-         minute; run `sudo sysctl fs.inotify.max_user_watches=1048576`, write the same into a file in /etc/sysctl.d to keep \
-         it, and restart ZeroCloud"
+         minute; raise the limit with `sudo sysctl fs.inotify.max_user_watches=1048576`, write the same into a file in \
+         /etc/sysctl.d to keep it, and restart ZeroCloud"
     )]
     OutOfWatches,
     /// A directory can't be opened.
