@@ -110,9 +110,11 @@ fn a_full_disk_makes_no_version_go_until_the_user_says_so() {
     for n in 0..7 {
         a.write(&format!("new/{n}"), noise(10 + n, FILE_LEN));
     }
-    until("the full disk is told of", || !problems(&b).is_empty());
-    let warnings = b.ask(&["status"])["warnings"].to_string();
-    assert!(warnings.contains("zerocloud prune") && warnings.contains("3 with 6 MiB"), "{warnings}");
+    // While it is tried once more, nothing waits for room.
+    until("the full disk is told of", || {
+        let warnings = b.ask(&["status"])["warnings"].to_string();
+        warnings.contains("zerocloud prune") && warnings.contains("3 with 6 MiB")
+    });
     assert_eq!(version_count(&b), 3, "nothing goes unasked");
 
     let pruned = b.ask(&["prune", "Photos", "--older-than", "1h"]);
