@@ -5,7 +5,7 @@
 //! several peers are asked at once, each within a window of bytes; what one peer lacks is asked of the others, and what
 //! was asked of a peer that left is asked again elsewhere. What several files have is asked for where one of them has it,
 //! and, of peers that all lack that, where the others do. Who fetches the same file is asked for what it has of it
-//! ([`sharing`]). Opening, checking and writing chunks is the driver's.
+//! (`sharing`). Opening, checking and writing chunks is the driver's.
 
 mod sharing;
 

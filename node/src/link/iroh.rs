@@ -1,7 +1,7 @@
 //! Links over QUIC, by iroh: dialling by key, direct paths, relays of the user's own.
 //!
 //! Here live the endpoint's settings, dialling, accepting with admission, and the translation of iroh's connections
-//! and errors; which congestion controller a path has is decided in [`congestion`]. Rebuilding an endpoint that hangs is
+//! and errors; which congestion controller a path has is decided in `congestion`. Rebuilding an endpoint that hangs is
 //! the supervisor's.
 //!
 //! **What leaves the machine.** With `lan` off and no relay, iroh 1.4.1 sends nothing before the first dial: its
