@@ -80,6 +80,8 @@ pub struct Fetch {
     /// What is not asked of anybody.
     queue: BTreeMap<Rank, Key>,
     jobs: BTreeMap<JobId, Job>,
+    /// Those of them that are shared: few, where thousands of small ones are on their way.
+    shared: BTreeSet<JobId>,
     peers: BTreeMap<DeviceId, PeerState>,
     /// Jobs of which something can't be had from anyone connected.
     starved: BTreeSet<JobId>,
@@ -156,7 +158,8 @@ impl Fetch {
     /// Wants nothing and knows nobody. `us`: this device.
     pub fn new(us: DeviceId) -> Self {
         let (wants, queue, jobs) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { us, wants, queue, jobs, peers: BTreeMap::new(), starved: BTreeSet::new() }
+        let (shared, peers, starved) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
+        Self { us, wants, queue, jobs, shared, peers, starved }
     }
 
     /// Adds a job. What it wants and another job wants, too, is fetched once.
@@ -164,6 +167,9 @@ impl Fetch {
         let len = wants.iter().map(|want| u64::from(want.at.len)).sum();
         let lacks = wants.iter().map(|want| (want.epoch, want.id)).collect();
         let sharing = (wants.len() >= SHARED_COUNT_MIN).then(|| Sharing::new(self.us));
+        if sharing.is_some() {
+            self.shared.insert(job);
+        }
         self.jobs.insert(job, Job { len, lacks, sharing });
         for want in wants {
             let key = (want.epoch, want.id);
@@ -181,6 +187,7 @@ impl Fetch {
     pub fn remove_job(&mut self, job: JobId) {
         let Some(Job { lacks, .. }) = self.jobs.remove(&job) else { return };
         self.starved.remove(&job);
+        self.shared.remove(&job);
         for key in lacks {
             if let Some(state) = self.wants.get_mut(&key) {
                 state.jobs.remove(&job);
@@ -202,8 +209,7 @@ impl Fetch {
     /// been the last that could have something: see [`Fetch::take_starved`].
     pub fn disconnect(&mut self, peer: DeviceId) {
         let asked = self.peers.remove(&peer).map(|gone| gone.asked).unwrap_or_default();
-        let jobs: Vec<JobId> = self.jobs.keys().copied().collect();
-        for job in jobs {
+        for job in self.shared.clone() {
             let sharing = self.jobs.get_mut(&job).and_then(|job| job.sharing.as_mut());
             if sharing.is_some_and(|sharing| sharing.forget(peer)) {
                 self.rank_anew(job);
@@ -269,7 +275,8 @@ impl Fetch {
         if self.peers.len() < 2 {
             return is_news;
         }
-        for (id, job) in &mut self.jobs {
+        for id in &self.shared {
+            let Some(job) = self.jobs.get_mut(id) else { continue };
             if let Some(sharing) = &mut job.sharing {
                 let all = (job.len, *id, Slot::MIN, u64::MIN)..=(job.len, *id, Slot::MAX, u64::MAX);
                 is_news |= self.queue.range(all).next().is_some() && sharing.unbind();
