@@ -107,9 +107,13 @@ fn a_full_disk_makes_no_version_go_until_the_user_says_so() {
     agree(&[&a, &b]);
     assert_eq!(version_count(&b), 3);
     // With the versions there is no room for all of them, without there is.
+    // They come whole: of one that is seen half written, what was seen would be a fourth version.
+    let made = lab.path().join("made");
+    std::fs::create_dir(&made).unwrap();
     for n in 0..7 {
-        a.write(&format!("new/{n}"), noise(10 + n, FILE_LEN));
+        std::fs::write(made.join(n.to_string()), noise(10 + n, FILE_LEN)).unwrap();
     }
+    std::fs::rename(made, a.at("new")).unwrap();
     // While it is tried once more, nothing waits for room.
     until("the full disk is told of", || {
         let warnings = b.ask(&["status"])["warnings"].to_string();
