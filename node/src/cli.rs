@@ -29,6 +29,7 @@ mod time;
 use args::Args;
 use error::CommandError;
 use progress::ProgressLine;
+pub use show::count;
 use terminal::Terminal;
 
 /// Runs the command line `args` (the program's name first), with `B` behind the local API of a node that it starts.

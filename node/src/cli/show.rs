@@ -16,8 +16,8 @@ pub(super) fn escaped(text: &str) -> String {
     escape(text.as_bytes())
 }
 
-/// `1,234,567`.
-fn count(number: u64) -> String {
+/// A number as the command line shows it: `1,234,567`.
+pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut shown = String::new();
     for (index, digit) in digits.chars().enumerate() {

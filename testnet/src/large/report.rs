@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use zerocloud::cli::count;
+
 use super::process::percentile;
 use super::{History, Measured, SparseMeasured, TreeMeasured};
 
@@ -95,18 +97,6 @@ fn shown(value: f64, unit: Unit) -> String {
     }
 }
 
-fn counted(count: u64) -> String {
-    let digits = count.to_string();
-    let mut shown = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-    }
-    shown
-}
-
 /// Trees by their number of files; those of one directory apart. Of several of one size the last counts.
 fn trees(all: &[Measured], is_flat: bool) -> Vec<&TreeMeasured> {
     let trees = all.iter().filter_map(|measured| match measured {
@@ -143,7 +133,7 @@ pub fn table(all: &[Measured]) -> String {
 
 fn table_of(trees: &[&TreeMeasured], what: &str) -> String {
     let mut text = format!("| {what} |");
-    trees.iter().for_each(|tree| text += &format!(" {} |", counted(tree.file_count)));
+    trees.iter().for_each(|tree| text += &format!(" {} |", count(tree.file_count)));
     text += " grows as n to the |\n|---|";
     trees.iter().for_each(|_| text += "---|");
     text += "---|\n";
@@ -170,9 +160,9 @@ fn history_lines(history: &History) -> String {
         "{} edits of {} files in {} entries ({what}): written in {:.1} s ({:.0} µs of CPU each, the last tenth in {:.1} s), \
          applied by the other in {:.1} s ({:.0} µs of CPU each); {} MiB were sent; the store has {} MiB, {} MiB compacted, \
          and opens in {:.2} s; memory {} MiB before, {} with the writer, {} with both, {} at most.\n\n",
-        counted(history.edit_count),
-        counted(history.file_count),
-        counted(history.entry_count),
+        count(history.edit_count),
+        count(history.file_count),
+        count(history.entry_count),
         append_secs[0],
         per_edit(append_secs[1]),
         history.last_append_secs,
@@ -190,7 +180,7 @@ fn history_lines(history: &History) -> String {
 }
 
 fn sparse_lines(sparse: &SparseMeasured) -> String {
-    let mib = |len: u64| counted(len >> 20);
+    let mib = |len: u64| count(len >> 20);
     let steps = sparse.steps.iter().map(|step| {
         let cpu: Vec<String> =
             step.costs.iter().map(|cost| format!("{}: {:.1} s", cost.device, cost.cpu_secs)).collect();
@@ -265,7 +255,7 @@ fn one_plot(title: &str, lines: &[(&str, Vec<(f64, f64)>)]) -> String {
     for power in x_low..=x_high {
         let x = x_at(10f64.powi(power));
         let _ = writeln!(svg, "<path d=\"M{x:.1} {top}V{bottom}\" stroke=\"#ddd\"/>");
-        let label = counted(10f64.powi(power) as u64);
+        let label = count(10f64.powi(power) as u64);
         let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>", bottom + 16.0);
     }
     for power in y_low..=y_high {
@@ -274,7 +264,7 @@ fn one_plot(title: &str, lines: &[(&str, Vec<(f64, f64)>)]) -> String {
         let label = if power < 0 {
             format!("{:.*}", power.unsigned_abs() as usize, 10f64.powi(power))
         } else {
-            counted(10f64.powi(power) as u64)
+            count(10f64.powi(power) as u64)
         };
         let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>", left - 6.0, y + 4.0);
     }
