@@ -192,6 +192,8 @@ pub struct Plan {
     pub waiting: BTreeMap<FileId, Waiting>,
     /// Sources of which nothing is left to be done.
     pub settled: BTreeSet<FileId>,
+    /// Sources of which one action is all that is to be done: when it is done as planned, they are settled.
+    pub single: BTreeSet<FileId>,
     /// What is ignored.
     pub left_out: LeftOut,
     /// Sources of which the view shows several values.
@@ -216,9 +218,14 @@ where
     for source in sources {
         let before = tasks.len();
         planner.tasks_of(&view, source, situation, &mut tasks)?;
-        let left_out = &planner.plan.left_out;
-        if tasks.len() == before && !left_out.items.contains(&source) && !left_out.unselected.contains_key(&source) {
-            planner.plan.settled.insert(source);
+        let Plan { left_out, settled, single, contested, .. } = &mut planner.plan;
+        if left_out.items.contains(&source) || left_out.unselected.contains_key(&source) {
+            continue;
+        }
+        match tasks.get(before..) {
+            Some([]) => drop(settled.insert(source)),
+            Some([task]) if task.is_of(source) && !contested.contains(&source) => drop(single.insert(source)),
+            _ => {}
         }
     }
     // An item and the one whose loser it was may both ask for the same file.
@@ -340,6 +347,11 @@ impl Task {
             (None, Some((_, row))) => row.source,
             (None, None) => FileId::ROOT,
         }
+    }
+
+    /// Whether it is about the item `source` itself, and not about one that shows content of it or of which it does.
+    fn is_of(&self, source: FileId) -> bool {
+        self.id() == source && self.row.as_ref().is_none_or(|(_, row)| (row.id, row.source) == (source, source))
     }
 }
 
@@ -533,6 +545,19 @@ const NOT_YET_WRITTEN: Fingerprint = Fingerprint {
     ctime: FileTime { secs: 0, nanos: 0 },
     mode: 0,
 };
+
+/// Whether a source of which this action is all that is to be done ([`Plan::single`]) is settled by it. `row` is what
+/// base has of it since.
+pub fn settles(action: &Action, row: Option<&BaseRow>) -> bool {
+    match action {
+        Action::Create { key, entry } | Action::Replace { key, entry, .. } | Action::SetMeta { key, entry, .. } => {
+            row.is_some_and(|row| is_settled(entry, key, row))
+        }
+        Action::Delete { .. } | Action::RemoveDirectory { .. } | Action::Note { .. } => true,
+        // What stands elsewhere now may have another content, too.
+        Action::Move { .. } | Action::Park { .. } => false,
+    }
+}
 
 /// Whether nothing is left to be done about an entry.
 pub fn is_settled(entry: &ViewEntry, key: &RowKey, row: &BaseRow) -> bool {

@@ -14,6 +14,9 @@ use crate::limits::PATH_DEPTH_MAX;
 use crate::name::Name;
 use crate::register::Kind;
 
+/// New directories that are listed before it is looked at again how much was found.
+const DESCEND_COUNT: usize = 128;
+
 /// One entry of a directory, as listed and looked at without following links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
@@ -49,6 +52,10 @@ pub struct Walk<'a, B: BaseRead> {
     /// How many sightings [`identify`] has looked at, and with how many rows gone.
     looked_at: usize,
     gone_count: usize,
+    /// Known directories that an earlier walk left off, for when there is room.
+    left: VecDeque<FileId>,
+    /// At how many sightings what is in new directories is left off.
+    room: usize,
     /// Whether directories that are as base has them are descended.
     is_full: bool,
     /// Whether they are in a directory that was moved, and the directories of which that is known.
@@ -78,6 +85,8 @@ impl<'a, B: BaseRead> Walk<'a, B> {
             found: BTreeMap::new(),
             looked_at: 0,
             gone_count: 0,
+            left: VecDeque::new(),
+            room: usize::MAX,
             is_full: false,
             are_moved_whole: false,
             whole: BTreeSet::new(),
@@ -91,6 +100,27 @@ impl<'a, B: BaseRead> Walk<'a, B> {
     pub fn with_moved_whole(mut self) -> Self {
         self.are_moved_whole = true;
         self
+    }
+
+    /// Leaves off what is in new directories once there are `room` sightings and nothing is gone, and goes on with those
+    /// that an earlier walk so left off, which have rows since. What was found until then counts: where nothing is gone,
+    /// nothing was moved to what is left off, and a later walk asks where that came from.
+    #[must_use]
+    pub fn with_room(mut self, room: usize, left: impl IntoIterator<Item = FileId>) -> Self {
+        self.room = room;
+        self.left = left.into_iter().filter(|id| self.asked.insert(Parent::Known(*id))).collect();
+        self
+    }
+
+    /// The directories that this walk, which is over, left off.
+    pub fn left_off(&self) -> Result<Vec<Parent>, B::Error> {
+        let mut left: Vec<Parent> = self.left.iter().copied().map(Parent::Known).collect();
+        for at in &self.deferred {
+            if self.depth(*at)? < PATH_DEPTH_MAX {
+                left.push(Parent::New(*at));
+            }
+        }
+        Ok(left)
     }
 
     fn ask(&mut self, directory: Parent) {
@@ -123,12 +153,16 @@ impl<'a, B: BaseRead> Walk<'a, B> {
                 continue;
             }
             // Every row that could move is gone by now: whatever is left is new.
-            while let Some(at) = self.deferred.pop_front() {
-                if self.depth(at) < PATH_DEPTH_MAX {
-                    self.ask(Parent::New(at));
-                }
+            let is_any_gone = !self.findings.gone.is_empty();
+            if !is_any_gone && self.findings.sightings.len() >= self.room {
+                return Ok(None);
             }
-            if self.queue.is_empty() {
+            // One that is gone may be in any of them.
+            let mut count = if is_any_gone { usize::MAX } else { DESCEND_COUNT };
+            while count > 0 && self.descend_one()? {
+                count -= 1;
+            }
+            if self.queue.is_empty() && self.deferred.is_empty() && self.left.is_empty() {
                 return Ok(None);
             }
         }
@@ -193,7 +227,12 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         if matches!(parent, Parent::Known(parent) if self.whole.contains(&parent)) {
             return self.ask_whole(id);
         }
-        if self.is_full || is_found {
+        // One that a walk left off before a restart has no rows, and one without rows has nothing that could be gone.
+        if self.is_full && self.room < usize::MAX && !self.base.has_rows(id)? {
+            if self.asked.insert(directory) {
+                self.left.push_back(id);
+            }
+        } else if self.is_full || is_found {
             self.ask(directory);
         }
         Ok(())
@@ -299,8 +338,38 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         self.findings.sightings.get(at)
     }
 
-    fn depth(&self, at: usize) -> usize {
-        self.path(Parent::New(at)).1.len()
+    /// Asks for one of the directories that nothing but what is new is in; false if there is none.
+    fn descend_one(&mut self) -> Result<bool, B::Error> {
+        if let Some(at) = self.deferred.pop_front() {
+            if self.depth(at)? < PATH_DEPTH_MAX {
+                self.ask(Parent::New(at));
+            }
+            return Ok(true);
+        }
+        let known = self.left.pop_front();
+        self.queue.extend(known.map(Parent::Known));
+        Ok(known.is_some())
+    }
+
+    /// How many names lead from the root to a directory that was sighted; [`PATH_DEPTH_MAX`] stands for any above.
+    fn depth(&self, at: usize) -> Result<usize, B::Error> {
+        let (mut known, names) = self.path(Parent::New(at));
+        let mut depth = names.len();
+        while known != FileId::ROOT && known != PARKED && depth < PATH_DEPTH_MAX {
+            depth += 1;
+            match self.found(known)? {
+                Some((Parent::Known(above), _)) => known = above,
+                Some((at @ Parent::New(_), _)) => {
+                    let (above, names) = self.path(at);
+                    (known, depth) = (above, depth + names.len());
+                }
+                None => match self.base.find(known, known)? {
+                    Some(key) => known = key.parent,
+                    None => break,
+                },
+            }
+        }
+        Ok(depth)
     }
 
     fn add_gone(&mut self, key: RowKey, directory: Option<FileId>) -> Result<(), B::Error> {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use zerocloud_crdt::base::{BaseRow, PARKED, RowKey};
+use zerocloud_crdt::base::{BaseRead, BaseRow, PARKED, RowKey};
 use zerocloud_crdt::id::FileId;
-use zerocloud_crdt::plan::{Action, Situation, obstacle, plan, unstick};
+use zerocloud_crdt::plan::{Action, Situation, obstacle, plan, settles, unstick};
 use zerocloud_crdt::register::Kind;
 use zerocloud_crdt::view::ViewEntry;
 
@@ -39,11 +39,27 @@ impl World {
             }
             let mut is_stuck = true;
             for action in actions {
-                is_stuck &= !self.act(at, action);
+                let is_done = self.act(at, action.clone());
+                if is_done && plan.single.contains(&action.source()) {
+                    self.check_single(at, &action);
+                }
+                is_stuck &= !is_done;
             }
             if is_stuck {
                 return;
             }
+        }
+    }
+
+    /// What an action is said to settle, a plan finds settled.
+    fn check_single(&mut self, at: usize, action: &Action) {
+        let (device, source) = (&self.devices[at], action.source());
+        let Ok(key) = device.base.find(action.id(), source);
+        let row = key.and_then(|key| device.base.all().get(&key));
+        if settles(action, row) {
+            let Ok(again) = plan(&device.index, &device.base, [source], &Ready, 7);
+            assert!(again.settled.contains(&source), "{action:?} left something to be done");
+            self.devices[at].pending.remove(&source);
         }
     }
 

@@ -127,6 +127,7 @@ impl Device {
             retention: Retention::default(),
             merges: true,
             guard: crate::config::Guard::Strict,
+            scan_room: 3,
             is_confined: true,
             boot_id: crate::clock::boot_id(),
             name_rules,

@@ -74,6 +74,9 @@ const BLIND_WALK_INTERVAL: Duration = Duration::from_secs(60);
 /// How soon a file that could not be read as a whole is looked at again.
 const LOOK_AGAIN_DELAY: Duration = Duration::from_secs(1);
 
+/// What a folder has for [`FolderParts::scan_room`]: some tens of megabytes.
+pub const SCAN_ROOM: usize = 16_384;
+
 /// The space's log, as its folder needs it.
 pub trait Publish: Send + Sync {
     /// Writes what was found; gives the ids of what was sighted when it is durable.
@@ -121,6 +124,9 @@ pub struct FolderParts {
     pub merges: bool,
     /// When a large change waits for the user.
     pub guard: crate::config::Guard,
+    /// At how much that was found a scan leaves off what is in new directories, for the next: what is found is held in
+    /// memory, about a kilobyte each.
+    pub scan_room: usize,
     /// Whether the folder's thread gives up to reach anything else ([`crate::confine`]).
     pub is_confined: bool,
     /// Which boot of the system this is; empty where the system does not say, and then no power loss is seen.
@@ -209,6 +215,10 @@ pub struct Folder<P> {
     debounce: Debounce,
     /// Directories to be scanned, by their names from the root.
     dirty: BTreeMap<Box<[u8]>, Depth>,
+    /// Directories that scans left off.
+    left_off: BTreeSet<FileId>,
+    /// Whether the last walk over everything left some off, and they are not all scanned yet.
+    is_walking: bool,
     /// What is looked at again, and when.
     again: BTreeMap<Box<[u8]>, Moment>,
     /// Items whose files may have been edited and look the same, and when that can be told.
@@ -399,7 +409,7 @@ impl<P: Pool> Folder<P> {
         if self.is_paused || self.awaits_index {
             return None;
         }
-        let at_once = (!self.dirty.is_empty() || self.merging.is_due()).then(|| self.now());
+        let at_once = (self.is_scan_due() || self.merging.is_due()).then(|| self.now());
         let is_more = !self.ready.is_empty() || self.done_count > 0;
         let batch = is_more.then(|| if self.is_dry() { self.now() } else { self.next_batch });
         let stuck = self.stuck.values().map(|stuck| stuck.until).min();
@@ -415,7 +425,7 @@ impl<P: Pool> Folder<P> {
     /// Whether nothing is to be done: no change is waiting to be scanned, and what the view has is on disk or is a
     /// problem that the user is told of.
     fn is_idle(&self) -> bool {
-        self.dirty.is_empty()
+        !self.is_scan_due()
             && self.debounce.poll_timeout().is_none()
             && self.ready.is_empty()
             && self.done_count == 0
@@ -423,6 +433,11 @@ impl<P: Pool> Folder<P> {
             && self.merging.is_idle(self.parts.supply.has_members())
             && self.stuck.values().all(|stuck| stuck.problem.is_some())
             && self.is_nothing_coming()
+    }
+
+    /// Whether something is to be scanned at once.
+    fn is_scan_due(&self) -> bool {
+        !self.dirty.is_empty() || !self.left_off.is_empty()
     }
 
     /// Whether all that bytes were asked for is stuck, or waits for something, or is lost: nothing more is under way.
@@ -475,7 +490,7 @@ impl<P: Pool> Folder<P> {
     pub fn state(&self) -> FolderState {
         let phase = if self.is_paused {
             Phase::Paused
-        } else if !self.dirty.is_empty() || self.debounce.poll_timeout().is_some() {
+        } else if self.is_scan_due() || self.debounce.poll_timeout().is_some() {
             Phase::Scanning
         } else if self.is_idle() && !self.guard.held.is_empty() {
             Phase::Held

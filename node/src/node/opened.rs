@@ -20,8 +20,8 @@ use crate::engine::replica::{Identity, Replica};
 use crate::fetcher::Fetcher;
 use crate::folder::arriving::Arrivals;
 use crate::folder::serve::FolderChunks;
-use crate::folder::work::FolderParts;
 use crate::folder::work::telling::{FolderEvent, Listener};
+use crate::folder::work::{FolderParts, SCAN_ROOM};
 use crate::folder::{FolderHandle, Mailbox, Message};
 use crate::home::{Home, Secrets};
 use crate::random::system_rng;
@@ -217,6 +217,7 @@ impl Running {
             },
             merges: surroundings.config.merge,
             guard: surroundings.config.guard,
+            scan_room: SCAN_ROOM,
             is_confined: surroundings.config.landlock,
             boot_id: crate::clock::boot_id(),
             name_rules: surroundings.config.names.rules(),

@@ -39,6 +39,15 @@ pub enum Extent {
         /// Also all below what is moved: something changed there that was told under its new path.
         are_moved_whole: bool,
     },
+    /// The whole tree, or only what earlier scans left off of it; no more of new directories than there is room for.
+    Paced {
+        /// The whole tree.
+        is_full: bool,
+        /// Directories that were left off.
+        left: BTreeSet<FileId>,
+        /// At how many sightings what is in new directories is left off.
+        room: usize,
+    },
 }
 
 /// What a scan found, not yet read.
@@ -54,6 +63,8 @@ pub struct Scanned {
     pub left_out: BTreeMap<Parent, BTreeSet<Name>>,
     /// Rows that slept and whose file is gone, by no act that counts: they leave base without an operation.
     pub left: Vec<RowKey>,
+    /// Directories that were not listed, for want of room.
+    pub left_off: Vec<Parent>,
 }
 
 /// Something on disk that is not synced as it stands, or not seen: nothing of it counts as deleted.
@@ -176,6 +187,10 @@ pub fn scan_under<B: BaseRead>(
             let walk = Walk::of_directories(base, directories.iter().copied());
             if *are_moved_whole { walk.with_moved_whole() } else { walk }
         }
+        Extent::Paced { is_full, left, room } => {
+            let walk = if *is_full { Walk::full(base) } else { Walk::of_directories(base, []) };
+            walk.with_room(*room, left.iter().copied())
+        }
     };
     let tmp = match super::found(control.open_directory(TMP))? {
         Some(tmp) => tmp,
@@ -193,11 +208,12 @@ pub fn scan_under<B: BaseRead>(
     }
     // A disk that was unmounted meanwhile leaves an empty directory behind.
     volume.check_root()?;
+    let left_off = walk.left_off().map_err(TreeError::Store)?;
     let (mut findings, _) = walk.finish().map_err(TreeError::Store)?;
     findings.names = volume.name_rules();
     let left = lister.judge.take_sleeping(&mut findings)?;
     let Judge { files: rules, left_out, .. } = lister.judge;
-    Ok(Scanned { findings, problems: lister.problems, rules, left_out, left })
+    Ok(Scanned { findings, problems: lister.problems, rules, left_out, left, left_off })
 }
 
 /// What became of the wish to list a directory.

@@ -268,6 +268,7 @@ impl Device {
             retention: Retention::default(),
             merges: self.merges,
             guard: Guard::default(),
+            scan_room: 1 + usize::from(nonce.to_le_bytes()[0]) % 6,
             is_confined: false,
             boot_id: self.boot_count.to_le_bytes().to_vec(),
             name_rules: None,

@@ -175,3 +175,53 @@ fn what_was_listed_before_one_above_it_was_found_to_be_moved_is_looked_at_with_a
     });
     assert_eq!(found.gone, BTreeSet::from([key(SHELF, "letter")]));
 }
+
+#[test]
+fn what_is_in_new_directories_is_left_off_for_a_later_walk_when_there_is_no_room() {
+    let disk = |directory| {
+        Some(match directory {
+            Parent::Known(FileId::ROOT) => {
+                (1, vec![listed("box", Kind::Directory, 2), listed("desk", Kind::Directory, 3)])
+            }
+            Parent::Known(BOX) => (2, vec![listed("shelf", Kind::Directory, 4), listed("a", Kind::File, 5)]),
+            Parent::Known(DESK) => (3, vec![listed("letter", Kind::File, 6)]),
+            Parent::Known(_) | Parent::New(_) => (9, Vec::new()),
+        })
+    };
+    let run = |mut walk: Walk<'_, MemoryBase>| {
+        while let Ok(Some(directory)) = walk.next_directory() {
+            let Some((inode, entries)) = disk(directory) else { continue };
+            let Ok(()) = walk.handle_listing(directory, inode, entries);
+        }
+        let Ok(left_off) = walk.left_off();
+        let Ok((findings, _)) = walk.finish();
+        let found: Vec<String> = findings.sightings.iter().map(|sighting| sighting.local.to_string()).collect();
+        (found, left_off)
+    };
+    let empty = MemoryBase::default();
+    let (found, left_off) = run(Walk::full(&empty).with_room(1, []));
+    assert_eq!((found, left_off), (vec!["box".into(), "desk".into()], vec![Parent::New(0), Parent::New(1)]));
+    // What was found is in base by now.
+    let base = base([(BOX, FileId::ROOT, "box", Kind::Directory, 2), (DESK, FileId::ROOT, "desk", Kind::Directory, 3)]);
+    for walk in [Walk::full(&base), Walk::of_directories(&base, [])] {
+        let (found, left_off) = run(walk.with_room(3, [BOX, DESK]));
+        assert_eq!((found, left_off), (vec!["shelf".into(), "a".into(), "letter".into()], vec![Parent::New(0)]));
+    }
+    for walk in [Walk::of_directories(&base, []).with_room(0, [BOX, DESK]), Walk::full(&base).with_room(0, [])] {
+        let (found, left_off) = run(walk);
+        assert_eq!((found, left_off), (Vec::new(), vec![Parent::Known(BOX), Parent::Known(DESK)]));
+    }
+}
+
+#[test]
+fn nothing_is_left_off_in_which_there_may_be_what_is_gone() {
+    let base = base([(LETTER, FileId::ROOT, "letter", Kind::File, 3)]);
+    let disk = |directory| match directory {
+        Parent::Known(_) => Some((1, vec![listed("a", Kind::Directory, 2), listed("b", Kind::Directory, 4)])),
+        Parent::New(1) => Some((4, vec![listed("letter", Kind::File, 3)])),
+        Parent::New(_) => Some((2, Vec::new())),
+    };
+    let found = findings(Walk::full(&base).with_room(1, []), disk);
+    assert_eq!(found.gone, BTreeSet::new());
+    assert_eq!(found.sightings.last().and_then(|letter| letter.from.clone()), Some(key(FileId::ROOT, "letter")));
+}

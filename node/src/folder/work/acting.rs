@@ -7,7 +7,7 @@ use zerocloud_crdt::base::{BaseRead, BaseRow, RowKey};
 use zerocloud_crdt::id::FileId;
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::mutated;
-use zerocloud_crdt::plan::{Action, Plan, Situation, Wait, Waiting, plan, unstick};
+use zerocloud_crdt::plan::{Action, Plan, Situation, Wait, Waiting, plan, settles, unstick};
 use zerocloud_crdt::projection::NameRules;
 use zerocloud_crdt::register::{Content, Kind};
 use zerocloud_crdt::view::{View, ViewEntry};
@@ -18,7 +18,7 @@ use super::scanning::{directory_path, parent_of};
 use super::{Folder, FolderError, Stuck};
 use crate::api::path::BytePath;
 use crate::clock::Moment;
-use crate::store::Snapshot;
+use crate::store::{Generation, Snapshot};
 use crate::tree::materialise::{BATCH_COUNT_MAX, BATCH_LEN_MAX, Blocked, Job, Outcome, Trust};
 use crate::tree::scan::Reason;
 use crate::tree::stage::{FileSpec, StageError, Staged};
@@ -88,6 +88,14 @@ impl Situation for Now<'_> {
     }
 }
 
+/// What is to be done in one batch.
+#[derive(Default)]
+struct Batch {
+    actions: Vec<Action>,
+    /// Of which one action is all, as of a state of the store ([`Plan::single`]).
+    single: BTreeMap<FileId, Generation>,
+}
+
 impl<P: Pool> Folder<P> {
     /// Plans what is ready and does one batch of it; between two batches, it finds out what bytes are wanted for the next.
     pub(super) fn act(&mut self, now: Moment) -> Result<(), FolderError> {
@@ -96,7 +104,7 @@ impl<P: Pool> Folder<P> {
         }
         let aside = self.put_aside()?;
         if !aside.is_empty() {
-            return self.run(aside);
+            return self.run(Batch { actions: aside, ..Batch::default() });
         }
         let mut len: u64 = 0;
         // Items of which nothing is to be done cost no batch: look on until there is something, or nothing more.
@@ -104,20 +112,20 @@ impl<P: Pool> Folder<P> {
             if self.ready.is_empty() {
                 let aside = self.free_what_waits()?;
                 if !aside.is_empty() {
-                    return self.run(aside);
+                    return self.run(Batch { actions: aside, ..Batch::default() });
                 }
                 if self.ready.is_empty() {
                     return Ok(());
                 }
             }
             let sources = self.ready.first_of_batch(PLAN_COUNT);
-            let actions = self.plan_some(&sources, |action| {
+            let mut batch = self.plan_some(&sources, |action| {
                 len = len.saturating_add(action_len(action));
                 len <= BATCH_LEN_MAX || action_len(action) == len
             })?;
-            let actions = self.guard(actions)?;
-            if !actions.is_empty() {
-                return self.run(actions);
+            batch.actions = self.guard(batch.actions)?;
+            if !batch.actions.is_empty() {
+                return self.run(batch);
             }
         }
     }
@@ -143,9 +151,10 @@ impl<P: Pool> Folder<P> {
         &mut self,
         sources: &BTreeSet<FileId>,
         is_taken: impl FnMut(&Action) -> bool,
-    ) -> Result<Vec<Action>, FolderError> {
+    ) -> Result<Batch, FolderError> {
         let snapshot = self.parts.store.snapshot()?;
-        let Plan { mut actions, wanted, waiting, settled, mut left_out, contested } = self.plan(&snapshot, sources)?;
+        let Plan { mut actions, wanted, waiting, settled, single, mut left_out, contested } =
+            self.plan(&snapshot, sources)?;
         if self.parts.merges {
             self.merging.look_at(contested.intersection(&settled).copied());
         }
@@ -153,7 +162,8 @@ impl<P: Pool> Folder<P> {
         self.take_unselected(sources, &actions, std::mem::take(&mut left_out.unselected));
         self.take_plan(&snapshot, sources, &actions, wanted, waiting, settled);
         self.take_left_out(&snapshot, &actions, left_out)?;
-        Ok(actions)
+        let seen = snapshot.generation();
+        Ok(Batch { actions, single: single.into_iter().map(|source| (source, seen)).collect() })
     }
 
     fn plan(&self, snapshot: &Snapshot, sources: &BTreeSet<FileId>) -> Result<Plan, FolderError> {
@@ -290,7 +300,7 @@ impl<P: Pool> Folder<P> {
     }
 
     /// Does one batch and notes what became of each action.
-    fn run(&mut self, actions: Vec<Action>) -> Result<(), FolderError> {
+    fn run(&mut self, Batch { actions, single }: Batch) -> Result<(), FolderError> {
         let begun = self.now();
         self.is_materialised = false;
         self.ledger.refresh()?;
@@ -327,7 +337,8 @@ impl<P: Pool> Folder<P> {
         self.tell_of_batch(&former, jobs.iter().zip(&batch.outcomes));
         for (job, outcome) in jobs.into_iter().zip(batch.outcomes) {
             self.mind_rules(&job.action, &outcome);
-            self.note(job, &outcome);
+            let seen = single.get(&job.action.source()).copied();
+            self.note(job, &outcome, seen);
         }
         self.look_at_rules_again()?;
         if batch.is_synced {
@@ -368,14 +379,22 @@ impl<P: Pool> Folder<P> {
         }
     }
 
-    fn note(&mut self, Job { action, staged }: Job, outcome: &Outcome) {
+    /// `seen` is the state of the store as of which the action is all that was to be done of its source, if it is.
+    fn note(&mut self, Job { action, staged }: Job, outcome: &Outcome, seen: Option<Generation>) {
         match outcome {
             Outcome::Done(row) => {
                 self.done_count += 1;
                 if let Some(row) = row.as_ref().filter(|row| row.print.is_unsettled()) {
                     self.settle_later(row.source, &row.print);
                 }
-                self.ready.insert(action.source());
+                match seen.filter(|_| settles(&action, row.as_deref())) {
+                    // It would be planned only to find nothing. Whatever came since has marked it anew.
+                    Some(seen) => {
+                        self.ready.remove(&action.source());
+                        self.settled.insert(action.source(), seen);
+                    }
+                    None => self.ready.insert(action.source()),
+                }
                 self.keep_written(&action);
                 self.release(&action);
                 if let Action::Create { entry, .. } | Action::Replace { entry, .. } = &action

@@ -57,11 +57,22 @@ pub(super) struct Looked {
     left_out: BTreeMap<Parent, BTreeSet<Name>>,
     left: Vec<RowKey>,
     has_moved_directories: bool,
-    is_everything: bool,
+    reach: Reach,
+}
+
+/// Where a scan looked.
+#[derive(Debug)]
+pub(super) enum Reach {
+    /// Everywhere, but for what it left off.
+    Everything,
+    /// In some directories.
+    Some,
+    /// In these, which no scan had looked at before, and in what is new in them.
+    LeftOff(BTreeSet<FileId>),
 }
 
 impl Looked {
-    pub(super) fn of(scanned: &Scanned, is_everything: bool) -> Self {
+    pub(super) fn of(scanned: &Scanned, reach: Reach) -> Self {
         let is_moved = |sighting: &zerocloud_crdt::scan::Sighting| {
             sighting.kind == Kind::Directory && sighting.from.is_some() && sighting.from != sighting.key()
         };
@@ -70,7 +81,7 @@ impl Looked {
             left_out: scanned.left_out.clone(),
             left: scanned.left.clone(),
             has_moved_directories: scanned.findings.sightings.iter().any(is_moved),
-            is_everything,
+            reach,
         }
     }
 }
@@ -194,7 +205,7 @@ impl<P: Pool> Folder<P> {
                 self.ignoring.left_out.insert(id, names);
             }
         }
-        if looked.is_everything {
+        if matches!(looked.reach, Reach::Everything) {
             is_changed |= !left_out.is_empty();
         } else {
             self.ignoring.left_out.append(&mut left_out);
@@ -205,17 +216,27 @@ impl<P: Pool> Folder<P> {
         }
         self.forget(looked.left)?;
         let mut is_other = looked.has_moved_directories && !self.ignoring.rules.is_empty();
-        for (parent, file) in &looked.rules {
+        let is_first = |parent: &Parent| match (&looked.reach, parent) {
+            (Reach::LeftOff(left), Parent::Known(id)) => left.contains(id),
+            (Reach::LeftOff(_), Parent::New(_)) => true,
+            (Reach::Everything | Reach::Some, _) => false,
+        };
+        for (parent, file) in looked.rules.iter().filter(|(parent, _)| !is_first(parent)) {
             let in_force = id_of(*parent).and_then(|id| self.ignoring.rules.of(id));
             // Neither what can't be read nor what is too much comes into force.
             let has_room = |file: &Arc<RulesFile>| in_force.is_some() || self.ignoring.rules.has_room(file.len());
             let counts = file.as_ref().is_none_or(|file| !file.is_closed() && has_room(file));
             is_other |= in_force != file.as_ref() && counts;
         }
-        if looked.is_everything {
-            let found = looked.rules.into_iter().filter_map(|(parent, file)| Some((id_of(parent)?, file))).collect();
+        let is_everything = matches!(looked.reach, Reach::Everything);
+        // In what was looked at for the first time, all was held against the rules that stand there.
+        let counted = looked.rules.iter().filter(|(parent, _)| is_everything || is_first(parent));
+        let found: BTreeMap<_, _> =
+            counted.filter_map(|(parent, file)| Some((id_of(*parent)?, file.clone()))).collect();
+        if is_everything || found.values().any(Option::is_some) {
             self.change_rules(found)?;
-        } else if is_other {
+        }
+        if is_other && !is_everything {
             self.dirty.insert(Box::default(), Depth::Subtree);
         }
         Ok(())

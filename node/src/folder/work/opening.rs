@@ -54,6 +54,8 @@ impl<P: Pool> Folder<P> {
             pool,
             debounce: Debounce::new(),
             dirty: (!mutated!(UnscannedStart)).then(|| (Box::default(), Depth::Subtree)).into_iter().collect(),
+            left_off: BTreeSet::new(),
+            is_walking: false,
             again: BTreeMap::new(),
             rescans: Vec::new(),
             rescanned: Vec::new(),

@@ -10,9 +10,9 @@ use zerocloud_crdt::limits::PATH_DEPTH_MAX;
 use zerocloud_crdt::manifest::Body;
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::{Content, Kind};
-use zerocloud_crdt::scan::{Seen, Sighting, batches};
+use zerocloud_crdt::scan::{Parent, Seen, Sighting, batches};
 
-use super::ignoring::Looked;
+use super::ignoring::{Looked, Reach};
 use super::texts::files_in;
 use super::{Folder, FolderError, LOOK_AGAIN_DELAY};
 use crate::clock::Moment;
@@ -40,18 +40,26 @@ impl<P: Pool> Folder<P> {
         if self.next_walk <= now {
             self.dirty.insert(Box::default(), Depth::Subtree);
         }
-        if self.dirty.is_empty() {
+        if self.dirty.is_empty() && self.left_off.is_empty() {
             return Ok(());
         }
         let dirty = std::mem::take(&mut self.dirty);
-        self.scan(&dirty)?;
+        if dirty.is_empty() {
+            self.scan_left_off()?;
+        } else {
+            self.scan(&dirty)?;
+        }
         if is_everything(&dirty) {
+            self.is_walking = true;
+            let interval = if self.has_watcher { super::WALK_INTERVAL } else { super::BLIND_WALK_INTERVAL };
+            self.next_walk = self.now() + interval;
+        }
+        if self.is_walking && self.left_off.is_empty() {
+            self.is_walking = false;
             self.note_walk()?;
             if self.scan_count == 0 {
                 self.keep_known()?;
             }
-            let interval = if self.has_watcher { super::WALK_INTERVAL } else { super::BLIND_WALK_INTERVAL };
-            self.next_walk = self.now() + interval;
             self.scan_count += 1;
             self.rescanned.append(&mut self.rescans);
         }
@@ -60,13 +68,32 @@ impl<P: Pool> Folder<P> {
 
     fn scan(&mut self, dirty: &BTreeMap<Box<[u8]>, Depth>) -> Result<(), FolderError> {
         let Some((dirty, scanned)) = self.look_at(dirty)? else { return Ok(()) };
-        let is_everything = is_everything(&dirty);
-        let looked = Looked::of(&scanned, is_everything);
-        if is_everything {
+        if is_everything(&dirty) {
             self.scan_problems.clear();
-        } else {
-            self.scan_problems.retain(|path, _| !dirty.contains_key(parent_of(path)));
+            self.left_off.clear();
+            return self.take_in(scanned, Reach::Everything);
         }
+        self.scan_problems.retain(|path, _| !dirty.contains_key(parent_of(path)));
+        self.take_in(scanned, Reach::Some)
+    }
+
+    /// Scans what was left off, as far as there is room.
+    fn scan_left_off(&mut self) -> Result<(), FolderError> {
+        let snapshot = self.parts.store.snapshot()?;
+        let extent = self.paced(false);
+        let scanned = self.scan_extent(&snapshot, &extent)?;
+        if has_gone_or_moved(&scanned) {
+            // What that means, a walk over everything tells.
+            self.dirty.insert(Box::default(), Depth::Subtree);
+            return Ok(());
+        }
+        drop(snapshot);
+        let left = std::mem::take(&mut self.left_off);
+        self.take_in(scanned, Reach::LeftOff(left))
+    }
+
+    fn take_in(&mut self, scanned: Scanned, reach: Reach) -> Result<(), FolderError> {
+        let looked = Looked::of(&scanned, reach);
         self.note_problems(scanned.problems);
         let mut created: BTreeMap<usize, FileId> = BTreeMap::new();
         let mut withheld: BTreeSet<RowKey> = BTreeSet::new();
@@ -115,6 +142,11 @@ impl<P: Pool> Folder<P> {
             self.tell_of_scan(&snapshot, &former, &told, &gone);
             created.extend(read.kept.iter().filter_map(|at| indices.get(*at).copied()).zip(ids));
         }
+        self.left_off.extend(scanned.left_off.iter().filter_map(|directory| match directory {
+            Parent::Known(id) => Some(*id),
+            // One that was not kept is looked at again for the reason why.
+            Parent::New(at) => created.get(at).copied(),
+        }));
         self.take_rules(looked, &created)?;
         self.free_what_was_scanned();
         Ok(())
@@ -129,8 +161,7 @@ impl<P: Pool> Folder<P> {
             return Ok(None);
         }
         let mut scanned = self.scan_directories(&snapshot, &dirty)?;
-        let has_moved = scanned.findings.sightings.iter().any(is_moved_directory);
-        if (has_moved || !scanned.findings.gone.is_empty()) && !is_everything(&dirty) {
+        if has_gone_or_moved(&scanned) && !is_everything(&dirty) {
             // What is gone may have been moved to where a change waits for its time: without that it would pass for deleted.
             // And a change that waits in what was moved is told by the path that this has no more after this scan.
             let waiting = self.debounce.take_waiting();
@@ -150,8 +181,17 @@ impl<P: Pool> Folder<P> {
         snapshot: &Snapshot,
         dirty: &BTreeMap<Box<[u8]>, Depth>,
     ) -> Result<Scanned, FolderError> {
-        let (extent, doubt) = (extent_of(snapshot, dirty)?, &self.rebooting.doubt);
-        Ok(scan_under(&*self.volume, snapshot, self.space(), &extent, &self.ignoring.rules, doubt)?)
+        let extent = if is_everything(dirty) { self.paced(true) } else { directories_of(snapshot, dirty)? };
+        self.scan_extent(snapshot, &extent)
+    }
+
+    fn scan_extent(&self, snapshot: &Snapshot, extent: &Extent) -> Result<Scanned, FolderError> {
+        let (rules, doubt) = (&self.ignoring.rules, &self.rebooting.doubt);
+        Ok(scan_under(&*self.volume, snapshot, self.space(), extent, rules, doubt)?)
+    }
+
+    fn paced(&self, is_full: bool) -> Extent {
+        Extent::Paced { is_full, left: self.left_off.clone(), room: self.parts.scan_room }
     }
 
     /// Has an item's files looked at when every edit is sure to show.
@@ -194,9 +234,10 @@ impl<P: Pool> Folder<P> {
     }
 }
 
-/// Whether a directory stands elsewhere than base has it.
-fn is_moved_directory(sighting: &Sighting) -> bool {
-    sighting.kind == Kind::Directory && sighting.is_moved()
+/// Whether what a scan found depends on what stands in places that it did not look at.
+fn has_gone_or_moved(scanned: &Scanned) -> bool {
+    let is_moved_directory = |sighting: &Sighting| sighting.kind == Kind::Directory && sighting.is_moved();
+    !scanned.findings.gone.is_empty() || scanned.findings.sightings.iter().any(is_moved_directory)
 }
 
 /// Of those sightings that continue a row: in whose registers its content stands.
@@ -233,10 +274,7 @@ pub(super) fn parent_of(path: &[u8]) -> &[u8] {
     path.iter().rposition(|byte| *byte == b'/').and_then(|slash| path.get(..slash)).unwrap_or_default()
 }
 
-fn extent_of(snapshot: &Snapshot, dirty: &BTreeMap<Box<[u8]>, Depth>) -> Result<Extent, StoreError> {
-    if is_everything(dirty) {
-        return Ok(Extent::Full);
-    }
+fn directories_of(snapshot: &Snapshot, dirty: &BTreeMap<Box<[u8]>, Depth>) -> Result<Extent, StoreError> {
     let (mut directories, mut are_moved_whole) = (BTreeSet::new(), false);
     for (path, depth) in dirty {
         let (directory, unknown_count) = directory_at(snapshot, path)?;
