@@ -102,6 +102,8 @@ mutations! {
     LostRescan = "lost-rescan",
     /// After a start, what users did meanwhile is not looked for.
     UnscannedStart = "unscanned-start",
+    /// What a scan left off for want of memory is not looked at by another.
+    UnscannedRest = "unscanned-rest",
     /// A merge leaves out a change of one side.
     DroppedHunk = "dropped-hunk",
     /// Of two entries with one number the second is dropped.

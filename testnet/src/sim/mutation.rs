@@ -189,6 +189,7 @@ pub const TRIALS: &[Trial] = &[
     trial(Mutation::UnpassedEntries, Manner::AtOnce, "line", 120, (10, 0)),
     trial(Mutation::LostRescan, Manner::AtOnce, "watchers", 120, (60, 32)),
     trial(Mutation::UnscannedStart, Manner::AtOnce, "kills", 120, (30, 9)),
+    trial(Mutation::UnscannedRest, Manner::AtOnce, "none", 250, (60, 42)),
     trial(Mutation::DroppedHunk, Manner::AtOnce, "partitions,merges", 250, (20, 0)),
     trial(Mutation::DroppedBranch, Manner::AtOnce, "clones", 250, (40, 0)),
 ];

@@ -8,6 +8,7 @@ use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::limits::ENTRY_FILE_COUNT_MAX;
 use zerocloud_crdt::limits::PATH_DEPTH_MAX;
 use zerocloud_crdt::manifest::Body;
+use zerocloud_crdt::mutated;
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::{Content, Kind};
 use zerocloud_crdt::scan::{Parent, Seen, Sighting, batches};
@@ -142,7 +143,8 @@ impl<P: Pool> Folder<P> {
             self.tell_of_scan(&snapshot, &former, &told, &gone);
             created.extend(read.kept.iter().filter_map(|at| indices.get(*at).copied()).zip(ids));
         }
-        self.left_off.extend(scanned.left_off.iter().filter_map(|directory| match directory {
+        let left_off = scanned.left_off.iter().filter(|_| !mutated!(UnscannedRest));
+        self.left_off.extend(left_off.filter_map(|directory| match directory {
             Parent::Known(id) => Some(*id),
             // One that was not kept is looked at again for the reason why.
             Parent::New(at) => created.get(at).copied(),
