@@ -9,15 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
-use zerocloud_crdt::id::{ContentHash, DeviceId, FileId, SpaceId};
+use zerocloud_crdt::id::{DeviceId, FileId, SpaceId};
 use zerocloud_crdt::log::Frontier;
 use zerocloud_crdt::membership::{Introduction, Role};
 use zerocloud_crdt::pairing::Welcome;
 use zerocloud_crdt::wire;
 
-use crate::engine::found::Found;
+use crate::engine::found::FoundWith;
 use crate::engine::replica::{Action, Discrepancy, Replica, ReplicaError, Stop};
-use crate::engine::shelf::{Contents, Shelf};
+use crate::engine::shelf::Shelf;
 use crate::link::{CloseCode, Conn};
 use crate::session::chunks::ChunkSource;
 
@@ -68,11 +68,9 @@ pub(crate) enum Event {
     /// The folder found something.
     Found {
         /// What.
-        found: Found,
-        /// Chunks of what was read.
-        contents: BTreeMap<ContentHash, Contents>,
+        all: Vec<FoundWith>,
         /// Whether it was written, and the ids of what was sighted.
-        done: oneshot::Sender<Result<Vec<FileId>, AppendError>>,
+        done: oneshot::Sender<Result<Vec<Vec<FileId>>, AppendError>>,
     },
     /// What the tree shows.
     Materialised {
@@ -212,17 +210,13 @@ impl SpaceHandle {
         self.events.send(event).await.map_err(|_| SpaceClosed)
     }
 
-    /// Writes what the folder found; returns the ids of what was sighted when it is durable.
+    /// Writes what the folder found, as [`Replica::append`] does; returns the ids of what was sighted when it is durable.
     ///
     /// # Errors
     /// [`AppendError`].
-    pub async fn append(
-        &self,
-        found: Found,
-        contents: BTreeMap<ContentHash, Contents>,
-    ) -> Result<Vec<FileId>, AppendError> {
+    pub async fn append(&self, all: Vec<FoundWith>) -> Result<Vec<Vec<FileId>>, AppendError> {
         let (done, answer) = oneshot::channel();
-        self.tell(Event::Found { found, contents, done }).await.map_err(|SpaceClosed| AppendError::Closed)?;
+        self.tell(Event::Found { all, done }).await.map_err(|SpaceClosed| AppendError::Closed)?;
         answer.await.map_err(|_| AppendError::Closed)?
     }
 
@@ -230,13 +224,9 @@ impl SpaceHandle {
     ///
     /// # Errors
     /// [`AppendError`].
-    pub fn append_blocking(
-        &self,
-        found: Found,
-        contents: BTreeMap<ContentHash, Contents>,
-    ) -> Result<Vec<FileId>, AppendError> {
+    pub fn append_blocking(&self, all: Vec<FoundWith>) -> Result<Vec<Vec<FileId>>, AppendError> {
         let (done, answer) = oneshot::channel();
-        self.events.blocking_send(Event::Found { found, contents, done }).map_err(|_| AppendError::Closed)?;
+        self.events.blocking_send(Event::Found { all, done }).map_err(|_| AppendError::Closed)?;
         answer.blocking_recv().map_err(|_| AppendError::Closed)?
     }
 
@@ -344,8 +334,8 @@ impl<S: Shelf, R: rand_core::CryptoRng> Worker<S, R> {
                     self.replica.disconnect(peer);
                 }
             }
-            Event::Found { found, contents, done } => {
-                let result = self.replica.append(found, &contents, &mut self.rng).map_err(|error| match error {
+            Event::Found { all, done } => {
+                let result = self.replica.append(all, &mut self.rng).map_err(|error| match error {
                     ReplicaError::Stopped(stop) => AppendError::Stopped(stop),
                     error => AppendError::Failed(error.to_string()),
                 });

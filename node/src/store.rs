@@ -92,11 +92,11 @@ use tables::{ReadTables, Table, WriteTables};
 use crate::clock::Clock;
 use crate::home::put_complete;
 
+pub use crate::tree::Generation;
 pub use base::BaseCounts;
 pub use content::ChunkPlace;
 pub use error::StoreError;
 pub use homes::{Awaited, Notice};
-pub use index::Generation;
 pub use ledger::StoreLedger;
 pub use log::Operation;
 pub use notes::{HeldRow, PeerRow, ProblemRow};

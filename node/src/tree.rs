@@ -37,7 +37,7 @@ use zerocloud_crdt::base::Fingerprint;
 use zerocloud_crdt::register::{FileTime, Kind};
 
 pub use keyring::Keyring;
-pub use ledger::{Commit, Deed, Displaced, Intents, Ledger, MemoryLedger};
+pub use ledger::{Commit, Deed, Displaced, Generation, Intents, Ledger, MemoryLedger};
 pub use pool::{Inline, Pool, Threads};
 pub(crate) use reading::read_content_hash;
 

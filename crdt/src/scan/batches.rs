@@ -176,6 +176,15 @@ impl Part {
         Findings { sightings, gone: self.gone, names: self.names }
     }
 
+    /// Whether it can be read before the parts are written that come before it and have the sightings `before`, if that
+    /// can be said of them as well: nothing in it has moved, and it is in no directory that they create.
+    pub fn is_apart(&self, before: &BTreeSet<usize>) -> bool {
+        self.sightings.values().all(|sighting| match sighting.parent {
+            Parent::Known(_) => !sighting.is_moved(),
+            Parent::New(at) => !before.contains(&at),
+        })
+    }
+
     /// The indices (in the whole findings) of this part's sightings, in the order of [`Part::resolve`]'s.
     pub fn indices(&self) -> Vec<usize> {
         self.sightings.keys().copied().collect()

@@ -69,7 +69,7 @@ impl Lab {
             .collect();
         let ids = ops.iter().map(|op| op.id).collect();
         let found = Found::Decided(ScanOutcome { ops, ..ScanOutcome::default() });
-        device.replica.append(found, &BTreeMap::new(), &mut self.founding.rng).unwrap();
+        device.replica.append(vec![found.into()], &mut self.founding.rng).unwrap();
         ids
     }
 

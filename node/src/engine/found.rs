@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zerocloud_crdt::base::{BaseOverlay, BaseRead, BaseRow, RowKey};
-use zerocloud_crdt::id::{ActorId, FileId, OpId};
+use zerocloud_crdt::id::{ActorId, ContentHash, FileId, OpId};
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::merge::{Rivals, rivals};
 use zerocloud_crdt::register::{Content, FileContent, Op, Place, Write};
 use zerocloud_crdt::rewind;
 use zerocloud_crdt::scan::{Findings, ScanOutcome, Sighting, diff};
 use zerocloud_crdt::view::View;
+
+use crate::engine::shelf::Contents;
 
 /// Something for the log.
 #[derive(Clone, Debug)]
@@ -36,6 +38,21 @@ pub enum Found {
     Rewound(Vec<rewind::Change>),
     /// What was decided already.
     Decided(ScanOutcome),
+}
+
+/// Something for the log, and what is to be stored of the contents that it names.
+#[derive(Clone, Debug)]
+pub struct FoundWith {
+    /// What.
+    pub found: Found,
+    /// By their hashes.
+    pub contents: BTreeMap<ContentHash, Contents>,
+}
+
+impl From<Found> for FoundWith {
+    fn from(found: Found) -> Self {
+        Self { found, contents: BTreeMap::new() }
+    }
 }
 
 /// A row of base that is to stand everywhere as it stands here.

@@ -14,8 +14,8 @@ use zerocloud_crdt::membership::{InsertError, Records};
 use zerocloud_crdt::mutated;
 use zerocloud_crdt::wire;
 
-use super::found::Found;
-use super::shelf::{Contents, Shelf, ShelfRead};
+use super::found::FoundWith;
+use super::shelf::{Shelf, ShelfRead};
 
 pub use admit::AdmitError;
 pub use discrepancies::{Discrepancy, DiscrepancyKind, OWING_ROUND_COUNT};
@@ -294,21 +294,20 @@ impl<S: Shelf> Replica<S> {
         self.send_lacking(peer)
     }
 
-    /// Writes what a folder found as one entry, with its rows of base and its contents, and sends it on. Gives the id of
-    /// each thing that was sighted.
+    /// Writes what a folder found as one entry each, with its rows of base and its contents, and sends them on: all of it
+    /// or nothing, and with one commit. Gives the id of each thing that was sighted.
     ///
     /// # Errors
     /// Those of the store; [`ReplicaError::Stopped`] and [`ReplicaError::Write`]. Nothing is written then.
     pub fn append(
         &mut self,
-        found: Found,
-        contents: &BTreeMap<ContentHash, Contents>,
+        all: Vec<FoundWith>,
         rng: &mut impl rand_core::CryptoRng,
-    ) -> Result<Vec<FileId>, ReplicaError<S::Error>> {
+    ) -> Result<Vec<Vec<FileId>>, ReplicaError<S::Error>> {
         if let Some(stop) = &self.stop {
             return Err(ReplicaError::Stopped(stop.clone()));
         }
-        let ids = self.write_found(found, contents, rng)?;
+        let ids = self.write_found(all, rng)?;
         self.send_lacking_to_all()?;
         Ok(ids)
     }

@@ -127,7 +127,7 @@ impl Device {
             retention: Retention::default(),
             merges: true,
             guard: crate::config::Guard::Strict,
-            scan_room: 3,
+            scan_room: 300,
             is_confined: true,
             boot_id: crate::clock::boot_id(),
             name_rules,

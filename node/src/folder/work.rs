@@ -52,8 +52,7 @@ use super::{FolderState, Message, NotStaged, Phase, Restoring};
 use crate::api::path::BytePath;
 use crate::clock::{Clock, Moment};
 use crate::engine::fetch::JobId;
-use crate::engine::found::Found;
-use crate::engine::shelf::Contents;
+use crate::engine::found::FoundWith;
 use crate::fetcher::Supply;
 use crate::space::{AppendError, SpaceHandle};
 use crate::store::{Generation, Snapshot, SpaceStore, StoreError, StoreLedger};
@@ -79,18 +78,18 @@ pub const SCAN_ROOM: usize = 16_384;
 
 /// The space's log, as its folder needs it.
 pub trait Publish: Send + Sync {
-    /// Writes what was found; gives the ids of what was sighted when it is durable.
+    /// Writes what was found, all of it or nothing; gives the ids of what was sighted when it is durable.
     ///
     /// # Errors
     /// [`AppendError`].
-    fn append(&self, found: Found, contents: BTreeMap<ContentHash, Contents>) -> Result<Vec<FileId>, AppendError>;
+    fn append(&self, all: Vec<FoundWith>) -> Result<Vec<Vec<FileId>>, AppendError>;
     /// Says what the tree shows: everything up to here, or (`None`) not everything.
     fn set_materialised(&self, shown: Option<Frontier>);
 }
 
 impl Publish for SpaceHandle {
-    fn append(&self, found: Found, contents: BTreeMap<ContentHash, Contents>) -> Result<Vec<FileId>, AppendError> {
-        self.append_blocking(found, contents)
+    fn append(&self, all: Vec<FoundWith>) -> Result<Vec<Vec<FileId>>, AppendError> {
+        self.append_blocking(all)
     }
 
     fn set_materialised(&self, shown: Option<Frontier>) {

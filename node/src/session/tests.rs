@@ -84,7 +84,7 @@ impl Device {
         // An entry that comes between the look and the append makes the look stale; a scan would look again, too.
         for _ in 0..100 {
             let outcome = creation(&self.snapshot(), self.log, text);
-            if self.space.append(Found::Decided(outcome), BTreeMap::new()).await.is_ok() {
+            if self.space.append(vec![Found::Decided(outcome).into()]).await.is_ok() {
                 return;
             }
         }

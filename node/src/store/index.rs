@@ -11,6 +11,7 @@ use zerocloud_crdt::register::Item;
 
 use super::tables::{self, Table, Tables};
 use super::{StoreError, Transaction, Write, values};
+use crate::tree::Generation;
 
 impl<T: Tables> IndexRead for Transaction<T> {
     type Error = StoreError;
@@ -66,10 +67,6 @@ impl<T: Tables> IndexRead for Transaction<T> {
         Ok(self.cache.max_counter)
     }
 }
-
-/// Names a committed state of the store; each commit has a higher one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Generation(u64);
 
 impl<T: Tables> Transaction<T> {
     /// Which state this is.

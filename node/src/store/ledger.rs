@@ -147,7 +147,7 @@ impl Ledger for StoreLedger {
 
 impl Write<'_> {
     /// Writes what a batch or a recovery changed, and clears the intents. Items of which an action was done or a row
-    /// changed are pending from now on.
+    /// changed are pending from now on, but for those that are settled.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and those of the disk.
@@ -157,7 +157,9 @@ impl Write<'_> {
             touched.extend(self.row(key)?.iter().chain(row).map(|row| row.source));
         }
         self.apply_base(&commit.base)?;
+        touched.retain(|item| !commit.settled.contains_key(item));
         self.put_pending(&touched)?;
+        self.remove_pending(commit.settled.iter().map(|(item, seen)| (*item, *seen)))?;
         for row in &commit.versions {
             self.put_version(row)?;
         }

@@ -116,6 +116,10 @@ impl Displaced {
     }
 }
 
+/// Names a committed state of a store; each commit has a higher one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(pub(crate) u64);
+
 /// What a batch or a recovery changes. All of it is written in one transaction, which also clears the intents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
@@ -127,6 +131,8 @@ pub struct Commit {
     pub displaced: Vec<Displaced>,
     /// Items of which an action was done: their plan is to be made anew.
     pub done: BTreeSet<FileId>,
+    /// Items of which nothing is left to be done, if no operation came for them after this state of the store.
+    pub settled: BTreeMap<FileId, Generation>,
 }
 
 /// Where base, intents and the rows of displaced files are kept: durably, once a call returns.

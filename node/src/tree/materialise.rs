@@ -10,18 +10,18 @@ mod compare;
 mod prepare;
 mod recover;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseOverlay, BaseRow};
 use zerocloud_crdt::id::FileId;
 use zerocloud_crdt::mutated;
-use zerocloud_crdt::plan::{Action, Obstacle};
+use zerocloud_crdt::plan::{Action, Obstacle, settles};
 
 use self::act::Actor;
 pub use self::recover::{Recovered, Trust};
 use super::handles::Handles;
-use super::ledger::{Commit, Deed, Displaced, Intents, Ledger};
+use super::ledger::{Commit, Deed, Displaced, Generation, Intents, Ledger};
 use super::stage::{Staged, Staging};
 use super::versions::{self, VersionRow};
 use super::{TempNames, TreeError};
@@ -42,6 +42,19 @@ pub struct Job {
     pub action: Action,
     /// For a [`Action::Create`] or [`Action::Replace`] of a file or link.
     pub staged: Option<Staged>,
+    /// As of which state of the store the action is all that is to be done of its item, if it is
+    /// ([`Plan::single`](zerocloud_crdt::plan::Plan::single)).
+    pub single: Option<Generation>,
+}
+
+impl Job {
+    /// As of which state of the store its item is settled, now that this became of it.
+    pub fn settled(&self, outcome: &Outcome) -> Option<Generation> {
+        match outcome {
+            Outcome::Done(row) => self.single.filter(|_| settles(&self.action, row.as_deref())),
+            Outcome::Blocked(_) | Outcome::Failed(_) | Outcome::NotTried => None,
+        }
+    }
 }
 
 /// What became of one action.
@@ -174,23 +187,26 @@ impl Materialiser {
             staging,
             now,
         };
-        let (outcomes, done) = actor.act_all(jobs, plans)?;
+        let (outcomes, mut done) = actor.act_all(jobs, plans)?;
+        let judged = jobs.iter().zip(&outcomes);
+        let settled: BTreeMap<FileId, Generation> =
+            judged.filter_map(|(job, outcome)| Some((job.action.source(), job.settled(outcome)?))).collect();
+        done.retain(|source| !settled.contains_key(source));
         actor.sync()?;
         let Actor { overlay, versions, displaced, is_changed, .. } = actor;
         let is_synced = is_changed && !is_few;
-        let (base, batch) = (overlay.into_changes(), Batch { outcomes, displaced, versions, is_synced });
-        self.commit(ledger, &control, batch, base, done)
+        let commit = Commit { base: overlay.into_changes(), versions, displaced, done, settled };
+        self.commit(ledger, &control, commit, Batch { outcomes, is_synced, ..Batch::default() })
     }
 
     fn commit<L: Ledger>(
         &self,
         ledger: &mut L,
         control: &Control,
-        batch: Batch,
-        base: zerocloud_crdt::base::BaseChanges,
-        done: BTreeSet<FileId>,
+        commit: Commit,
+        mut batch: Batch,
     ) -> Result<Batch, TreeError<L::Error>> {
-        let commit = Commit { base, versions: batch.versions.clone(), displaced: batch.displaced.clone(), done };
+        (batch.versions, batch.displaced) = (commit.versions.clone(), commit.displaced.clone());
         ledger.commit(commit).map_err(TreeError::Store)?;
         let stored = batch.versions.iter().map(|row| &row.stored);
         for stored in stored.chain(batch.displaced.iter().map(|displaced| &displaced.stored)) {

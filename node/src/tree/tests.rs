@@ -128,7 +128,7 @@ impl Disk {
                 }
                 _ => None,
             };
-            Job { action: action.clone(), staged }
+            Job { action: action.clone(), staged, single: None }
         };
         let jobs: Vec<Job> = actions.iter().map(job).collect();
         let materialiser = Materialiser::new(self.volume.clone(), self.names.clone());

@@ -208,7 +208,7 @@ pub(super) fn measure(work: &Path, wanted: &HistoryWanted) -> History {
             ops.extend(more);
         }
         let outcome = ScanOutcome { ops, base: BTreeMap::new(), ids: Vec::new(), unsettled: BTreeSet::new() };
-        a.append(Found::Decided(outcome), &BTreeMap::new(), &mut rng).unwrap();
+        a.append(vec![Found::Decided(outcome).into()], &mut rng).unwrap();
         while a.poll_action().is_some() {}
         entry_count += 1;
     }

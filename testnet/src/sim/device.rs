@@ -16,9 +16,8 @@ use rand_core::{Rng, SeedableRng};
 use zerocloud::clock::{Clock, Moment, WallTime};
 use zerocloud::config::Guard;
 use zerocloud::engine::fetch::Lack;
-use zerocloud::engine::found::Found;
+use zerocloud::engine::found::FoundWith;
 use zerocloud::engine::replica::{Action, Discrepancy, Replica, ReplicaError};
-use zerocloud::engine::shelf::Contents;
 use zerocloud::folder::arriving::Arrivals;
 use zerocloud::folder::serve::FolderChunks;
 use zerocloud::folder::work::{Folder, FolderError, FolderParts, Publish};
@@ -33,7 +32,7 @@ use zerocloud::tree::versions::Retention;
 use zerocloud::tree::{Inline, Keyring, TempNames};
 use zerocloud::volume::Volume;
 use zerocloud::watch::WatchEvent;
-use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, FileId};
+use zerocloud_crdt::id::{ActorId, DeviceId, FileId};
 use zerocloud_crdt::log::{Frontier, LogRead};
 use zerocloud_crdt::seal::Suite;
 use zerocloud_crdt::wire::{Ask, Log};
@@ -102,8 +101,8 @@ impl SimLog {
 }
 
 impl Publish for SimLog {
-    fn append(&self, found: Found, contents: BTreeMap<ContentHash, Contents>) -> Result<Vec<FileId>, AppendError> {
-        let appended = self.handle(|LogState { replica, rng, .. }| replica.append(found, &contents, rng));
+    fn append(&self, all: Vec<FoundWith>) -> Result<Vec<Vec<FileId>>, AppendError> {
+        let appended = self.handle(|LogState { replica, rng, .. }| replica.append(all, rng));
         appended.map_err(|error| match error {
             ReplicaError::Stopped(stop) => AppendError::Stopped(stop),
             error => AppendError::Failed(error.to_string()),

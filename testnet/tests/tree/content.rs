@@ -347,7 +347,7 @@ fn an_action_without_its_content_is_not_done() {
     let mut entry = zerocloud_crdt::view::View::new(&second.index).directory(FileId::ROOT).unwrap().remove(0);
     let job = |entry: &zerocloud_crdt::view::ViewEntry, staged| {
         let action = Action::Replace { key: key.clone(), old: old.clone().unwrap(), entry: entry.clone() };
-        Job { action, staged }
+        Job { action, staged, single: None }
     };
     let spec = FileSpec::of_entry(&entry, old.as_ref());
     let staged = staging(&second, 77).stage_whole(&spec, &contents[&entry.hash]).unwrap();

@@ -259,7 +259,7 @@ impl Device {
                 },
                 _ => None,
             };
-            jobs.push(Job { action: action.clone(), staged });
+            jobs.push(Job { action: action.clone(), staged, single: None });
         }
         let now = self.clock.wall_time();
         self.materialiser().run(&mut self.ledger, &jobs, now)

@@ -1,11 +1,11 @@
 //! Telling frontiers, sending what a peer lacks, checking and applying what it sends, writing one's own.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use ed25519_dalek::SigningKey;
 use serde_bytes::ByteBuf;
 use zerocloud_crdt::codec::DecodeError;
-use zerocloud_crdt::id::{ActorId, ContentHash, DeviceId, EntryHash, FileId, Incarnation, LogId, RecordHash};
+use zerocloud_crdt::id::{ActorId, DeviceId, EntryHash, FileId, Incarnation, LogId, RecordHash};
 use zerocloud_crdt::index::{IndexRead, Overlay};
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::limits::{ENTRY_HEADS_COUNT_MAX, INCARNATION_COUNT_MAX, LOG_FRAME_LEN_MAX};
@@ -24,7 +24,7 @@ use zerocloud_crdt::wire;
 
 use super::forks::{forget_former_names, replay};
 use super::{Action, FRAME_RESERVE_LEN, Identity, Replica, ReplicaError, SENDING_LEN_MAX, Stop, Violation};
-use crate::engine::found::Found;
+use crate::engine::found::FoundWith;
 use crate::engine::shelf::{Contents, Shelf, ShelfRead, ShelfWrite};
 
 impl<S: Shelf> Replica<S> {
@@ -267,14 +267,13 @@ impl<S: Shelf> Replica<S> {
         shelf.write(ReplicaError::Store, |write| pen.begin(write, identity.start.clone(), rng))
     }
 
-    /// Writes the next entry of the own log, with the rows of base and the contents that belong to it, in one
-    /// transaction.
+    /// Writes the next entries of the own log, one for each that was found, with the rows of base and the contents that
+    /// belong to them, in one transaction.
     pub(super) fn write_found(
         &mut self,
-        found: Found,
-        contents: &BTreeMap<ContentHash, Contents>,
+        all: Vec<FoundWith>,
         rng: &mut impl rand_core::CryptoRng,
-    ) -> Result<Vec<FileId>, ReplicaError<S::Error>> {
+    ) -> Result<Vec<Vec<FileId>>, ReplicaError<S::Error>> {
         let Self { shelf, records, identity, .. } = self;
         let mut pen = Pen::of(records, identity)?;
         let mut fresh = Incarnation([0; 8]);
@@ -286,30 +285,28 @@ impl<S: Shelf> Replica<S> {
                 pen.log.incarnation = incarnation;
             }
             let actor = ActorId::of_log(records.space(), pen.log);
-            let decided = found.decide(write, actor).map_err(ReplicaError::Store)?;
-            let ScanOutcome { mut ops, base, ids, unsettled } = decided;
-            forget_former_names(write, &mut ops).map_err(ReplicaError::Store)?;
-            let mut touched = unsettled;
-            if !ops.is_empty() {
-                if begun.is_some() {
-                    let earlier = earlier_of(write, identity.log).map_err(ReplicaError::Store)?;
-                    pen.begin(write, Start { label: identity.start.label.clone(), earlier }, rng)?;
+            let (mut is_entry, mut all_ids, mut touched) = (false, Vec::with_capacity(all.len()), BTreeSet::new());
+            for FoundWith { found, contents } in all {
+                let decided = found.decide(write, actor).map_err(ReplicaError::Store)?;
+                let ScanOutcome { mut ops, base, ids, unsettled } = decided;
+                forget_former_names(write, &mut ops).map_err(ReplicaError::Store)?;
+                all_ids.push(ids);
+                touched.extend(unsettled);
+                if !ops.is_empty() {
+                    if begun.is_some() && !is_entry {
+                        let earlier = earlier_of(write, identity.log).map_err(ReplicaError::Store)?;
+                        pen.begin(write, Start { label: identity.start.label.clone(), earlier }, rng)?;
+                    }
+                    is_entry = true;
+                    touched.extend(pen.write_ops(write, &ops, rng)?);
                 }
-                let draft = |op: &Op| DraftOp { item: op.item, write: op.write.clone(), pred: op.pred.clone() };
-                let written = pen.write(write, Draft::Index(ops.iter().map(draft).collect()), rng)?;
-                let is_as_found =
-                    matches!(&written.checked.verdict, Verdict::Applies(Body::Index(change, _)) if change.ops == ops);
-                if !is_as_found {
-                    return Err(ReplicaError::Write("the entry does not say what the scan found".into()));
+                for (content, Contents { chunks, pages }) in contents {
+                    write.put_contents(content, &chunks, &pages).map_err(ReplicaError::Store)?;
                 }
-                touched.extend(apply(write, &written.entry, &written.checked).map_err(ReplicaError::Store)?);
+                write.put_base(base).map_err(ReplicaError::Store)?;
             }
-            for (content, Contents { chunks, pages }) in contents {
-                write.put_contents(*content, chunks, pages).map_err(ReplicaError::Store)?;
-            }
-            write.put_base(base).map_err(ReplicaError::Store)?;
             write.put_unsettled(touched.clone()).map_err(ReplicaError::Store)?;
-            Ok((!ops.is_empty(), ids, touched, begun))
+            Ok((is_entry, all_ids, touched, begun))
         })?;
         if is_entry {
             self.identity.log.incarnation = begun.unwrap_or(self.identity.log.incarnation);
@@ -349,6 +346,23 @@ impl<'a> Pen<'a> {
         let written = self.write(write, Draft::Start(start), rng)?;
         apply(write, &written.entry, &written.checked).map_err(ReplicaError::Store)?;
         write.put_incarnation(self.log.incarnation).map_err(ReplicaError::Store)
+    }
+
+    /// Writes operations as the next entry, and applies it; gives the items whose view may be another.
+    fn write_ops<W: ShelfWrite>(
+        &self,
+        write: &mut W,
+        ops: &[Op],
+        rng: &mut impl rand_core::CryptoRng,
+    ) -> Result<BTreeSet<FileId>, ReplicaError<W::Fault>> {
+        let draft = |op: &Op| DraftOp { item: op.item, write: op.write.clone(), pred: op.pred.clone() };
+        let written = self.write(write, Draft::Index(ops.iter().map(draft).collect()), rng)?;
+        let is_as_found =
+            matches!(&written.checked.verdict, Verdict::Applies(Body::Index(change, _)) if change.ops == ops);
+        if !is_as_found {
+            return Err(ReplicaError::Write("the entry does not say what the scan found".into()));
+        }
+        apply(write, &written.entry, &written.checked).map_err(ReplicaError::Store)
     }
 
     /// Writes the next entry, and before it those that name what it has no room to name. A start leaves them to its next.

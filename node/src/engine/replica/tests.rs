@@ -108,7 +108,7 @@ impl Net {
     /// A user's new directory on a device.
     fn make(&mut self, at: usize, text: &str) {
         let outcome = creation(&self.devices[at].shelf().state(), self.devices[at].log(), text);
-        self.devices[at].append(Found::Decided(outcome), &BTreeMap::new(), &mut self.founding.rng).unwrap();
+        self.devices[at].append(vec![Found::Decided(outcome).into()], &mut self.founding.rng).unwrap();
         self.collect(at);
     }
 
@@ -178,7 +178,7 @@ fn the_store_on_redb_keeps_what_the_memory_shelf_keeps() {
     let mut stored = Replica::open(store, records, identity, &mut founding.rng).unwrap();
     for n in 0..20 {
         let outcome = creation(&memory.shelf().state(), memory.log(), &format!("m{n}"));
-        memory.append(Found::Decided(outcome), &BTreeMap::new(), &mut founding.rng).unwrap();
+        memory.append(vec![Found::Decided(outcome).into()], &mut founding.rng).unwrap();
     }
     let (a, b) = (founding.keys[0].id(), keys.id());
     memory.connect(b).unwrap();

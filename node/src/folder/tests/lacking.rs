@@ -220,7 +220,7 @@ async fn what_the_only_device_of_a_space_does_not_have_is_lost() {
     let PastVersion { op, content: first, .. } = versions.into_iter().last().unwrap();
     let former = Former { id, source: id, content: first, op: Some(op), place: None };
     let found = crate::engine::found::Found::Rewound(vec![Change::Former(former)]);
-    device.handle.append(found, BTreeMap::new()).await.unwrap();
+    device.handle.append(vec![found.into()]).await.unwrap();
     until(|| device.folder.state().lacks.lost == 1 && device.folder.state().phase == Phase::Idle).await;
     assert_eq!(read(&device), b"newer");
     forget(&device, "file", false).await.unwrap();

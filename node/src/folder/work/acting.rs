@@ -7,7 +7,7 @@ use zerocloud_crdt::base::{BaseRead, BaseRow, RowKey};
 use zerocloud_crdt::id::FileId;
 use zerocloud_crdt::index::IndexRead;
 use zerocloud_crdt::mutated;
-use zerocloud_crdt::plan::{Action, Plan, Situation, Wait, Waiting, plan, settles, unstick};
+use zerocloud_crdt::plan::{Action, Plan, Situation, Wait, Waiting, plan, unstick};
 use zerocloud_crdt::projection::NameRules;
 use zerocloud_crdt::register::{Content, Kind};
 use zerocloud_crdt::view::{View, ViewEntry};
@@ -307,7 +307,10 @@ impl<P: Pool> Folder<P> {
         let mut jobs = Vec::with_capacity(actions.len());
         for action in actions {
             match self.staged_for(&action) {
-                Ok(staged) => jobs.push(Job { action, staged }),
+                Ok(staged) => {
+                    let single = single.get(&action.source()).copied();
+                    jobs.push(Job { action, staged, single });
+                }
                 Err(StageError::Volume(error)) if error.kind() == VolumeErrorKind::NoSpace => {
                     self.fail(&action, VolumeErrorKind::NoSpace);
                 }
@@ -337,8 +340,7 @@ impl<P: Pool> Folder<P> {
         self.tell_of_batch(&former, jobs.iter().zip(&batch.outcomes));
         for (job, outcome) in jobs.into_iter().zip(batch.outcomes) {
             self.mind_rules(&job.action, &outcome);
-            let seen = single.get(&job.action.source()).copied();
-            self.note(job, &outcome, seen);
+            self.note(job, &outcome);
         }
         self.look_at_rules_again()?;
         if batch.is_synced {
@@ -379,21 +381,20 @@ impl<P: Pool> Folder<P> {
         }
     }
 
-    /// `seen` is the state of the store as of which the action is all that was to be done of its source, if it is.
-    fn note(&mut self, Job { action, staged }: Job, outcome: &Outcome, seen: Option<Generation>) {
+    fn note(&mut self, job: Job, outcome: &Outcome) {
+        let is_settled = job.settled(outcome).is_some();
+        let Job { action, staged, .. } = job;
         match outcome {
             Outcome::Done(row) => {
                 self.done_count += 1;
                 if let Some(row) = row.as_ref().filter(|row| row.print.is_unsettled()) {
                     self.settle_later(row.source, &row.print);
                 }
-                match seen.filter(|_| settles(&action, row.as_deref())) {
-                    // It would be planned only to find nothing. Whatever came since has marked it anew.
-                    Some(seen) => {
-                        self.ready.remove(&action.source());
-                        self.settled.insert(action.source(), seen);
-                    }
-                    None => self.ready.insert(action.source()),
+                if is_settled {
+                    // A plan would find nothing. Whatever came since is told by itself.
+                    self.ready.remove(&action.source());
+                } else {
+                    self.ready.insert(action.source());
                 }
                 self.keep_written(&action);
                 self.release(&action);

@@ -20,7 +20,7 @@ use crate::api::path::BytePath;
 use crate::api::types::Decision;
 use crate::clock::{Moment, WallTime};
 use crate::config;
-use crate::engine::found::{Found, Keep};
+use crate::engine::found::{Found, FoundWith, Keep};
 use crate::store::{HeldRow, Snapshot, StoreError};
 use crate::tree::Pool;
 use crate::tree::scan::read_content;
@@ -210,7 +210,7 @@ impl<P: Pool> Folder<P> {
                 }
             }
             if !keeps.is_empty() {
-                self.parts.log.append(Found::Kept(keeps), contents)?;
+                self.parts.log.append(vec![FoundWith { found: Found::Kept(keeps), contents }])?;
             }
         }
         Ok(())
@@ -248,6 +248,10 @@ impl<P: Pool> Folder<P> {
 
     pub(super) fn scan_all(&mut self) -> Result<(), FolderError> {
         self.dirty.insert(Box::default(), Depth::Subtree);
-        self.scan_what_is_due(self.now())
+        self.scan_what_is_due(self.now())?;
+        while !self.left_off.is_empty() {
+            self.scan_what_is_due(self.now())?;
+        }
+        Ok(())
     }
 }

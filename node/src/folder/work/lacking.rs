@@ -18,7 +18,7 @@ use zerocloud_crdt::view::{View, ViewEntry};
 use super::{Folder, FolderError};
 use crate::answers::members::devices;
 use crate::api::path::BytePath;
-use crate::engine::found::Found;
+use crate::engine::found::{Found, FoundWith};
 use crate::folder::{Forgetting, GivenUp, Lacks, NotForgotten};
 use crate::tree::serve::ChunkReader;
 use crate::tree::stage::Staged;
@@ -176,7 +176,7 @@ impl<P: Pool> Folder<P> {
                 changes.push(Change::GivenUp { shown: shown.clone(), content });
             }
             self.let_pass(changes.iter().map(Change::id));
-            self.parts.log.append(Found::Rewound(changes), contents)?;
+            self.parts.log.append(vec![FoundWith { found: Found::Rewound(changes), contents }])?;
         }
         Ok(all)
     }
@@ -196,7 +196,7 @@ impl<P: Pool> Folder<P> {
         let (id, hash) = (shown.id, content.hash());
         self.let_pass([id]);
         let change = Change::GivenUp { shown, content: Some(content) };
-        self.parts.log.append(Found::Rewound(vec![change]), BTreeMap::new())?;
+        self.parts.log.append(vec![Found::Rewound(vec![change]).into()])?;
         let snapshot = self.parts.store.snapshot()?;
         match View::new(&snapshot).entry(id, source)?.filter(|entry| entry.hash == hash && entry.kind == staged.kind) {
             Some(entry) if entry.kind == Kind::File => {

@@ -22,7 +22,7 @@ use super::wanting::{NotBegun, Version};
 use super::{Folder, FolderError};
 use crate::answers::history::{HistoryError, content_op};
 use crate::engine::fetch::JobId;
-use crate::engine::found::Found;
+use crate::engine::found::{Found, FoundWith};
 use crate::folder::NotStaged;
 use crate::space::AppendError;
 use crate::store::{IfFull, Snapshot, StoreError};
@@ -308,7 +308,8 @@ impl<P: Pool> Folder<P> {
         self.ledger.refresh()?;
         tracing::info!(space = %self.space(), item = %rivals.item(), "two changes of a text are merged");
         let content = FileContent { mtime, executable, hash, manifest };
-        match self.parts.log.append(Found::Merged { rivals: Box::new(rivals), content }, contents) {
+        let found = Found::Merged { rivals: Box::new(rivals), content };
+        match self.parts.log.append(vec![FoundWith { found, contents }]) {
             // Both values stay as they are, which is no reason to stop.
             Err(AppendError::Failed(reason)) => {
                 tracing::warn!(space = %self.space(), reason, "a merge can't be written");

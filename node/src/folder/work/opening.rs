@@ -11,7 +11,7 @@ use zerocloud_crdt::scan::{Parent, Seen, Sighting};
 use super::ready::Ready;
 use super::{Folder, FolderError, FolderParts, Message, pending_of};
 use crate::answers::conflicts::contested_directories;
-use crate::engine::found::Found;
+use crate::engine::found::{Found, FoundWith};
 use crate::folder::work::guarding::Guard;
 use crate::folder::work::ignoring::Ignoring;
 use crate::folder::work::jobs::Jobs;
@@ -172,7 +172,7 @@ impl<P: Pool> Folder<P> {
                 seen: read.seen,
             };
             let found = Found::Displaced { sighting: Box::new(sighting), row: Box::new(displaced.row.clone()) };
-            self.parts.log.append(found, contents)?;
+            self.parts.log.append(vec![FoundWith { found, contents }])?;
         }
         self.ledger.confirm_displaced(&displaced.stored, kept_at_ms, hash)?;
         Ok(hash)

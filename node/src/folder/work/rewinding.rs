@@ -1,7 +1,5 @@
 //! Making things as they were: operations of now, which come to this disk as everybody's do.
 
-use std::collections::BTreeMap;
-
 use zerocloud_crdt::rewind::{Change, REWIND_COUNT};
 
 use super::{Folder, FolderError};
@@ -31,7 +29,7 @@ impl<P: Pool> Folder<P> {
         self.is_materialised = false;
         self.let_pass(changes.iter().map(Change::id));
         for part in changes.chunks(REWIND_COUNT) {
-            self.parts.log.append(Found::Rewound(part.to_vec()), BTreeMap::new())?;
+            self.parts.log.append(vec![Found::Rewound(part.to_vec()).into()])?;
         }
         Ok(())
     }

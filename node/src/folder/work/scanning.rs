@@ -11,18 +11,42 @@ use zerocloud_crdt::manifest::Body;
 use zerocloud_crdt::mutated;
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::{Content, Kind};
-use zerocloud_crdt::scan::{Parent, Seen, Sighting, batches};
+use zerocloud_crdt::scan::{Findings, Parent, Part, Seen, Sighting, batches};
 
 use super::ignoring::{Looked, Reach};
 use super::texts::files_in;
 use super::{Folder, FolderError, LOOK_AGAIN_DELAY};
 use crate::clock::Moment;
-use crate::engine::found::Found;
+use crate::engine::found::{Found, FoundWith};
 use crate::engine::shelf::Contents;
 use crate::store::{Snapshot, StoreError};
 use crate::tree::scan::{Extent, Previous, Problem, Reason, Scanned, read_doubted, scan_under};
 use crate::tree::{Pool, racy};
 use crate::watch::debounce::{Depth, Dirty};
+
+/// Parts of a scan that are written with one commit at most: each page of the store that they change is written once
+/// for all of them.
+const GROUP_COUNT: usize = 8;
+/// How many bytes of files are read before they are written, if it is more than one part, in bytes: others wait for them.
+const GROUP_LEN: u64 = 64 << 20;
+/// What `batches` can do with.
+const ENTRY_FILE_COUNT_MIN: usize = 4;
+
+/// A part of what a scan found, read.
+struct PartRead {
+    /// Where its sightings stood in what was found.
+    indices: Vec<usize>,
+    findings: Findings,
+    contents: BTreeMap<ContentHash, Contents>,
+    /// What may be edited and look the same.
+    racy: Vec<(usize, Fingerprint)>,
+}
+
+impl PartRead {
+    fn len(&self) -> u64 {
+        self.findings.sightings.iter().map(|sighting| sighting.print.len).sum()
+    }
+}
 
 /// Directories, with how much of each was looked at, and what was found in them.
 type LookedAt = (BTreeMap<Box<[u8]>, Depth>, Scanned);
@@ -98,50 +122,24 @@ impl<P: Pool> Folder<P> {
         self.note_problems(scanned.problems);
         let mut created: BTreeMap<usize, FileId> = BTreeMap::new();
         let mut withheld: BTreeSet<RowKey> = BTreeSet::new();
-        for part in batches(scanned.findings, ENTRY_FILE_COUNT_MAX) {
-            // Pages of the store that an old snapshot may read are not written again: its file would grow with each part.
+        let entry_count = ENTRY_FILE_COUNT_MAX.min(self.parts.scan_room.max(ENTRY_FILE_COUNT_MIN));
+        let mut parts = batches(scanned.findings, entry_count).into_iter().peekable();
+        while let Some(part) = parts.next() {
+            // Pages of the store that an old snapshot may read are not written again: its file would grow with each group.
             self.ledger.refresh()?;
-            let indices = part.indices();
-            let part = part.resolve(|at| created.get(&at).copied());
             let snapshot = self.parts.store.snapshot()?;
-            let previous = |row: &BaseRow| previous(&snapshot, row);
-            let keyring = self.parts.keyring.clone();
-            let doubt = &self.rebooting.doubt;
-            let begun = self.parts.clock.wall_time();
-            let mut read = read_doubted(&*self.volume, &snapshot, part, &keyring, previous, &self.pool, doubt)?;
-            let racy = racy::unsettle(&mut read.findings.sightings, begun, self.parts.clock.wall_time());
-            self.note_problems(read.problems);
-            self.note_lost(read.lost)?;
-            // Deletions come in the last of the parts.
-            withheld.append(&mut read.withheld);
-            read.findings.gone.retain(|key| !withheld.contains(key));
-            if read.findings.sightings.is_empty() && read.findings.gone.is_empty() {
-                continue;
+            let mut sighted: BTreeSet<usize> = part.indices().into_iter().collect();
+            let is_apart = part.is_apart(&BTreeSet::new());
+            let mut group = vec![self.read_part(&snapshot, part, &created, &mut withheld)?];
+            while is_apart && group.len() < GROUP_COUNT && group.iter().map(PartRead::len).sum::<u64>() < GROUP_LEN {
+                let Some(part) = parts.next_if(|part| part.is_apart(&sighted)) else { break };
+                sighted.extend(part.indices());
+                group.push(self.read_part(&snapshot, part, &created, &mut withheld)?);
             }
-            let mut contents = BTreeMap::new();
-            for (at, stored) in read.contents {
-                if let Some(sighting) = read.findings.sightings.get(at) {
-                    contents.extend(contents_of(&sighting.seen, stored));
-                }
+            group.retain(|part| !part.findings.sightings.is_empty() || !part.findings.gone.is_empty());
+            if !group.is_empty() {
+                self.write_parts(&snapshot, group, &mut created)?;
             }
-            let moved = read.findings.sightings.iter().filter(|sighting| sighting.from != sighting.key());
-            let left: BTreeSet<FileId> = moved
-                .filter_map(|sighting| sighting.from.as_ref())
-                .chain(&read.findings.gone)
-                .map(|key| key.parent)
-                .collect();
-            left.into_iter().for_each(|directory| self.free_collisions(directory));
-            let former = self.former_places(&snapshot, &read.findings);
-            let (told, gone) = self.to_tell(&former, &read.findings);
-            let continued = sources_of(&snapshot, &read.findings.sightings, &racy)?;
-            let files = files_in(&read.findings.sightings);
-            let ids = self.parts.log.append(Found::Scan(read.findings), contents)?;
-            for (at, print) in racy {
-                continued.get(&at).into_iter().chain(ids.get(at)).for_each(|item| self.settle_later(*item, &print));
-            }
-            self.keep_seen(files, &ids);
-            self.tell_of_scan(&snapshot, &former, &told, &gone);
-            created.extend(read.kept.iter().filter_map(|at| indices.get(*at).copied()).zip(ids));
         }
         let left_off = scanned.left_off.iter().filter(|_| !mutated!(UnscannedRest));
         self.left_off.extend(left_off.filter_map(|directory| match directory {
@@ -151,6 +149,71 @@ impl<P: Pool> Folder<P> {
         }));
         self.take_rules(looked, &created)?;
         self.free_what_was_scanned();
+        Ok(())
+    }
+
+    /// Reads a part of what a scan found. `created` are the directories that came with parts that are written.
+    fn read_part(
+        &mut self,
+        snapshot: &Snapshot,
+        part: Part,
+        created: &BTreeMap<usize, FileId>,
+        withheld: &mut BTreeSet<RowKey>,
+    ) -> Result<PartRead, FolderError> {
+        let indices = part.indices();
+        let part = part.resolve(|at| created.get(&at).copied());
+        let previous = |row: &BaseRow| previous(snapshot, row);
+        let keyring = self.parts.keyring.clone();
+        let doubt = &self.rebooting.doubt;
+        let begun = self.parts.clock.wall_time();
+        let mut read = read_doubted(&*self.volume, snapshot, part, &keyring, previous, &self.pool, doubt)?;
+        let racy = racy::unsettle(&mut read.findings.sightings, begun, self.parts.clock.wall_time());
+        self.note_problems(read.problems);
+        self.note_lost(read.lost)?;
+        // Deletions come in the last of the parts.
+        withheld.append(&mut read.withheld);
+        read.findings.gone.retain(|key| !withheld.contains(key));
+        let mut contents = BTreeMap::new();
+        for (at, stored) in read.contents {
+            if let Some(sighting) = read.findings.sightings.get(at) {
+                contents.extend(contents_of(&sighting.seen, stored));
+            }
+        }
+        let indices = read.kept.iter().filter_map(|at| indices.get(*at).copied()).collect();
+        Ok(PartRead { indices, findings: read.findings, contents, racy })
+    }
+
+    /// Writes parts that were read, with `snapshot` as it was before them.
+    fn write_parts(
+        &mut self,
+        snapshot: &Snapshot,
+        parts: Vec<PartRead>,
+        created: &mut BTreeMap<usize, FileId>,
+    ) -> Result<(), FolderError> {
+        let (mut all, mut notes) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
+        for PartRead { indices, findings, contents, racy } in parts {
+            let moved = findings.sightings.iter().filter(|sighting| sighting.from != sighting.key());
+            let left: BTreeSet<FileId> = moved
+                .filter_map(|sighting| sighting.from.as_ref())
+                .chain(&findings.gone)
+                .map(|key| key.parent)
+                .collect();
+            left.into_iter().for_each(|directory| self.free_collisions(directory));
+            let former = self.former_places(snapshot, &findings);
+            let told = self.to_tell(&former, &findings);
+            let continued = sources_of(snapshot, &findings.sightings, &racy)?;
+            notes.push((indices, former, told, racy, continued, files_in(&findings.sightings)));
+            all.push(FoundWith { found: Found::Scan(findings), contents });
+        }
+        let written = self.parts.log.append(all)?;
+        for (ids, (indices, former, (told, gone), racy, continued, files)) in written.into_iter().zip(notes) {
+            for (at, print) in racy {
+                continued.get(&at).into_iter().chain(ids.get(at)).for_each(|item| self.settle_later(*item, &print));
+            }
+            self.keep_seen(files, &ids);
+            self.tell_of_scan(snapshot, &former, &told, &gone);
+            created.extend(indices.into_iter().zip(ids));
+        }
         Ok(())
     }
 

@@ -36,7 +36,7 @@ async fn threat_18_the_answer_holds_the_inviters_signed_frontier() {
     let node = Node::inviter(&founding, &net);
     let log = founding.identity(0).log;
     let outcome = creation(&node.open.store.snapshot().unwrap(), log, "newest");
-    node.open.space.append(crate::engine::found::Found::Decided(outcome), BTreeMap::new()).await.unwrap();
+    node.open.space.append(vec![crate::engine::found::Found::Decided(outcome).into()]).await.unwrap();
     let ticket = node.ticket(Role::Viewer, false, false).await;
     let joined = Guest::new(100, &net).join(&ticket).await.unwrap();
     let signed = SignedFrontier::decode(founding.space, &joined.frontier).unwrap();

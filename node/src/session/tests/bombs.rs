@@ -42,7 +42,7 @@ async fn threat_45_a_member_that_writes_without_end_takes_its_turns_and_others_t
     let (a, honest) = (Device::start(&founding, 0, link(0)), Device::start(&founding, 1, link(1)));
     let bomber = Device::with_records(&founding, 2, founding.records.clone(), link(2));
     for round in 0..ops / ENTRY_OP_COUNT {
-        bomber.space.append(Found::Decided(burst(&bomber, round)), BTreeMap::new()).await.unwrap();
+        bomber.space.append(vec![Found::Decided(burst(&bomber, round)).into()]).await.unwrap();
     }
     let total = bomber.frontier().number(bomber.log);
 

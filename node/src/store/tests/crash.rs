@@ -179,6 +179,7 @@ fn batch(write: &mut Write<'_>, round: u8) -> Result<(), StoreError> {
         versions: versions.collect(),
         displaced: vec![displaced(&format!("displaced-{round}"), round)],
         done: [id(round)].into(),
+        ..Commit::default()
     })?;
     write.confirm_displaced(&format!("displaced-{}", round - 1), i64::from(round), None)?;
     write.put_page(ChunkId([1; 32]), &vec![round; 5_000])?;

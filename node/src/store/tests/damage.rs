@@ -37,7 +37,7 @@ fn populated() -> (Arc<SpaceStore>, LogId) {
     let log = replica.log();
     for text in ["one", "two", "three"] {
         let outcome = creation(&store.snapshot().unwrap(), log, text);
-        replica.append(Found::Decided(outcome), &BTreeMap::new(), &mut rng).unwrap();
+        replica.append(vec![Found::Decided(outcome).into()], &mut rng).unwrap();
     }
     let at = row(1, 1, Kind::File, 1, 5);
     let chunk = Chunk { id: ChunkId([8; 32]), epoch: EpochId([0; 32]), len: 100 };

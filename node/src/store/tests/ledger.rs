@@ -53,7 +53,7 @@ fn commits() -> impl Strategy<Value = Commit> {
     let displaced = btree_map("d[a-c]", 0..4_u8, 0..3)
         .prop_map(|all| all.into_iter().map(|(stored, of)| displaced(&stored, of)).collect());
     (base, versions, displaced, btree_set((0..9_u8).prop_map(id), 0..3))
-        .prop_map(|(base, versions, displaced, done)| Commit { base, versions, displaced, done })
+        .prop_map(|(base, versions, displaced, done)| Commit { base, versions, displaced, done, ..Commit::default() })
 }
 
 #[derive(Clone, Debug)]
@@ -259,7 +259,7 @@ mod on_a_real_tree {
                 }
                 _ => None,
             };
-            let batch = self.materialiser.run(&mut self.ledger, &[Job { action, staged }], NOW).unwrap();
+            let batch = self.materialiser.run(&mut self.ledger, &[Job { action, staged, single: None }], NOW).unwrap();
             assert_eq!(self.ledger.intents().unwrap(), None);
             batch
         }

@@ -7,7 +7,7 @@ use zerocloud_crdt::mutated;
 use zerocloud_crdt::register::{FileTime, Kind};
 
 use super::super::handles::Handles;
-use super::super::ledger::{Deed, Displaced, Intents, Ledger};
+use super::super::ledger::{Commit, Deed, Displaced, Intents, Ledger};
 use super::super::stage::Staging;
 use super::super::versions::VersionRow;
 use super::super::{DEL, PUT, TreeError, fingerprint, found, kind_of};
@@ -95,9 +95,9 @@ impl Materialiser {
         let Actor { overlay, versions, displaced, .. } = actor;
         let base = overlay.into_changes();
         if has_intents || !versions.is_empty() {
-            let batch = Batch { displaced, versions, ..Batch::default() };
             let done = done.into_iter().flatten().collect();
-            let Batch { displaced, versions, .. } = self.commit(ledger, &control, batch, base, done)?;
+            let commit = Commit { base, versions, displaced, done, ..Commit::default() };
+            let Batch { displaced, versions, .. } = self.commit(ledger, &control, commit, Batch::default())?;
             (recovered.displaced, recovered.versions) = (displaced, versions);
         }
         recovered.garbage_count = self.sweep(ledger, &control)?;
