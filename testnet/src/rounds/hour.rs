@@ -20,8 +20,6 @@ use crate::sim::user::below;
 const INTERVAL: Duration = Duration::from_secs(30);
 /// A run has so many samples at least.
 const SAMPLE_COUNT_MIN: u32 = 18;
-/// Between two edits.
-const PAUSE: Duration = Duration::from_millis(150);
 /// Files that are edited on each side, and directories that they lie in.
 const FILE_COUNT: usize = 40;
 const DIRECTORY_COUNT: usize = 5;
@@ -42,6 +40,9 @@ pub struct Wanted {
     /// Minutes of edits.
     #[arg(long, default_value_t = 60)]
     pub minutes: u32,
+    /// Milliseconds between two edits of one side. Fewer show sooner what grows with edits.
+    #[arg(long, default_value_t = 150)]
+    pub pause_ms: u64,
     /// What edits are drawn from.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -56,6 +57,8 @@ pub struct Sample {
     pub edit_count: u64,
     /// Resident memory in KiB.
     pub memory_kib: u64,
+    /// Of that, what is no file's: without the program's own code.
+    pub own_kib: u64,
     /// Open files.
     pub file_count: usize,
     /// The version store in KiB on disk.
@@ -77,15 +80,15 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:>8} {:>8} {:>8} {:>11} {:>6} {:>13} {:>9}",
-            "node", "s", "edits", "memory KiB", "files", "versions KiB", "home KiB"
+            "{:>8} {:>8} {:>8} {:>11} {:>8} {:>6} {:>13} {:>9}",
+            "node", "s", "edits", "memory KiB", "own KiB", "files", "versions KiB", "home KiB"
         )?;
         for (name, samples) in &self.samples {
             for sample in samples {
-                let Sample { at, edit_count, memory_kib, file_count, versions_kib, home_kib } = sample;
+                let Sample { at, edit_count, memory_kib, own_kib, file_count, versions_kib, home_kib } = sample;
                 writeln!(
                     f,
-                    "{name:>8} {:>8} {edit_count:>8} {memory_kib:>11} {file_count:>6} {versions_kib:>13} {home_kib:>9}",
+                    "{name:>8} {:>8} {edit_count:>8} {memory_kib:>11} {own_kib:>8} {file_count:>6} {versions_kib:>13} {home_kib:>9}",
                     at.as_secs()
                 )?;
             }
@@ -113,7 +116,7 @@ pub fn run(wanted: &Wanted) -> Report {
                 edit(device, &mut rng);
                 edit_count += 1;
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(Duration::from_millis(wanted.pause_ms));
         }
         for ((_, samples), device) in samples.iter_mut().zip([&laptop, &desk]) {
             samples.push(sample(device, begun.elapsed(), edit_count));
@@ -157,11 +160,15 @@ fn edit(device: &Device, rng: &mut ChaCha8Rng) {
 fn sample(device: &Device, at: Duration, edit_count: u64) -> Sample {
     let process = PathBuf::from(format!("/proc/{}", device.process_id()));
     let status = std::fs::read_to_string(process.join("status")).unwrap();
-    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kib = |name| {
+        let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        value.trim_end_matches("kB").trim().parse().unwrap()
+    };
     Sample {
         at,
         edit_count,
-        memory_kib: memory.trim_end_matches("kB").trim().parse().unwrap(),
+        memory_kib: kib("VmRSS:"),
+        own_kib: kib("RssAnon:"),
         file_count: std::fs::read_dir(process.join("fd")).unwrap().count(),
         versions_kib: kib_in(&device.at(".zerocloud/versions")),
         home_kib: kib_in(device.home()),
@@ -214,6 +221,7 @@ mod tests {
             at: Duration::from_secs(30 * n),
             edit_count: 100 * n,
             memory_kib: 90_000 + 500 * (n % 3),
+            own_kib: 70_000,
             file_count: 40 + (n % 5) as usize,
             versions_kib: 2_400 * n,
             home_kib: 20_000 + 900 * n,
