@@ -120,6 +120,11 @@ pub const TRIALS: &[Trial] = &[
         "session::tests::hostile::threat_46_garbage_on_any_stream_of_anybody_ends_its_session_and_nothing_else",
     ),
     trial(
+        Mutation::UnboundedWindow,
+        Target::Allocations,
+        "gaps::threat_46_what_waits_behind_gaps_is_bounded_and_others_are_heard",
+    ),
+    trial(
         Mutation::UnsignedAddresses,
         Target::Node,
         "session::tests::passing::threat_47_what_the_device_did_not_sign_ends_the_session",

@@ -132,6 +132,8 @@ mutations! {
     UnfairTurns = "unfair-turns",
     /// What is no message is passed over.
     ToleratedGarbage = "tolerated-garbage",
+    /// Of what comes on a connection as much waits for its readers as its peer sends.
+    UnboundedWindow = "unbounded-window",
     /// Addresses count that their device did not sign.
     UnsignedAddresses = "unsigned-addresses",
     /// A name stands on every disk as it is.

@@ -13,6 +13,7 @@ mod editors;
 mod harness;
 mod kills;
 mod lacking;
+mod liars;
 mod merges;
 mod names;
 mod races;

@@ -14,6 +14,7 @@ use iroh_mdns_address_lookup::MdnsAddressLookup;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use zerocloud_crdt::keys::DeviceKeys;
 use zerocloud_crdt::limits::{CONN_WINDOW_LEN_MAX, LOG_STREAM_COUNT_MAX, OTHER_STREAM_COUNT_MAX};
+use zerocloud_crdt::mutated;
 
 use super::super::Protocol;
 use super::congestion::Choosing;
@@ -134,12 +135,13 @@ pub(super) fn crypto_provider() -> CryptoProvider {
 /// Streams, windows and congestion controllers. The stream's receive window stays at iroh's 1.25 MB: noq 1.4.0 kills connections whose window
 /// is above 2 MiB ("too many gaps in stream buffer").
 fn transport() -> QuicTransportConfig {
+    let window = if mutated!(UnboundedWindow) { VarInt::MAX } else { VarInt::from_u32(CONN_WINDOW_LEN_MAX) };
     let stream_count = (LOG_STREAM_COUNT_MAX + OTHER_STREAM_COUNT_MAX) as u32;
     QuicTransportConfig::builder()
         .max_concurrent_bidi_streams(VarInt::from_u32(stream_count))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
-        .receive_window(VarInt::from_u32(CONN_WINDOW_LEN_MAX))
+        .receive_window(window)
         .congestion_controller_factory(Arc::new(Choosing))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .build()
