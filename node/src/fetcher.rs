@@ -5,6 +5,7 @@
 //! streams, the keys, and the threads on which chunks are opened.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -33,6 +34,13 @@ const STREAM_COUNT_MAX: usize = 64;
 const FAR_ROUND_TRIP: Duration = Duration::from_millis(5);
 /// How long after its streams ended a peer that is still connected is asked again.
 const AGAIN_DELAY: Duration = Duration::from_secs(2);
+/// A peer that was asked and of which nothing comes for so long is not asked for a while: others are. A disk that has to
+/// wake up takes a third of it. Tests of this crate have no time.
+const SILENCE_LIMIT: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 30 });
+/// In how many steps that is looked at.
+const SILENCE_LOOK_COUNT: u32 = 6;
+/// How often the delay doubles for a peer that is silent each time it is asked: to 17 minutes.
+const SILENCE_DOUBLING_COUNT_MAX: u32 = 9;
 
 /// Who wants the chunks of a job. Called on a thread that may block, at the same time for several chunks.
 pub trait Receiver: Send + Sync {
@@ -126,24 +134,33 @@ impl Fetcher {
         }
         let weak = Arc::downgrade(&self.shared);
         self.shared.runtime.spawn(async move {
+            let mut silence_count = 0;
             while let Some(shared) = weak.upgrade()
                 && conn.close_reason().is_none()
             {
-                let Ok(answers) = shared.open_streams(&conn, space_count).await else { return };
+                let pulse = Arc::<Pulse>::default();
+                let Ok(answers) = shared.open_streams(&conn, space_count, &pulse).await else { return };
                 drop(shared);
                 let mut taking = JoinSet::new();
                 for answers in answers {
-                    taking.spawn(take_answers(weak.clone(), conn.clone(), answers));
+                    taking.spawn(take_answers(weak.clone(), conn.clone(), answers, pulse.clone()));
                 }
                 // The streams of a connection end together: one that ended takes the others along.
-                taking.join_next().await;
+                let is_silent = tokio::select! {
+                    _ = taking.join_next() => false,
+                    () = silence(&weak, conn.peer(), &pulse) => true,
+                };
                 drop(taking);
+                silence_count = if is_silent { silence_count + 1 } else { 0 };
+                if is_silent {
+                    tracing::warn!(peer = %conn.peer(), "a peer does not answer; others are asked");
+                }
                 // Another connection took its place.
                 if !weak.upgrade().is_some_and(|shared| shared.disconnect(&conn)) {
                     return;
                 }
                 // A peer that does not yet know us as a member ends the streams; it will by then.
-                tokio::time::sleep(AGAIN_DELAY).await;
+                tokio::time::sleep(AGAIN_DELAY * 2_u32.pow(silence_count.min(SILENCE_DOUBLING_COUNT_MAX))).await;
             }
         });
         true
@@ -190,13 +207,15 @@ impl Shared {
         &self,
         conn: &Conn,
         space_count: usize,
+        pulse: &Pulse,
     ) -> Result<Vec<mpsc::Receiver<Vec<Answered>>>, SessionError> {
         let is_far = conn.path().is_some_and(|path| path.round_trip >= FAR_ROUND_TRIP);
         let count = if is_far { FAR_STREAM_COUNT } else { NEAR_STREAM_COUNT };
         let count = count.min(STREAM_COUNT_MAX / space_count.max(1)).max(1);
         let (mut requests, mut answers) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for _ in 0..count {
-            let (sender, receiver) = ChunkStream::open(conn, self.space).await?.split();
+            let (sender, receiver) =
+                ChunkStream::open_counted(conn, self.space, pulse.came_count.clone()).await?.split();
             requests.push(sender);
             answers.push(receiver);
         }
@@ -313,10 +332,33 @@ impl State {
     }
 }
 
+/// Whether something goes on with a peer, over all streams to it.
+#[derive(Debug, Default)]
+struct Pulse {
+    /// Counts up when bytes come.
+    came_count: Arc<AtomicU64>,
+    /// Frames of answers that are being opened: while we are busy ourselves, nothing is read.
+    opening_count: AtomicUsize,
+}
+
+/// Waits until a peer that owes answers was silent for too long.
+async fn silence(shared: &Weak<Shared>, peer: DeviceId, pulse: &Pulse) {
+    let (mut before, mut silent_count) = (0, 0);
+    while silent_count < SILENCE_LOOK_COUNT {
+        tokio::time::sleep(SILENCE_LIMIT / SILENCE_LOOK_COUNT).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let came = pulse.came_count.load(Ordering::Relaxed);
+        let is_busy = came != before || pulse.opening_count.load(Ordering::Relaxed) > 0;
+        silent_count = if is_busy || !shared.lock().fetch.is_owing(peer) { 0 } else { silent_count + 1 };
+        before = came;
+    }
+}
+
 /// Opens what comes on one stream until it ends.
-async fn take_answers(shared: Weak<Shared>, conn: Conn, mut answers: mpsc::Receiver<Vec<Answered>>) {
+async fn take_answers(shared: Weak<Shared>, conn: Conn, mut answers: mpsc::Receiver<Vec<Answered>>, pulse: Arc<Pulse>) {
     let mut opening = StreamOpener::default();
     while let Some(taken) = answers.recv().await {
+        pulse.opening_count.fetch_add(1, Ordering::Relaxed);
         let Some(shared) = shared.upgrade() else { return };
         let Ok(permit) = shared.opening.clone().acquire_owned().await else { return };
         let (peer, sharing) = (conn.peer(), shared.clone());
@@ -332,6 +374,7 @@ async fn take_answers(shared: Weak<Shared>, conn: Conn, mut answers: mpsc::Recei
             Ok(Err(error)) => return conn.close(CloseCode::Violation, &error.to_string()),
             Err(panic) => return tracing::error!(%panic, "opening a chunk failed"),
         }
+        pulse.opening_count.fetch_sub(1, Ordering::Relaxed);
         shared.wake.notify_one();
     }
 }

@@ -322,6 +322,11 @@ impl Fetch {
         (!asks.is_empty()).then_some(Request { first, asks })
     }
 
+    /// Whether a peer was asked something that it has not answered.
+    pub fn is_owing(&self, peer: DeviceId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| !peer.asked.is_empty())
+    }
+
     /// What an ask of a peer was for, without ending it: the driver opens and checks the answer first.
     ///
     /// # Errors

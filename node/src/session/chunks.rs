@@ -5,10 +5,15 @@
 //! [`crate::engine::fetch`]'s; opening and checking what comes is whoever asked's.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use serde_bytes::Bytes;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::{Semaphore, mpsc};
 use zerocloud_crdt::id::SpaceId;
 use zerocloud_crdt::limits::FRAGMENT_LEN_MAX;
@@ -168,7 +173,16 @@ impl ChunkStream {
     /// # Errors
     /// [`SessionError::Closed`] if the connection is gone.
     pub async fn open(conn: &Conn, space: SpaceId) -> Result<Self, SessionError> {
-        let (mut send, mut receive) = conn.open_bi(StreamKind::Chunk).await?;
+        Self::open_counted(conn, space, Arc::default()).await
+    }
+
+    /// The same; `came_count` counts up whenever bytes come.
+    ///
+    /// # Errors
+    /// [`SessionError::Closed`] if the connection is gone.
+    pub async fn open_counted(conn: &Conn, space: SpaceId, came_count: Arc<AtomicU64>) -> Result<Self, SessionError> {
+        let (mut send, receive) = conn.open_bi(StreamKind::Chunk).await?;
+        let mut receive = Counted { receive, came_count };
         write_frame(&mut send, &Opening::Chunks { space }.to_bytes(), Opening::LEN_MAX).await?;
         let (requests, mut queue) = mpsc::channel::<Request>(REQUEST_QUEUE_COUNT);
         let (answering, answers) = mpsc::channel(ANSWER_QUEUE_COUNT);
@@ -215,7 +229,23 @@ impl ChunkStream {
     }
 }
 
-async fn take_answers(receive: &mut RecvStream, answering: &mpsc::Sender<Vec<Answered>>) -> Result<(), SessionError> {
+/// A stream that counts when bytes come.
+struct Counted {
+    receive: RecvStream,
+    came_count: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.receive).poll_read(context, buf);
+        if read.is_ready() {
+            self.came_count.fetch_add(1, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+async fn take_answers(receive: &mut Counted, answering: &mpsc::Sender<Vec<Answered>>) -> Result<(), SessionError> {
     // An answer's fragments follow each other; a peer that begins many at once holds no more than it sent.
     let mut assemblies: BTreeMap<u64, Assembly> = BTreeMap::new();
     while let Some(frame) = read_frame(receive, Answer::LEN_MAX).await? {

@@ -188,7 +188,8 @@ fn threat_20_a_member_that_does_not_bring_what_it_says_it_has_is_named_and_holds
         heard.advance(log, Position { number: last.number + 5, hash: EntryHash([7; 32]) });
         heard
     });
-    // It has three rounds of 20 seconds to bring it; meanwhile others sync.
+    // It has three rounds of 20 seconds to bring it; meanwhile others sync, though it never answers when it is asked for
+    // what they wrote.
     let begun = Instant::now();
     let mut round = 0;
     while !warnings(&laptop).contains("phone holds back 5 entries") {
