@@ -110,6 +110,10 @@ pub const ANSWER_PIECE_COUNT_MAX: usize = 2 * REQUEST_COUNT_MAX;
 pub const ANSWER_FRAME_LEN_MAX: usize = (1 << 20) + FRAGMENT_LEN_MAX + 4096;
 /// Address hints in a ticket or an address record.
 pub const ADDRESS_HINT_COUNT_MAX: usize = 16;
+/// Devices that are looked for on the LAN at the same time: each costs a few datagrams, and more are not dialled at once.
+pub const LAN_SEARCH_COUNT_MAX: usize = 64;
+/// Answers to questions on the LAN in a second: all devices of a household ask one at the same time.
+pub const LAN_ANSWER_COUNT_MAX: usize = 20;
 /// The URL of a relay.
 pub const RELAY_URL_LEN_MAX: usize = 256;
 /// An address record: all hints at full length.

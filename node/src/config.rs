@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+mod relay;
 mod value;
 
+pub use relay::RelayAt;
 pub use value::{Guard, Names, Rate, Suite, Versions};
 
 /// What [`Config::load_or_create`] writes into a new home: every key with its default, commented out.
@@ -29,8 +31,8 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// Whether the node connects to its peers directly. Off and without relays it works alone. Default: on.
     pub direct: bool,
-    /// URLs of relays, in order of preference. Default: none, and then none is asked.
-    pub relays: Vec<String>,
+    /// Relays of the user's own. Default: none, and then none is asked.
+    pub relays: Vec<RelayAt>,
     /// Whether peers are looked for on the local network (mDNS, broadcast). Off: no packet leaves for an address
     /// that the user did not give. Default: on.
     pub lan: bool,
@@ -137,7 +139,7 @@ impl Config {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Malformed {
+        let mut config: Self = toml::from_str(text).map_err(|error| ConfigError::Malformed {
             path: path.to_owned(),
             message: error.to_string().trim_end().to_owned(),
         })?;
@@ -145,8 +147,15 @@ impl Config {
         if !DEBOUNCE_MS.contains(&config.debounce_ms) {
             return out_of_range("debounce_ms", "must be a number of milliseconds from 1 to 60000");
         }
-        if !config.relays.iter().all(|url| url.starts_with("https://") || url.starts_with("http://")) {
-            return out_of_range("relays", "must be a list of URLs like \"https://relay.example.org\"");
+        if !config.relays.iter().all(RelayAt::is_reachable) {
+            return out_of_range(
+                "relays",
+                "must be a list of relays like \"https://relay.example.org\" or { url = \"https://203.0.113.7\", \
+                 certificate = \"relay.pem\" }, with a discovery_port above 0 if one is given",
+            );
+        }
+        for relay in &mut config.relays {
+            relay.resolve_beside(path);
         }
         if config.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > NAME_LEN_MAX) {
             return out_of_range("name", "must have 1 to 64 bytes");

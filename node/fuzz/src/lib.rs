@@ -13,14 +13,14 @@ mod stream;
 pub use api::api;
 pub use rules::rules;
 pub use session::session;
-pub use stream::{frame, lane};
+pub use stream::{frame, lan, lane};
 
 /// The body of a target: whether the bytes got past all checks.
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target, by its name.
-pub const TARGETS: [(&str, Target); 5] =
-    [("api", api), ("frame", frame), ("lane", lane), ("rules", rules), ("session", session)];
+pub const TARGETS: [(&str, Target); 6] =
+    [("api", api), ("frame", frame), ("lan", lan), ("lane", lane), ("rules", rules), ("session", session)];
 
 /// Takes a byte off the front; 0 if there is none.
 fn take_byte(data: &mut &[u8]) -> u8 {

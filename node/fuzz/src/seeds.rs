@@ -37,6 +37,8 @@ fn streams() -> Vec<Seed> {
     vec![
         seed("frame", "two frames", &[&[0, 10], &framed(b""), &framed(&[7; 300])]),
         seed("frame", "at once", &[&[255, 20], &framed(&[1; 3000])]),
+        seed("lan", "question", &[b"zc-lan\x01\x00", &[7; 32]]),
+        seed("lan", "answer", &[b"zc-lan\x01\x01", &[7; 32], &[0x12, 0x34]]),
         seed("lane", "hello", &[&[1], &TOKEN, &[2]]),
     ]
 }

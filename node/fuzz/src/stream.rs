@@ -1,4 +1,4 @@
-//! What stands before any message: frames, and what a dialler says before a lane is a stream.
+//! What stands before any message: frames, what a dialler says before a lane is a stream, and datagrams on the LAN.
 
 use std::io;
 use std::pin::Pin;
@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use zerocloud::link::iroh::lan_word::Word;
 use zerocloud::link::iroh::{TOKEN_LEN, hear_lane_hello, lane_acceptor};
 use zerocloud::wire::{FrameError, read_frame, write_frame};
 use zerocloud_crdt::keys::{DeviceKeys, Secret};
@@ -61,6 +62,15 @@ pub fn frame(mut data: &[u8]) -> bool {
             }
         }
     })
+}
+
+/// A datagram on the LAN: a word is written again to the same bytes.
+pub fn lan(data: &[u8]) -> bool {
+    let word = Word::parse(data);
+    if let Some(word) = word {
+        assert_eq!(word.to_bytes(), data);
+    }
+    word.is_some()
 }
 
 static KEYS: LazyLock<DeviceKeys> = LazyLock::new(|| DeviceKeys::from_seed(Secret::new([7; 32])));

@@ -40,6 +40,7 @@ use crate::wire::FrameError;
 /// What a user can be asked to do: how a part of a sentence begins that says so.
 const DEEDS: &[&str] = &[
     "ask one",
+    "ask whoever",
     "change it",
     "check",
     "choose",
@@ -260,11 +261,17 @@ fn walk_joining(walk: &mut Walk) {
     every!(walk, OpenLinkError:
         OpenLinkError::Bind { .. } => OpenLinkError::Bind { bind: Bind::RelaysOnly, source: io() },
         OpenLinkError::RelayUrl { .. } => OpenLinkError::RelayUrl { url: "x".into() },
+        OpenLinkError::RelayCertificate { .. } => OpenLinkError::RelayCertificate { path: path(), reason: "no".into() },
         OpenLinkError::Endpoint { .. } => OpenLinkError::Endpoint { source: Box::new(io()) },
     );
     every!(walk, LinkWarning:
         LinkWarning::UdpBufferClipped { .. } => LinkWarning::UdpBufferClipped { wanted_len: 2, granted_len: 1 },
         LinkWarning::LanUnavailable { .. } => LinkWarning::LanUnavailable { detail: "no".into() },
+        LinkWarning::RelayHasOtherCertificate { .. } =>
+            LinkWarning::RelayHasOtherCertificate { url: "x".into(), path: path() },
+        LinkWarning::RelayNotVouchedFor { .. } => LinkWarning::RelayNotVouchedFor { url: "x".into() },
+        LinkWarning::RelayRefuses { .. } => LinkWarning::RelayRefuses { url: "x".into(), reason: "no".into() },
+        LinkWarning::NoRelayAnswers { .. } => LinkWarning::NoRelayAnswers { urls: "x".into() },
     );
 }
 

@@ -42,7 +42,7 @@ fn every_value_is_read() {
         name: Some("nas".into()),
         listen: Some("[::1]:7000".parse().unwrap()),
         direct: false,
-        relays: vec!["https://r.example".into()],
+        relays: vec![RelayAt::url("https://r.example")],
         lan: false,
         upload_max: Some(Rate { bytes_per_second: 4096 }),
         download_max: Some(Rate { bytes_per_second: 2_000_000 }),
@@ -68,6 +68,12 @@ fn what_is_wrong_is_said_with_the_key_and_the_file() {
         ("debounce_ms = 0", "debounce_ms", "from 1 to 60000"),
         ("debounce_ms = 60001", "debounce_ms", "from 1 to 60000"),
         ("relays = ['relay.example']", "relays", "https://"),
+        ("relays = [{ url = 'https://r', discovery_port = 0 }]", "relays", "above 0"),
+        ("relays = [{ url = 'https://r', discovery_port = 65536 }]", "discovery_port", "65536"),
+        ("relays = [{ url = 'https://r', certificat = 'r.pem' }]", "certificat", "unknown field"),
+        ("relays = [{ certificate = 'r.pem' }]", "relays", "missing field `url`"),
+        ("relays = [7]", "relays", "a URL in quotes, or a table"),
+        ("relays = 'https://r.example'", "relays", "expected a sequence"),
         ("versions = 'keep-days 0'", "versions", "keep-days N"),
         ("versions = 'forever'", "versions", "\"staggered\""),
         ("guard = 'lax'", "guard", "`normal`"),
@@ -84,6 +90,25 @@ fn what_is_wrong_is_said_with_the_key_and_the_file() {
         assert!(error.contains("/home/anna/config.toml"), "{text}: {error}");
         assert!(error.contains(key) && error.contains(says), "{text}: {error}");
     }
+}
+
+#[test]
+fn a_relay_may_have_its_own_certificate_beside_the_settings() {
+    let config = parse(
+        "relays = ['https://one.example', { url = 'https://192.0.2.1:8443', certificate = 'relay.pem', discovery_port = 3478 }, \
+         { url = 'http://two.example', certificate = '/etc/relay.pem' }]",
+    );
+    let expected = vec![
+        RelayAt::url("https://one.example"),
+        RelayAt {
+            url: "https://192.0.2.1:8443".into(),
+            certificate: Some("/home/anna/relay.pem".into()),
+            discovery_port: 3478,
+        },
+        RelayAt { certificate: Some("/etc/relay.pem".into()), ..RelayAt::url("http://two.example") },
+    ];
+    assert_eq!(config.unwrap().relays, expected);
+    assert_eq!(expected[0].discovery_port, 7842);
 }
 
 #[test]

@@ -15,7 +15,9 @@
 
 mod congestion;
 mod conn;
+mod lan;
 mod lane;
+mod relays;
 mod settings;
 
 #[cfg(test)]
@@ -23,14 +25,14 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use iroh::address_lookup::MemoryLookup;
 use iroh::endpoint::{
     AfterHandshakeOutcome, ConnectError, ConnectOptions, Connection, EndpointHooks, Incoming, Side as IrohSide,
     WeakConnectionHandle,
 };
-use iroh::{Endpoint, EndpointAddr, PublicKey, RelayUrl, TransportAddr};
+use iroh::{Endpoint, EndpointAddr, PublicKey, RelayUrl, TransportAddr, Watcher};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -41,10 +43,14 @@ use zerocloud_crdt::limits::{ADDRESS_HINT_COUNT_MAX, HANDSHAKE_COUNT_MAX};
 
 use self::conn::{IrohConn, close_varint, dial_error};
 use self::lane::Lanes;
+use self::relays::Relays;
 // For the fuzz targets: what a lane is asked before it is one.
 #[doc(hidden)]
+pub use self::lan::word as lan_word;
+#[doc(hidden)]
 pub use self::lane::{TOKEN_LEN, acceptor as lane_acceptor, hear_hello as hear_lane_hello};
-pub use self::settings::{Bind, IrohSettings, LinkWarning, OpenLinkError, Relay, udp_buffer_warning};
+pub use self::relays::{DISCOVERY_PORT, Relay};
+pub use self::settings::{Bind, IrohSettings, LinkWarning, OpenLinkError, udp_buffer_warning};
 use super::{AddressHint, Admission, BoxFuture, CloseCode, Conn, DialError, Link, Protocol, Side};
 
 /// From the first packet to the proof of both keys, dialling and accepting. A silent address costs this long.
@@ -53,6 +59,9 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Offered last by every version and spoken by none: where it is agreed upon, the two have no common version. Without
 /// it a dialler would hear nothing, for noq 1.4.0 tells no unproven address that a handshake has failed.
 const ANY_VERSION_ALPN: &[u8] = b"zerocloud";
+
+/// How long after the start no relay is missed: it is looked for in the meantime.
+const RELAY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connections that are accepted and not yet taken by [`Link::accept`].
 const ACCEPTED_COUNT_MAX: usize = 16;
@@ -63,7 +72,9 @@ pub struct IrohLink {
     endpoint: Endpoint,
     /// Also held by the endpoint, which asks it for the addresses of a device that it has lost.
     lookup: MemoryLookup,
-    has_relays: bool,
+    relays: Relays,
+    /// Since when relays may be missed.
+    opened: Instant,
     /// Every connection that may be open, for the farewell in `close`. Also held by the acceptor's task.
     open: OpenConns,
     warnings: Vec<LinkWarning>,
@@ -71,6 +82,27 @@ pub struct IrohLink {
     accepted: Mutex<mpsc::Receiver<Conn>>,
     _acceptor: AbortOnDropHandle<()>,
     lane_acceptor: AbortOnDropHandle<()>,
+    /// Hears who asks for us on the LAN.
+    lan: Option<AbortOnDropHandle<()>>,
+}
+
+/// Looks for devices on the LAN in both ways. Each finds what the other does not, so only one that nobody makes up for
+/// is told of.
+fn find_on_lan(endpoint: &Endpoint, warnings: &mut Vec<LinkWarning>) -> Option<AbortOnDropHandle<()>> {
+    let by_multicast = settings::add_lan_lookup(endpoint);
+    match (by_multicast, lan::add_broadcast_lookup(endpoint)) {
+        (by_multicast, Ok(hearing)) => {
+            if let Err(warning) = by_multicast {
+                tracing::info!(%warning, "looking for devices by broadcast alone");
+            }
+            Some(hearing)
+        }
+        (by_multicast, Err(error)) => {
+            tracing::info!(%error, "looking for devices on the local network without broadcast");
+            warnings.extend(by_multicast.err());
+            None
+        }
+    }
 }
 
 impl IrohLink {
@@ -80,11 +112,12 @@ impl IrohLink {
     /// See [`OpenLinkError`].
     pub async fn open(keys: &DeviceKeys, settings: IrohSettings, admission: Admission) -> Result<Self, OpenLinkError> {
         let lookup = MemoryLookup::new();
-        let has_relays = !settings.relays.is_empty();
+        let relays = Relays::read(&settings.relays)?;
         let mut warnings: Vec<LinkWarning> = udp_buffer_warning().into_iter().collect();
-        let endpoint = settings::bind(keys, &settings, lookup.clone(), AdmissionHook { admission }).await?;
+        let endpoint = settings::bind(keys, &settings, &relays, lookup.clone(), AdmissionHook { admission }).await?;
+        let mut lan = None;
         if settings.lan {
-            warnings.extend(settings::add_lan_lookup(&endpoint).err());
+            lan = find_on_lan(&endpoint, &mut warnings);
         }
         let lanes = Lanes::new(endpoint.bound_sockets());
         let lane_acceptor = AbortOnDropHandle::new(tokio::spawn(lanes.clone().accept_all(keys)));
@@ -92,12 +125,17 @@ impl IrohLink {
         let (sender, accepted) = mpsc::channel(ACCEPTED_COUNT_MAX);
         let acceptor = AbortOnDropHandle::new(tokio::spawn(accept_all(endpoint.clone(), open.clone(), sender)));
         let accepted = Mutex::new(accepted);
-        Ok(Self { endpoint, lookup, has_relays, open, warnings, accepted, _acceptor: acceptor, lane_acceptor })
+        let opened = Instant::now();
+        Ok(Self { endpoint, lookup, relays, opened, open, warnings, accepted, _acceptor: acceptor, lane_acceptor, lan })
     }
 
-    /// What is not as it should be, though the link works.
-    pub fn warnings(&self) -> &[LinkWarning] {
-        &self.warnings
+    /// What is not as it should be now, though the link works.
+    pub fn warnings(&self) -> Vec<LinkWarning> {
+        let mut warnings = self.warnings.clone();
+        if self.opened.elapsed() >= RELAY_PATIENCE {
+            warnings.extend(self.relays.warnings(&self.endpoint.home_relay_status().get()));
+        }
+        warnings
     }
 
     /// The sockets' addresses. Keep the port and bind to it at the next start, so that hints stay true.
@@ -120,7 +158,9 @@ impl IrohLink {
     fn endpoint_addr(&self, key: PublicKey, hints: &[AddressHint]) -> EndpointAddr {
         let addresses = hints.iter().take(ADDRESS_HINT_COUNT_MAX).filter_map(|hint| match hint {
             AddressHint::Direct(address) => Some(TransportAddr::Ip(*address)),
-            AddressHint::Relay(url) if self.has_relays => Some(TransportAddr::Relay(url.parse::<RelayUrl>().ok()?)),
+            AddressHint::Relay(url) if !self.relays.is_empty() => {
+                Some(TransportAddr::Relay(url.parse::<RelayUrl>().ok()?))
+            }
             AddressHint::Relay(_) => None,
         });
         EndpointAddr::from_parts(key, addresses)
@@ -199,7 +239,12 @@ impl Link for IrohLink {
         let mut direct: Vec<SocketAddr> =
             own.ip_addrs().copied().filter(|address| is_reachable(address.ip())).collect();
         direct.sort_by_key(|address| (nearness(address.ip()), *address));
-        let relays = own.relay_urls().map(|url| AddressHint::Relay(url.to_string()));
+        let mut relays: Vec<String> = own.relay_urls().map(ToString::to_string).collect();
+        if relays.is_empty() {
+            // Until one is chosen, which takes a moment after the start, it may be any.
+            relays = self.relays.urls();
+        }
+        let relays = relays.into_iter().map(AddressHint::Relay);
         // A relay is worth more than the seventeenth interface.
         relays.chain(direct.into_iter().map(AddressHint::Direct)).take(ADDRESS_HINT_COUNT_MAX).collect()
     }
@@ -208,6 +253,9 @@ impl Link for IrohLink {
         Box::pin(async move {
             self.open.close_all(CloseCode::Shutdown);
             self.lane_acceptor.abort();
+            if let Some(lan) = &self.lan {
+                lan.abort();
+            }
             self.endpoint.close().await;
         })
     }

@@ -145,7 +145,7 @@ fn addresses_by_settings(
     port: Option<u16>,
     noted: impl Iterator<Item = AddressHint>,
 ) -> Vec<AddressHint> {
-    let mut addresses: Vec<_> = config.relays.iter().cloned().map(AddressHint::Relay).collect();
+    let mut addresses: Vec<_> = config.relays.iter().map(|relay| AddressHint::Relay(relay.url.clone())).collect();
     if !config.direct {
         return addresses;
     }
@@ -162,6 +162,7 @@ fn addresses_by_settings(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RelayAt;
 
     #[test]
     fn an_address_that_the_settings_name_counts_more_than_where_the_node_was_last() {
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(on("192.0.2.1:0", None), []);
         assert_eq!(on("0.0.0.0:9", None), [direct("192.0.2.7:5")]);
 
-        let any = Config { relays: vec!["https://new.example/".into()], ..Config::default() };
+        let any = Config { relays: vec![RelayAt::url("https://new.example/")], ..Config::default() };
         let new = AddressHint::Relay("https://new.example/".into());
         assert_eq!(addresses_by_settings(&any, None, noted()), [new.clone(), direct("192.0.2.7:5")]);
         assert_eq!(addresses_by_settings(&Config { direct: false, ..any }, None, noted()), [new]);

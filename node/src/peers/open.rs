@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use zerocloud_crdt::keys::DeviceKeys;
 
-use crate::config::Config;
+use crate::config::{Config, RelayAt};
 use crate::link::Admission;
 use crate::link::iroh::{Bind, IrohLink, IrohSettings, OpenLinkError, Relay};
 
@@ -28,7 +28,7 @@ pub async fn open_link(
     let open = async |port: u16| {
         let settings = IrohSettings {
             bind: bind(config, port),
-            relays: config.relays.iter().map(|url| Relay { url: url.clone(), token: None }).collect(),
+            relays: config.relays.iter().map(relay).collect(),
             // What is found on the LAN is reached directly or not at all.
             lan: config.lan && config.direct,
         };
@@ -42,6 +42,14 @@ pub async fn open_link(
         opened => opened,
     };
     opened.map(Some)
+}
+
+fn relay(named: &RelayAt) -> Relay {
+    Relay {
+        certificate: named.certificate.clone(),
+        discovery_port: named.discovery_port,
+        ..Relay::at(named.url.clone())
+    }
 }
 
 /// Where to listen, on this port unless the settings name one.
@@ -82,7 +90,7 @@ mod tests {
 
     #[tokio::test]
     async fn with_relays_alone_no_socket_takes_packets() {
-        let config = Config { direct: false, relays: vec!["https://relay.invalid".into()], ..loopback(0) };
+        let config = Config { direct: false, relays: vec![RelayAt::url("https://relay.invalid")], ..loopback(0) };
         let link = open_link(&keys(1), &config, Some(4433), everyone()).await.unwrap().unwrap();
         assert!(link.bound().is_empty());
     }

@@ -2,14 +2,16 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use iroh::address_lookup::MemoryLookup;
+use iroh::dns::DnsResolver;
 use iroh::endpoint::{
     BindError, BindOpts, Builder, IdleTimeout, PortmapperConfig, QuicTransportConfig, VarInt, presets,
 };
-use iroh::{Endpoint, RelayConfig, RelayMap, RelayMode, RelayUrl, SecretKey};
+use iroh::{Endpoint, SecretKey};
 use iroh_mdns_address_lookup::MdnsAddressLookup;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use zerocloud_crdt::keys::DeviceKeys;
@@ -18,6 +20,7 @@ use zerocloud_crdt::mutated;
 
 use super::super::Protocol;
 use super::congestion::Choosing;
+use super::relays::{Relay, Relays};
 use super::{ANY_VERSION_ALPN, AdmissionHook};
 
 /// Silence after which a peer is taken for gone. iroh keeps a connection alive every 5 s, so two of these may be lost;
@@ -58,15 +61,6 @@ pub enum Bind {
     RelaysOnly,
 }
 
-/// A relay that the user named.
-#[derive(Clone, Debug)]
-pub struct Relay {
-    /// `https://host[:port]`.
-    pub url: String,
-    /// What it asks for, if it is not open to all.
-    pub token: Option<String>,
-}
-
 /// Why no link was opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -80,10 +74,21 @@ pub enum OpenLinkError {
         source: io::Error,
     },
     /// A relay's URL is none.
-    #[error("{url} is not the URL of a relay; write it as https://host")]
+    #[error("{url} is not the URL of a relay; write it as https://host, with a name or an IPv4 address")]
     RelayUrl {
         /// As configured.
         url: String,
+    },
+    /// There is no certificate where the settings say that a relay's is.
+    #[error(
+        "the certificate of a relay can't be read from {} ({reason}); put the one that the relay has there, in PEM",
+        path.display()
+    )]
+    RelayCertificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// iroh did not start for another reason.
     #[error("the network stack did not start ({source}); restart ZeroCloud, and see what `zerocloud doctor` finds")]
@@ -113,6 +118,44 @@ pub enum LinkWarning {
     LanUnavailable {
         /// What the system said.
         detail: String,
+    },
+    /// A relay is not the one whose certificate the user gave.
+    #[error(
+        "the relay {url} shows another certificate than the one in {}, so it is not used; put the one that it has now \
+         there, if it was renewed, and restart the node",
+        path.display()
+    )]
+    RelayHasOtherCertificate {
+        /// Which relay.
+        url: String,
+        /// The file that the settings name.
+        path: PathBuf,
+    },
+    /// Nobody vouches for a relay's certificate.
+    #[error(
+        "no authority vouches for the certificate of the relay {url}, so it is not used; put its own certificate into a \
+         file and name that in config.toml: {{ url = \"{url}\", certificate = \"relay.pem\" }}"
+    )]
+    RelayNotVouchedFor {
+        /// Which relay.
+        url: String,
+    },
+    /// A relay does not let this device in.
+    #[error("the relay {url} does not let this device in ({reason}); ask whoever runs it, or choose another relay")]
+    RelayRefuses {
+        /// Which relay.
+        url: String,
+        /// What it said.
+        reason: String,
+    },
+    /// No relay is connected.
+    #[error(
+        "none of the relays answers ({urls}), so devices behind other routers may not be reached; check that this device \
+         is online and that the relays in config.toml are the right ones, and run"
+    )]
+    NoRelayAnswers {
+        /// All of them.
+        urls: String,
     },
 }
 
@@ -151,6 +194,7 @@ fn transport() -> QuicTransportConfig {
 pub(super) async fn bind(
     keys: &DeviceKeys,
     settings: &IrohSettings,
+    relays: &Relays,
     lookup: MemoryLookup,
     hook: AdmissionHook,
 ) -> Result<Endpoint, OpenLinkError> {
@@ -161,32 +205,16 @@ pub(super) async fn bind(
         .alpns(Protocol::ALL.map(Protocol::alpn).into_iter().chain([ANY_VERSION_ALPN]).map(Vec::from).collect())
         .transport_config(transport())
         .portmapper_config(PortmapperConfig::Disabled)
-        .relay_mode(relay_mode(&settings.relays)?)
+        // Without it, iroh asks public name servers where the system's do not answer.
+        .dns_resolver(DnsResolver::builder().with_system_defaults().disable_fallback().build())
         .address_lookup(lookup)
         .hooks(hook);
-    let builder =
-        with_sockets(builder, settings.bind).map_err(|source| OpenLinkError::Bind { bind: settings.bind, source })?;
+    let builder = with_sockets(relays.give_to(builder), settings.bind)
+        .map_err(|source| OpenLinkError::Bind { bind: settings.bind, source })?;
     builder.bind().await.map_err(|error| match error {
         BindError::Sockets { source, .. } => OpenLinkError::Bind { bind: settings.bind, source },
         other => OpenLinkError::Endpoint { source: Box::new(other) },
     })
-}
-
-fn relay_mode(relays: &[Relay]) -> Result<RelayMode, OpenLinkError> {
-    if relays.is_empty() {
-        return Ok(RelayMode::Disabled);
-    }
-    let configs = relays.iter().map(|relay| {
-        let url: RelayUrl =
-            relay.url.parse().map_err(|_| OpenLinkError::RelayUrl { url: relay.url.escape_debug().to_string() })?;
-        // Address discovery on the relay is what makes direct paths through NATs possible.
-        let config = RelayConfig::new(url, Some(Default::default()));
-        Ok(match &relay.token {
-            Some(token) => config.with_auth_token(token),
-            None => config,
-        })
-    });
-    Ok(RelayMode::Custom(configs.collect::<Result<RelayMap, OpenLinkError>>()?))
 }
 
 fn with_sockets(builder: Builder, bind: Bind) -> io::Result<Builder> {

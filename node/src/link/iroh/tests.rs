@@ -197,9 +197,20 @@ async fn a_link_bound_to_one_address_tells_only_that() {
 
 #[tokio::test]
 async fn a_relay_needs_a_url() {
-    let relays = vec![Relay { url: "no url".to_owned(), token: None }];
+    let relays = vec![Relay::at("no url")];
     let error = IrohLink::open(&keys(1), IrohSettings { relays, ..loopback() }, everyone()).await.unwrap_err();
     assert!(matches!(error, OpenLinkError::RelayUrl { .. }));
+}
+
+#[tokio::test]
+async fn a_relay_is_told_from_the_start_and_one_that_a_peer_names_is_used_by_who_has_relays_alone() {
+    let relays = vec![Relay::at("https://relay.invalid")];
+    let with = IrohLink::open(&keys(1), IrohSettings { relays, ..loopback() }, everyone()).await.unwrap();
+    assert_eq!(with.addresses()[0], AddressHint::Relay("https://relay.invalid/".to_owned()));
+    let key = PublicKey::from_bytes(keys(2).id().as_bytes()).unwrap();
+    let hints = [AddressHint::Relay("https://other.invalid/".to_owned())];
+    assert_eq!(with.endpoint_addr(key, &hints).addrs.len(), 1);
+    assert!(open(1).await.endpoint_addr(key, &hints).is_empty());
 }
 
 #[test]
