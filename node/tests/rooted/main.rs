@@ -10,6 +10,7 @@ mod disks;
 #[path = "../processes/harness.rs"]
 #[allow(dead_code, reason = "made for the tests of processes, and these need less")]
 mod harness;
+mod lan;
 mod mounts;
 #[allow(unreachable_pub, reason = "others that use it by path pass its error on")]
 mod namespace;

@@ -51,14 +51,20 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// How the system calls it.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Has `ip` do something in it.
     pub(crate) fn ip(&self, words: &[&str]) -> Result<(), CommandError> {
         run(&[&["ip", "-n", &self.name], words].concat())
+    }
+
+    /// Lays a cable to another: an interface at each end, up and without an address.
+    pub(crate) fn join(&self, name: &str, other: &Self, other_name: &str) -> Result<(), CommandError> {
+        self.ip(&["link", "add", name, "type", "veth", "peer", "name", other_name, "netns", &other.name])?;
+        for (end, name) in [(self, name), (other, other_name)] {
+            // Without a link-local address the kernel looks for no router.
+            end.ip(&["link", "set", name, "addrgenmode", "none"])?;
+            end.ip(&["link", "set", name, "up"])?;
+        }
+        Ok(())
     }
 
     /// The command that runs a program in it, which follows.

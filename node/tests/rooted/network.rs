@@ -33,12 +33,22 @@ pub(crate) struct Cable {
 impl Cable {
     /// A cable between two new networks.
     pub(crate) fn new() -> Self {
-        let ends = [1, 2].map(Network::new);
-        let [one, other] = &ends;
-        let join = ["link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", other.namespace.name()];
-        one.namespace.ip(&join).unwrap();
+        let cable = Self::bare();
+        let [one, other] = &cable.ends;
         one.open(other);
         other.open(one);
+        cable
+    }
+
+    /// A cable between two new networks that know of nothing but each other's IPv4 addresses: there is no way to
+    /// elsewhere, and none to a multicast group.
+    pub(crate) fn bare() -> Self {
+        let ends = [1, 2].map(Network::new);
+        let [one, other] = &ends;
+        one.namespace.join("eth0", &other.namespace, "eth0").unwrap();
+        for end in &ends {
+            end.take_address(end.v4);
+        }
         Self { ends }
     }
 }
@@ -58,13 +68,20 @@ impl Network {
 
     fn open(&self, other: &Self) {
         let ip = |words: &[&str]| self.namespace.ip(words).unwrap();
-        // Without a link-local address the kernel looks for no router.
-        ip(&["link", "set", "eth0", "addrgenmode", "none"]);
-        ip(&["address", "add", &format!("{}/24", self.v4), "dev", "eth0"]);
         ip(&["address", "add", &format!("{}/64", self.v6), "dev", "eth0", "nodad"]);
-        ip(&["link", "set", "eth0", "up"]);
         ip(&["route", "add", "default", "via", &other.v4.to_string()]);
         ip(&["-6", "route", "add", "default", "via", &other.v6.to_string()]);
+    }
+
+    /// Has this IPv4 address from now on, and no other.
+    pub(crate) fn take_address(&self, address: Ipv4Addr) {
+        self.namespace.ip(&["-4", "address", "flush", "dev", "eth0"]).unwrap();
+        self.namespace.ip(&["address", "add", &format!("{address}/24"), "dev", "eth0"]).unwrap();
+    }
+
+    /// The place of a device that lives in it and listens on whatever address it has.
+    pub(crate) fn place_anywhere(&self) -> Place {
+        Place { within: self.namespace.within(), address: Ipv4Addr::UNSPECIFIED.into() }
     }
 
     /// Its address.
