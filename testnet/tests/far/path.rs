@@ -1,29 +1,13 @@
 //! Real nodes at the ends of long, narrow and lossy paths. Files arrive whole, whatever the path; how fast they do is
 //! nobody's claim here: `cargo run -p zerocloud-testnet -- path measure` tells, and docs/far.md.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's own mistakes may end it")]
 
-mod program;
-
-use std::io::Write;
 use std::net::UdpSocket;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use program::program;
 use zerocloud_testnet::far::{Conditions, Far, Measured, Sent, reroute, transfer};
 
-/// Whether paths can be made here; tells once when not.
-fn are_paths() -> bool {
-    static ARE_PATHS: OnceLock<bool> = OnceLock::new();
-    *ARE_PATHS.get_or_init(|| match Far::try_out() {
-        Ok(()) => true,
-        Err(error) => {
-            // Not by the macros: what they print is shown only when a test fails.
-            let _ = writeln!(std::io::stderr(), "NOT RUN: nodes at the ends of long and lossy paths: {error}");
-            false
-        }
-    })
-}
+use super::are_networks as are_paths;
+use super::program::program;
 
 fn sent(there_mib: usize, back_mib: usize) -> Sent {
     Sent { there_len: there_mib << 20, back_len: back_mib << 20, program: Some(program()) }
