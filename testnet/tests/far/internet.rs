@@ -70,7 +70,10 @@ impl Internet {
         forward(&home.router);
         let rules = format!(
             "table ip home {{
-                chain to_world {{ type nat hook postrouting priority srcnat; oifname \"wan\" {} }}
+                chain to_world {{
+                    type nat hook postrouting priority srcnat
+                    oifname \"wan\" {}
+                }}
                 chain through {{
                     type filter hook forward priority filter; policy drop;
                     ct state established,related accept
