@@ -144,6 +144,20 @@ fn a_full_batch_of_intents_comes_back() {
 }
 
 #[test]
+fn what_a_batch_settles_is_not_pending_unless_something_came_for_it_since() {
+    let store = Arc::new(in_memory());
+    let mut ledger = StoreLedger::new(store.clone()).unwrap();
+    store.write(|write| write.put_pending(&[id(1), id(2)])).unwrap();
+    let seen = store.snapshot().unwrap().generation();
+    // Another device was quicker than the batch.
+    store.write(|write| write.put_pending(&[id(2)])).unwrap();
+    let base = [1, 2, 3].map(|of| (key(0, &of.to_string()), Some(row(of, of, Kind::File, 1, 1)))).into();
+    let settled = [(id(1), seen), (id(2), seen)].into();
+    ledger.commit(Commit { base, done: [id(3)].into(), settled, ..Commit::default() }).unwrap();
+    assert_eq!(store.snapshot().unwrap().pending(9).unwrap(), [id(2), id(3)]);
+}
+
+#[test]
 fn what_others_write_shows_after_a_refresh() {
     let mut ledger = ledger();
     let file = row(1, 1, Kind::File, 1, 1);
