@@ -84,7 +84,7 @@ impl Way {
                         let lost_part = lost_part.load(Ordering::SeqCst);
                         if lost_part == 0 || !count.is_multiple_of(lost_part) {
                             let _ = far.send(&packet[..len]).await;
-                                                    }
+                        }
                     }
                     Ok(len) = far.recv(&mut answer) => {
                         if let Some(peer) = peer && lost_part.load(Ordering::SeqCst) == 0 {

@@ -18,6 +18,7 @@ use zerocloud_crdt::scan::Parent;
 use zerocloud_crdt::view::{View, ViewEntry};
 
 use super::acting::key_of;
+use super::scanning::has_moved_directories;
 use super::{Folder, FolderError, pending_of};
 use crate::store::{Snapshot, SpaceStore, StoreError, values};
 use crate::tree::ignoring::{Rules, RulesFile, Scope, Scopes, above_in_base, is_rules_name, with_all_below};
@@ -73,14 +74,11 @@ pub(super) enum Reach {
 
 impl Looked {
     pub(super) fn of(scanned: &Scanned, reach: Reach) -> Self {
-        let is_moved = |sighting: &zerocloud_crdt::scan::Sighting| {
-            sighting.kind == Kind::Directory && sighting.from.is_some() && sighting.from != sighting.key()
-        };
         Self {
             rules: scanned.rules.clone(),
             left_out: scanned.left_out.clone(),
             left: scanned.left.clone(),
-            has_moved_directories: scanned.findings.sightings.iter().any(is_moved),
+            has_moved_directories: has_moved_directories(&scanned.findings),
             reach,
         }
     }

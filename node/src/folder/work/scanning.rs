@@ -122,7 +122,7 @@ impl<P: Pool> Folder<P> {
         self.note_problems(scanned.problems);
         let mut created: BTreeMap<usize, FileId> = BTreeMap::new();
         let mut withheld: BTreeSet<RowKey> = BTreeSet::new();
-        let entry_count = ENTRY_FILE_COUNT_MAX.min(self.parts.scan_room.max(ENTRY_FILE_COUNT_MIN));
+        let entry_count = self.parts.scan_room.clamp(ENTRY_FILE_COUNT_MIN, ENTRY_FILE_COUNT_MAX);
         let mut parts = batches(scanned.findings, entry_count).into_iter().peekable();
         while let Some(part) = parts.next() {
             // Pages of the store that an old snapshot may read are not written again: its file would grow with each group.
@@ -301,8 +301,12 @@ impl<P: Pool> Folder<P> {
 
 /// Whether what a scan found depends on what stands in places that it did not look at.
 fn has_gone_or_moved(scanned: &Scanned) -> bool {
-    let is_moved_directory = |sighting: &Sighting| sighting.kind == Kind::Directory && sighting.is_moved();
-    !scanned.findings.gone.is_empty() || scanned.findings.sightings.iter().any(is_moved_directory)
+    !scanned.findings.gone.is_empty() || has_moved_directories(&scanned.findings)
+}
+
+/// Whether a directory stands elsewhere than base has it.
+pub(super) fn has_moved_directories(findings: &Findings) -> bool {
+    findings.sightings.iter().any(|sighting| sighting.kind == Kind::Directory && sighting.is_moved())
 }
 
 /// Of those sightings that continue a row: in whose registers its content stands.

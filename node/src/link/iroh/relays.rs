@@ -211,22 +211,14 @@ impl ByHost {
         Ok(Self { hosts, public, own })
     }
 
-    fn believe(
-        &self,
-        shown: &CertificateDer<'_>,
-        between: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let host = name.to_str();
-        let known = self.hosts.get(host.as_ref()).and_then(|known| known.own.as_ref());
-        // The very certificate that the user gave: whatever it says of its use, its names and its time, it is the one.
+    /// Who judges what a host shows; nobody if it is the very certificate that the user gave: whatever that says of its
+    /// use, its names and its time, it is the one.
+    fn judge(&self, host: &str, shown: &CertificateDer<'_>) -> Option<&dyn ServerCertVerifier> {
+        let known = self.hosts.get(host).and_then(|known| known.own.as_ref());
         if known.is_some_and(|own| own.certificates.iter().any(|given| given.as_ref() == shown.as_ref())) {
-            return Ok(ServerCertVerified::assertion());
+            return None;
         }
-        let by = self.own.get(host.as_ref()).unwrap_or(&self.public);
-        by.verify_server_cert(shown, between, name, ocsp, now)
+        Some(&**self.own.get(host).unwrap_or(&self.public))
     }
 }
 
@@ -239,8 +231,12 @@ impl ServerCertVerifier for ByHost {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let believed = self.believe(shown, between, name, ocsp, now);
-        if let Some(host) = self.hosts.get(name.to_str().as_ref()) {
+        let host = name.to_str();
+        let believed = match self.judge(&host, shown) {
+            None => Ok(ServerCertVerified::assertion()),
+            Some(judge) => judge.verify_server_cert(shown, between, name, ocsp, now),
+        };
+        if let Some(host) = self.hosts.get(host.as_ref()) {
             let was_refused = host.is_refused.swap(believed.is_err(), Ordering::Relaxed);
             if let Err(error) = &believed
                 && !was_refused
