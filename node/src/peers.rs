@@ -148,6 +148,11 @@ impl Peers {
         lock(&self.shared.table).get(&device)?.conn.clone()
     }
 
+    /// Whether a device may be connected in a moment: since the node runs, no attempt to reach it has come to an end.
+    pub fn is_sought(&self, device: DeviceId) -> bool {
+        lock(&self.shared.table).get(&device).is_none_or(|now| now.conn.is_none() && now.last_error.is_none())
+    }
+
     /// Waits until all connections are closed and all tasks have ended.
     pub async fn ended(&self) {
         self.shared.ended.cancelled().await;

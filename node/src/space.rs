@@ -98,6 +98,8 @@ pub(crate) enum Event {
 pub trait Facts {
     /// Why it stopped, if it did.
     fn stop(&self) -> Option<Stop>;
+    /// Whether this device's tree shows all entries that are here.
+    fn is_materialised(&self) -> bool;
     /// Whether a peer has the same entries, and its tree shows them.
     fn is_in_sync(&self, peer: DeviceId) -> bool;
     /// Whether the space is spoken of with a peer: there is a connection, and both sides have the space.
@@ -419,6 +421,10 @@ struct Now<'a, S: Shelf>(&'a Replica<S>);
 impl<S: Shelf> Facts for Now<'_, S> {
     fn stop(&self) -> Option<Stop> {
         self.0.stop().cloned()
+    }
+
+    fn is_materialised(&self) -> bool {
+        self.0.is_materialised().unwrap_or(false)
     }
 
     fn is_in_sync(&self, peer: DeviceId) -> bool {

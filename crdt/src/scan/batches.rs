@@ -179,10 +179,8 @@ impl Part {
     /// Whether it can be read before the parts are written that come before it and have the sightings `before`, if that
     /// can be said of them as well: nothing in it has moved, and it is in no directory that they create.
     pub fn is_apart(&self, before: &BTreeSet<usize>) -> bool {
-        self.sightings.values().all(|sighting| match sighting.parent {
-            Parent::Known(_) => !sighting.is_moved(),
-            Parent::New(at) => !before.contains(&at),
-        })
+        let is_in_before = |sighting: &Sighting| matches!(sighting.parent, Parent::New(at) if before.contains(&at));
+        !self.sightings.values().any(|sighting| sighting.is_moved() || is_in_before(sighting))
     }
 
     /// The indices (in the whole findings) of this part's sightings, in the order of [`Part::resolve`]'s.

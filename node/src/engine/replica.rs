@@ -234,6 +234,14 @@ impl<S: Shelf> Replica<S> {
         }))
     }
 
+    /// Whether this device's tree shows all entries that are here.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn is_materialised(&self) -> Result<bool, ReplicaError<S::Error>> {
+        Ok(self.materialised.is_some() && self.materialised == digest(&self.frontier()?))
+    }
+
     /// A peer is there. Records are shown first: a device that was newly added is no member to the other side before.
     ///
     /// # Errors

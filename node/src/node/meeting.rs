@@ -79,6 +79,11 @@ impl Meeting {
         self.peers.get()?.conn(device)
     }
 
+    /// See [`Peers::is_sought`].
+    pub(super) fn is_sought(&self, device: DeviceId) -> bool {
+        self.peers.get().is_none_or(|peers| peers.is_sought(device))
+    }
+
     /// The connections, once the node is whole.
     pub(super) fn peers(&self) -> Option<&Peers> {
         self.peers.get()

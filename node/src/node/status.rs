@@ -23,6 +23,9 @@ use crate::store::Snapshot;
 /// nobody waits for it to agree.
 const SHARE_LIMIT: Duration = Duration::from_secs(3);
 
+/// How long a device has to be connected that the node has not tried to reach before: it has just started, or joined.
+const FIRST_DIAL_LIMIT: Duration = Duration::from_secs(5);
+
 /// The devices of a space but `us`; recovery rows are none.
 pub(super) fn others(records: &Records, us: DeviceId) -> BTreeSet<DeviceId> {
     let recovery = records.genesis().body().recovery.device;
@@ -188,9 +191,15 @@ impl Shared {
             }
             // Of what is lost chunks are asked for now and then.
             let is_nothing_asked = state.lacks.lost > 0 || running.fetcher.missing_count() == 0;
-            let is_here = matches!(state.phase, Phase::Idle | Phase::Held) && is_nothing_asked;
-            let is_shared_with_all = since.elapsed() < SHARE_LIMIT;
-            if is_here && let Some(count) = self.agreeing(space, running, is_shared_with_all).await? {
+            let is_here = match state.phase {
+                Phase::Held => is_nothing_asked,
+                // The folder may not have heard yet of what has just come.
+                Phase::Idle => {
+                    is_nothing_asked && running.handle.look(|facts| facts.is_materialised()).await.map_err(failed)?
+                }
+                _ => false,
+            };
+            if is_here && let Some(count) = self.agreeing(space, running, since.elapsed()).await? {
                 return Ok(count);
             }
             progress.report(transfer(begun, &state));
@@ -198,25 +207,24 @@ impl Shared {
         }
     }
 
-    /// How many peers are connected, if all of them agree; `is_shared_with_all`: also those that do not speak of the
-    /// space with us.
-    async fn agreeing(
-        &self,
-        space: &OpenSpace,
-        running: &Running,
-        is_shared_with_all: bool,
-    ) -> Result<Option<u64>, ApiError> {
+    /// How many peers are connected, if all of them agree, after waiting for so long. At first that is also asked of those
+    /// that do not speak of the space with us, and those are waited for that are being reached.
+    async fn agreeing(&self, space: &OpenSpace, running: &Running, waited: Duration) -> Result<Option<u64>, ApiError> {
         let records = records_of(&space.store.snapshot()?, space.id)?;
         let mut count = 0;
         for device in others(&records, self.surroundings.keys.id()) {
-            if self.meeting.as_ref().is_none_or(|meeting| meeting.conn(device).is_none()) {
+            let Some(meeting) = &self.meeting else { continue };
+            if meeting.conn(device).is_none() {
+                if waited < FIRST_DIAL_LIMIT && meeting.is_sought(device) {
+                    return Ok(None);
+                }
                 continue;
             }
             let is_keeper =
                 records.role_at(&records.heads(), device).ok().flatten().is_some_and(|role| !role.can_read());
             let look = running.handle.look(move |facts| (facts.is_in_sync(device), facts.is_shared(device)));
             let (agrees, is_shared) = look.await.map_err(failed)?;
-            if !is_shared && !is_shared_with_all {
+            if !is_shared && waited >= SHARE_LIMIT {
                 continue;
             }
             if !agrees && !is_keeper {

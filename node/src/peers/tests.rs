@@ -246,13 +246,16 @@ async fn a_peer_that_was_away_is_found_when_it_comes() {
     // Where the network will put the second that joins.
     let hint = AddressHint::Direct(([198, 18, 0, 2], 1).into());
     let a = Node::start(&founding, 0, link, vec![(b_id, vec![hint])]);
+    assert!(a.peers.is_sought(b_id), "nothing was tried yet");
     until(|| a.last_error(b_id).is_some()).await;
     assert!(a.last_error(b_id).unwrap().contains("does not answer"));
+    assert!(!a.peers.is_sought(b_id), "who was looked for in vain is not waited for");
     let b = Node::start(&founding, 1, joined(&net, &founding, 1).await, Vec::new());
     a.pass(backoff::DELAY_FIRST);
     until(|| are_connected(&a, &b)).await;
     assert_eq!(a.now(b_id).unwrap().name.unwrap().as_bytes(), b"node1");
     assert_eq!(a.last_error(b_id), None);
+    assert!(!a.peers.is_sought(b_id), "it is here");
     converge(&[&a, &b], "x").await;
 }
 

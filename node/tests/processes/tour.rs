@@ -17,7 +17,7 @@ fn assert_fields(value: &Value, expected: &[&str]) {
 #[test]
 fn two_devices_keep_a_folder_the_same_both_ways() {
     let lab = Lab::new(PROGRAM);
-    let (a, b) = (lab.device("laptop"), lab.device("desk"));
+    let (a, mut b) = (lab.device("laptop"), lab.device("desk"));
     a.write("holidays/beach.jpg", vec![7; 300_000]);
     a.write("list.txt", "milk");
     a.add_space();
@@ -29,8 +29,17 @@ fn two_devices_keep_a_folder_the_same_both_ways() {
     let report = b.ask(&["sync", "Photos", "--wait", "--timeout", "60s"]);
     assert_eq!(report["spaces"], serde_json::json!(["Photos"]));
     assert_eq!(report["problems"], 0);
-    agree(&[&a, &b]);
+    assert_eq!(report["peers_in_sync"], 1, "who has just joined waits for the other");
     assert_eq!(b.read("list.txt"), "milk");
+    agree(&[&a, &b]);
+
+    // And so does who has just started.
+    assert!(b.stop().0.success());
+    a.write("list.txt", "milk, eggs");
+    a.run(&["sync"]);
+    b.start();
+    b.run(&["sync", "--wait", "--timeout", "60s"]);
+    assert_eq!(b.read("list.txt"), "milk, eggs");
 
     b.write("list.txt", "milk, bread");
     std::fs::remove_dir_all(b.at("holidays")).unwrap();

@@ -218,9 +218,7 @@ impl<P: Pool> Folder<P> {
             .chain(acted_on.chain(waiting_on).filter(|(id, source)| is_asked_for(*id, *source)).map(|(id, _)| id))
             .collect();
         for source in sources {
-            for staged in self.jobs.drop_others(*source, &staying, &*self.parts.supply) {
-                drop(self.staging.discard(&staged));
-            }
+            self.drop_others(*source, &staying);
             // What was asked for as the version of another file may be a file of its own by now.
             let is_another = |job: &ViewEntry| {
                 job.source != *source && view.entry(job.id, job.source).is_ok_and(|shown| shown.is_none())
@@ -274,6 +272,13 @@ impl<P: Pool> Folder<P> {
         }
         let seen = snapshot.generation();
         self.settled.extend(settled.into_iter().map(|source| (source, seen)));
+    }
+
+    /// Drops what was wanted of a source under ids that are not in `staying`.
+    fn drop_others(&mut self, source: FileId, staying: &BTreeSet<FileId>) {
+        for staged in self.jobs.drop_others(source, staying, &*self.parts.supply) {
+            drop(self.staging.discard(&staged));
+        }
     }
 
     /// Has everything that waits planned again if something was done since it was; else gives what is to be put aside
@@ -393,6 +398,8 @@ impl<P: Pool> Folder<P> {
                 if is_settled {
                     // A plan would find nothing. Whatever came since is told by itself.
                     self.ready.remove(&action.source());
+                    // A version that was lost may have been staged though what stood there had its content.
+                    self.drop_others(action.source(), &BTreeSet::new());
                 } else {
                     self.ready.insert(action.source());
                 }
