@@ -13,11 +13,13 @@ pub enum Target {
     Node,
     /// In the test program `allocations` of the crate `zerocloud`.
     Allocations,
+    /// In the test program `tree` of this crate.
+    Tree,
 }
 
 impl Target {
     /// All.
-    pub const ALL: [Self; 3] = [Self::Crdt, Self::Node, Self::Allocations];
+    pub const ALL: [Self; 4] = [Self::Crdt, Self::Node, Self::Allocations, Self::Tree];
 
     /// What cargo is asked for, to build it.
     pub const fn arguments(self) -> &'static [&'static str] {
@@ -25,6 +27,7 @@ impl Target {
             Self::Crdt => &["-p", "zerocloud-crdt", "--lib"],
             Self::Node => &["-p", "zerocloud", "--lib"],
             Self::Allocations => &["-p", "zerocloud", "--test", "allocations"],
+            Self::Tree => &["-p", "zerocloud-testnet", "--test", "tree"],
         }
     }
 }
@@ -98,6 +101,11 @@ pub const TRIALS: &[Trial] = &[
         Mutation::UnprojectedNames,
         Target::Node,
         "folder::tests::naming::threat_36_what_windows_can_not_hold_stands_under_another_name_and_is_the_same_file",
+    ),
+    trial(
+        Mutation::UnsyncedBatch,
+        Target::Tree,
+        "crash::threat_42_after_a_power_loss_at_each_call_a_tree_is_old_or_new_and_the_next_start_goes_on",
     ),
     trial(
         Mutation::UncheckedFrames,

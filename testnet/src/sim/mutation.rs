@@ -154,7 +154,6 @@ const fn trial(
 /// What is tried.
 pub const TRIALS: &[Trial] = &[
     trial(Mutation::UnsyncedStaging, Manner::AtOnce, "power-losses", 400, (20, 1)),
-    trial(Mutation::UnsyncedBatch, Manner::AtOnce, "power-losses", 250, (900, 817)),
     trial(Mutation::UnsyncedWalk, Manner::AtOnce, "power-losses", 250, (40, 8)),
     trial(Mutation::UnsyncedStore, Manner::AtOnce, "kills,power-losses", 250, (20, 1)),
     trial(Mutation::UnnotedIntents, Manner::AtOnce, "kills", 400, (400, 373)),
