@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use zerocloud_crdt::{
-    chunk::{CHUNKER, Chunker, Content, ContentBuilder, Gear},
+    chunk::{CHUNKER, Chunker, Content, Gear, Namer},
     id::{EpochId, SpaceId},
     keys::{EpochSecret, Secret},
     manifest::{Chunk, Class, ManifestBuilder, Profile},
@@ -63,12 +63,13 @@ fn scanning(c: &mut Criterion) {
         group.bench_function(format!("{class:?}, buffers of 8 MiB"), |b| {
             b.iter(|| {
                 let mut hasher = blake3::Hasher::new();
-                let mut builder = ContentBuilder::new(&profile, &gear, |chunk: &[u8]| keys.chunk(chunk));
+                let mut chunker = Chunker::new(profile.class, &gear);
+                let mut namer = Namer::new(|chunk: &[u8]| keys.chunk(chunk));
                 for buffer in content.chunks(8 * MIB) {
                     hasher.update(buffer);
-                    builder.update(buffer);
+                    namer.update(buffer, &chunker.update_lens(buffer));
                 }
-                black_box((hasher.finalize(), builder.finish()))
+                black_box((hasher.finalize(), namer.finish(&chunker.finish_lens())))
             });
         });
     }

@@ -1,7 +1,7 @@
 //! Cutting content into chunks, and what is learnt of a file in that one pass: its chunks and its content hash.
 //!
 //! Here live the size classes, the rule by which a new version keeps the profile of the one before, the cutter
-//! ([`Chunker`]) and its two users: [`ContentBuilder`], which names what a scan reads, and [`ContentCheck`], which
+//! ([`Chunker`]) and what goes with it: [`Namer`], which names what a scan reads, and [`ContentCheck`], which
 //! accepts what a materialiser writes. How a chunk is named and sealed is in [`crate::seal`]; how its place in a file
 //! is recorded is in [`crate::manifest`].
 
@@ -10,7 +10,7 @@ mod cut;
 #[cfg(test)]
 mod tests;
 
-pub use content::{Content, ContentBuilder, ContentCheck, ContentError};
+pub use content::{Content, ContentCheck, ContentError, Namer};
 pub use cut::{Chunker, Gear};
 
 use crate::{

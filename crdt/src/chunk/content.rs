@@ -19,7 +19,7 @@ pub struct Content {
 }
 
 impl Content {
-    /// Cuts and names content that is wholly at hand (a small file): as [`ContentBuilder`], without a copy, and hashes it.
+    /// Cuts and names content that is wholly at hand (a small file): as [`Chunker`] and [`Namer`] do, without a copy, and hashes it.
     pub fn of(profile: &Profile, gear: &Gear, keys: &ChunkKeys, content: &[u8]) -> Self {
         let mut chunks = Vec::new();
         Chunker::cut_whole(profile.class, gear, content, |chunk| chunks.push(keys.chunk(chunk)));
@@ -27,33 +27,50 @@ impl Content {
     }
 }
 
-/// Cuts a file while it is read, and lists its chunks. The content hash is made by whoever reads: in long runs, which
-/// BLAKE3 is fastest on, and beside the cutting.
+/// Names the chunks of a file that is read piece by piece, after a [`Chunker`] which cut the same pieces: it may run
+/// behind, on a thread of its own. The content hash is made by whoever reads: in long runs, which BLAKE3 is fastest on.
 #[derive(Debug)]
-pub struct ContentBuilder<'g, N> {
-    chunker: Chunker<'g>,
+pub struct Namer<N> {
     name: N,
+    /// Bytes behind `start` of which it is not known yet where they are cut: fewer than the longest chunk has.
+    open: Vec<u8>,
+    start: usize,
     chunks: Vec<Chunk>,
 }
 
-impl<'g, N: FnMut(&[u8]) -> Chunk> ContentBuilder<'g, N> {
-    /// A builder for one file. `gear` is the table of the profile's epoch; `name` says which chunk a plaintext is, by the
-    /// keys of the epoch that is written under or of one under which it is known.
-    pub fn new(profile: &Profile, gear: &'g Gear, name: N) -> Self {
-        Self { chunker: Chunker::new(profile.class, gear), name, chunks: Vec::new() }
+impl<N: FnMut(&[u8]) -> Chunk> Namer<N> {
+    /// For one file. `name` says which chunk a plaintext is, by the keys of the epoch that is written under or of one under
+    /// which it is known.
+    pub const fn new(name: N) -> Self {
+        Self { name, open: Vec::new(), start: 0, chunks: Vec::new() }
     }
 
-    /// Takes the next bytes of the file; some megabytes at a time are best.
-    pub fn update(&mut self, input: &[u8]) {
-        let (name, chunks) = (&mut self.name, &mut self.chunks);
-        self.chunker.update(input, |chunk| chunks.push(name(chunk)));
+    /// Takes the next bytes of the file, and the lengths of the chunks that the chunker handed over when it took them.
+    pub fn update(&mut self, input: &[u8], lens: &[usize]) {
+        let mut input = input;
+        for len in lens {
+            let (_, open) = self.open.split_at(self.start);
+            let (near, rest) = input.split_at(len.saturating_sub(open.len()).min(input.len()));
+            let chunk = if open.is_empty() {
+                near
+            } else {
+                self.open.extend_from_slice(near);
+                let chunk = self.open.get(self.start..self.start + len).unwrap_or_default();
+                self.start += len;
+                chunk
+            };
+            self.chunks.push((self.name)(chunk));
+            input = rest;
+        }
+        self.open.drain(..self.start.min(self.open.len()));
+        self.start = 0;
+        self.open.extend_from_slice(input);
     }
 
-    /// Ends the file; gives its chunks, in order.
-    pub fn finish(self) -> Vec<Chunk> {
-        let Self { chunker, mut name, mut chunks } = self;
-        chunker.finish(|chunk| chunks.push(name(chunk)));
-        chunks
+    /// Ends the file, with the lengths of the chunks that remained; gives all its chunks, in order.
+    pub fn finish(mut self, lens: &[usize]) -> Vec<Chunk> {
+        self.update(&[], lens);
+        self.chunks
     }
 }
 

@@ -118,6 +118,13 @@ impl<'g> Chunker<'g> {
         self.open.extend_from_slice(input);
     }
 
+    /// As [`update`](Self::update), for whoever has the bytes elsewhere: gives the lengths of the chunks, in bytes.
+    pub fn update_lens(&mut self, input: &[u8]) -> Vec<usize> {
+        let mut lens = Vec::new();
+        self.update(input, |chunk| lens.push(chunk.len()));
+        lens
+    }
+
     /// Bytes held between two calls.
     #[cfg(test)]
     pub(super) const fn held_len(&self) -> usize {
@@ -128,6 +135,13 @@ impl<'g> Chunker<'g> {
     pub fn finish(self, mut chunk: impl FnMut(&[u8])) {
         let (_, rest) = self.open.split_at(self.start);
         self.cutter.cut_to_end(rest, &mut chunk);
+    }
+
+    /// As [`finish`](Self::finish), and gives the lengths of the chunks, in bytes.
+    pub fn finish_lens(self) -> Vec<usize> {
+        let mut lens = Vec::new();
+        self.finish(|chunk| lens.push(chunk.len()));
+        lens
     }
 }
 

@@ -244,15 +244,16 @@ proptest! {
         content.splice(len / 2..len / 2, vec![0; zeros]);
         let whole = Content::of(&profile(class), &gear, &keys, &content);
 
-        let mut builder = ContentBuilder::new(&profile(class), &gear, |chunk: &[u8]| keys.chunk(chunk));
+        let mut chunker = Chunker::new(class, &gear);
+ let mut namer = Namer::new(|chunk: &[u8]| keys.chunk(chunk));
         let mut rest = content.as_slice();
         for split in &splits {
             let (now, later) = rest.split_at(rest.len().min(*split));
-            builder.update(now);
+            namer.update(now, &chunker.update_lens(now));
             rest = later;
         }
-        builder.update(rest);
-        prop_assert_eq!(&builder.finish(), &whole.chunks);
+        namer.update(rest, &chunker.update_lens(rest));
+        prop_assert_eq!(&namer.finish(&chunker.finish_lens()), &whole.chunks);
         prop_assert_eq!(whole.len, content.len() as u64);
         prop_assert_eq!(whole.hash, ContentHash::of(&content));
         prop_assert_eq!(whole.chunks.iter().map(|chunk| u64::from(chunk.len)).sum::<u64>(), whole.len);

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use serde_json::{Value, json};
 use zerocloud_crdt::{
-    chunk::{CHUNKER, Content, ContentBuilder, Gear},
+    chunk::{CHUNKER, Chunker, Content, Gear, Namer},
     codec,
     id::{ChunkId, ContentHash, EpochId, SpaceId},
     keys::{EpochSecret, Purpose, Secret},
@@ -89,11 +89,12 @@ fn contents() -> Vec<(&'static str, Class, Vec<u8>)> {
 fn cut(class: Class, content: &[u8]) -> Content {
     let (gear, keys) = (Gear::of_epoch(&secret()), ChunkKeys::of_chunks(&secret()));
     let profile = Profile { chunker: CHUNKER, class, epoch: secret().epoch };
-    let mut builder = ContentBuilder::new(&profile, &gear, |chunk: &[u8]| keys.chunk(chunk));
+    let mut chunker = Chunker::new(profile.class, &gear);
+    let mut namer = Namer::new(|chunk: &[u8]| keys.chunk(chunk));
     for buffer in content.chunks(1_000_003) {
-        builder.update(buffer);
+        namer.update(buffer, &chunker.update_lens(buffer));
     }
-    Content { hash: ContentHash::of(content), len: content.len() as u64, chunks: builder.finish() }
+    Content { hash: ContentHash::of(content), len: content.len() as u64, chunks: namer.finish(&chunker.finish_lens()) }
 }
 
 #[test]

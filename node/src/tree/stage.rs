@@ -16,7 +16,7 @@ use zerocloud_crdt::register::{FileTime, Kind};
 use zerocloud_crdt::view::ViewEntry;
 
 use self::left::Left;
-pub use self::partial::PartialFile;
+pub use self::partial::{ChunkSource, PartialFile};
 use super::{GET, Keyring, PUT, TempNames, fingerprint, volume_time};
 use crate::volume::{
     Control, Permissions, Volume, VolumeDirectory, VolumeError, VolumeErrorKind, VolumeFile, VolumeWriter,

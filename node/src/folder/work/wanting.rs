@@ -16,10 +16,10 @@ use crate::engine::fetch::{JobId, Want};
 use crate::fetcher::Receiver;
 use crate::folder::arriving::{Arrivals, Offer};
 use crate::folder::{Message, NotStaged};
-use crate::store::{Snapshot, StoreError};
+use crate::store::{ChunkPlace, Snapshot, StoreError};
 use crate::tree::Pool;
 use crate::tree::serve::{ChunkReader, Source};
-use crate::tree::stage::{FileSpec, PartialFile, StageError, Staged, Staging};
+use crate::tree::stage::{ChunkSource, FileSpec, PartialFile, StageError, Staged, Staging};
 use crate::volume::{Volume, VolumeError, VolumeErrorKind, VolumeFile};
 
 /// Why a job can't be begun.
@@ -253,27 +253,37 @@ impl<P: Pool> Folder<P> {
             if partial.copy_whole(&*file)? {
                 return Ok(());
             }
-            let missing: Vec<(usize, u64)> = partial.missing_places().collect();
-            for (at, offset) in missing {
-                partial.copy(at, &*file, offset, &self.parts.keyring)?;
-            }
+            let missing: Vec<(usize, Vec<ChunkSource>)> =
+                partial.missing_places().map(|(at, offset)| (at, vec![(file.clone(), offset)])).collect();
+            partial.copy_all(&missing, &self.parts.keyring)?;
         }
         // Other contents may have some of the chunks: files are kept open as long as they are of use.
         let mut open: BTreeMap<ContentHash, Vec<Arc<dyn VolumeFile>>> = BTreeMap::new();
+        let mut sources_at = |place: &ChunkPlace| {
+            if !open.contains_key(&place.content) {
+                if open.len() >= OPEN_COUNT_MAX {
+                    open.clear();
+                }
+                open.insert(place.content, self.files_here(snapshot, reader, place.content)?);
+            }
+            let files = open.get(&place.content).into_iter().flatten();
+            Ok::<_, FolderError>(files.map(|file| (file.clone(), place.offset)).collect::<Vec<ChunkSource>>())
+        };
         let missing: Vec<(usize, ChunkId)> = partial.missing().map(|(at, chunk)| (at, chunk.id)).collect();
-        for (at, chunk) in missing {
-            'places: for place in snapshot.find_chunk(chunk)? {
-                if !open.contains_key(&place.content) {
-                    if open.len() >= OPEN_COUNT_MAX {
-                        open.clear();
-                    }
-                    open.insert(place.content, self.files_here(snapshot, reader, place.content)?);
-                }
-                for file in open.get(&place.content).into_iter().flatten() {
-                    if partial.copy(at, &**file, place.offset, &self.parts.keyring)? {
-                        break 'places;
-                    }
-                }
+        let mut elsewhere = Vec::new();
+        for missing in missing.chunks(COPY_COUNT) {
+            let mut wanted = Vec::with_capacity(missing.len());
+            for (at, chunk) in missing {
+                let places = snapshot.find_chunk(*chunk)?;
+                let Some((first, others)) = places.split_first() else { continue };
+                wanted.push((*at, sources_at(first)?));
+                elsewhere.extend(others.iter().map(|place| (*at, *place)));
+            }
+            partial.copy_all(&wanted, &self.parts.keyring)?;
+        }
+        for (at, place) in elsewhere {
+            if !partial.has(at) {
+                partial.copy_all(&[(at, sources_at(&place)?)], &self.parts.keyring)?;
             }
         }
         Ok(())
@@ -297,6 +307,8 @@ impl<P: Pool> Folder<P> {
     }
 }
 
+/// Chunks that are looked for before they are copied: as many files may be open as have some of them.
+const COPY_COUNT: usize = 256;
 /// Files of other contents that are open while one is put together.
 const OPEN_COUNT_MAX: usize = 32;
 /// Files of one content that are tried.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseRead, BaseRow, Fingerprint, RowKey};
-use zerocloud_crdt::chunk::ContentBuilder;
+use zerocloud_crdt::chunk::{Chunker, Namer};
 use zerocloud_crdt::id::{ChunkId, ContentHash, EpochId, FileId};
 use zerocloud_crdt::limits::LINK_TARGET_LEN_MAX;
 use zerocloud_crdt::manifest::{Chunk, ManifestBuilder, Profile};
@@ -15,7 +15,7 @@ use zerocloud_crdt::scan::{Findings, Parent, Seen, Sighting};
 use zerocloud_crdt::seal::ChunkKeys;
 
 use super::super::handles::OpenError;
-use super::super::reading::read_hashed;
+use super::super::reading::{read_hashed, read_whole};
 use super::super::{Keyring, Pool, TreeError, fingerprint, is_fatal, kind_of};
 use super::doubt::{Doubt, Lost, ends_in_zeros, is_untouched};
 use super::{InFindings, Problem, Reason, handles_of, path_of};
@@ -357,12 +357,15 @@ fn cut(file: &dyn VolumeFile, len: u64, previous: Option<&Previous>, keyring: &K
         }
         older.iter().map(|keys| keys.chunk(plaintext)).find(is_known).unwrap_or(chunk)
     };
-    let mut builder = ContentBuilder::new(&profile, gear, name);
-    let (hash, len) = read_hashed(file, len, |piece| {
-        builder.update(piece);
-        Ok::<_, VolumeError>(())
-    })?;
-    Ok((hash, len, profile, builder.finish()))
+    if let Some(content) = read_whole(file, len)? {
+        let mut chunks = Vec::new();
+        Chunker::cut_whole(profile.class, gear, &content, |chunk| chunks.push(name(chunk)));
+        return Ok((ContentHash::of(&content), content.len() as u64, profile, chunks));
+    }
+    let (mut chunker, mut namer) = (Chunker::new(profile.class, gear), Namer::new(name));
+    let cut = |piece: &[u8]| Ok::<_, VolumeError>(chunker.update_lens(piece));
+    let (hash, len) = read_hashed(file, len, cut, |piece, lens: Vec<usize>| namer.update(piece, &lens))?;
+    Ok((hash, len, profile, namer.finish(&chunker.finish_lens())))
 }
 
 /// The keys under which chunks of the version before may be named, apart from those that are written under.

@@ -1,6 +1,9 @@
 //! A file whose chunks come one by one, in any order.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
 
 use zerocloud_crdt::id::{ChunkId, ContentHash};
 use zerocloud_crdt::limits::CHUNK_LEN_MAX;
@@ -20,6 +23,15 @@ const LET_GO_LEN: u64 = 64 << 20;
 const LET_GO_STEP: u64 = 8 << 20;
 /// How many bytes a disk may lag behind.
 const LET_GO_LAG: u64 = 64 << 20;
+
+/// How many chunks are read before the first of them is written: another thread checks them meanwhile.
+const AHEAD_COUNT: usize = 4;
+
+/// Where a chunk's bytes may lie: a file of this volume, and from which byte of it on.
+pub type ChunkSource = (Arc<dyn VolumeFile>, u64);
+
+/// A chunk that was read: the buffer, and how much of it counts.
+type Read = (Vec<u8>, usize);
 
 /// A temporary file that is being filled. Dropping it leaves the file for [`Staging::resume`](super::Staging::resume).
 pub struct PartialFile {
@@ -113,6 +125,11 @@ impl PartialFile {
         &self.is_present
     }
 
+    /// Whether the chunk at a place is there.
+    pub fn has(&self, index: usize) -> bool {
+        self.is_present.get(index) == Some(&true)
+    }
+
     /// Whether all chunks are there.
     pub const fn is_complete(&self) -> bool {
         self.missing_count == 0
@@ -124,15 +141,10 @@ impl PartialFile {
     /// # Errors
     /// [`StageError::WrongChunk`] if the manifest names another at `index`; [`StageError::Volume`].
     pub fn write(&mut self, index: usize, id: &ChunkId, plaintext: &[u8]) -> Result<(), StageError> {
-        let offset = match (self.chunks.get(index), self.offsets.get(index)) {
-            (Some(chunk), Some(offset)) if chunk.id == *id && chunk.len as usize == plaintext.len() => *offset,
-            _ => return Err(StageError::WrongChunk { index }),
-        };
-        if self.is_present.get(index) == Some(&false) {
-            write_sparse(&*self.file, plaintext, offset)?;
-            self.note(index, plaintext)?;
+        match self.chunks.get(index) {
+            Some(chunk) if chunk.id == *id && chunk.len as usize == plaintext.len() => self.put(index, plaintext),
+            _ => Err(StageError::WrongChunk { index }),
         }
-        Ok(())
     }
 
     /// Copies the whole content from a file of this volume that should have it, while nothing is there yet. Says whether
@@ -166,8 +178,8 @@ impl PartialFile {
     fn copy_pieces(&mut self, source: &dyn VolumeFile) -> Result<ContentHash, StageError> {
         // What the system has in memory may be of use to others, and stays. Asked before the system reads ahead.
         let is_let_go = self.spec.len >= LET_GO_LEN && !source.is_in_memory(self.spec.len / 2);
-        let mut end = 0;
-        let (hash, _) = read_hashed(source, self.spec.len, |piece| {
+        let (len, mut end) = (self.spec.len, 0);
+        let write = |piece: &[u8]| {
             let (start, len) = (end, piece.len() as u64);
             end += len;
             write_sparse(&*self.file, piece, start)?;
@@ -176,7 +188,8 @@ impl PartialFile {
                 source.let_go(start, len);
             }
             Ok::<_, VolumeError>(())
-        })?;
+        };
+        let (hash, _) = read_hashed(source, len, write, |_, ()| ())?;
         Ok(hash)
     }
 
@@ -192,9 +205,7 @@ impl PartialFile {
         source_offset: u64,
         keyring: &Keyring,
     ) -> Result<bool, StageError> {
-        let (Some(chunk), Some(offset)) = (self.chunks.get(index).copied(), self.offsets.get(index).copied()) else {
-            return Err(StageError::WrongChunk { index });
-        };
+        let Some(chunk) = self.chunks.get(index).copied() else { return Err(StageError::WrongChunk { index }) };
         if self.is_present.get(index) == Some(&true) {
             return Ok(true);
         }
@@ -202,9 +213,93 @@ impl PartialFile {
         if !read_exact(source, &mut plaintext, source_offset)? || !keyring.is_chunk(&chunk, &plaintext) {
             return Ok(false);
         }
-        write_sparse(&*self.file, &plaintext, offset)?;
-        self.note(index, &plaintext)?;
+        self.put(index, &plaintext)?;
         Ok(true)
+    }
+
+    /// Copies chunks, each from the first of its sources that has it; what none has is still missing.
+    ///
+    /// # Errors
+    /// As [`copy`](Self::copy).
+    pub fn copy_all(&mut self, wanted: &[(usize, Vec<ChunkSource>)], keyring: &Keyring) -> Result<(), StageError> {
+        let is_copied = thread::scope(|scope| {
+            // What is read comes back in its order, so that the volume is asked for the same at the same time whatever the
+            // threads' turns are.
+            let (to_check, read) = mpsc::sync_channel::<(Chunk, Read)>(AHEAD_COUNT);
+            let (to_write, checked) = mpsc::sync_channel(AHEAD_COUNT);
+            let check = move || {
+                for (chunk, (buffer, len)) in read {
+                    let is_it = buffer.get(..len).is_some_and(|plaintext| keyring.is_chunk(&chunk, plaintext));
+                    if to_write.send((is_it, (buffer, len))).is_err() {
+                        break;
+                    }
+                }
+            };
+            if wanted.len() <= AHEAD_COUNT {
+                return None;
+            }
+            // Without more threads it takes longer.
+            thread::Builder::new().name("check".into()).spawn_scoped(scope, check).ok()?;
+            Some(self.copy_ahead(wanted, keyring, to_check, &checked))
+        });
+        if let Some(copied) = is_copied {
+            return copied;
+        }
+        wanted.iter().try_for_each(|(index, sources)| self.copy_from(*index, sources, keyring))
+    }
+
+    fn copy_ahead(
+        &mut self,
+        wanted: &[(usize, Vec<ChunkSource>)],
+        keyring: &Keyring,
+        to_check: SyncSender<(Chunk, Read)>,
+        checked: &Receiver<(bool, Read)>,
+    ) -> Result<(), StageError> {
+        let (mut spare, mut ahead, mut wanted) = (Vec::new(), VecDeque::new(), wanted.iter());
+        loop {
+            while ahead.len() < AHEAD_COUNT
+                && let Some((index, sources)) = wanted.next()
+            {
+                let Some(chunk) = self.chunks.get(*index) else { return Err(StageError::WrongChunk { index: *index }) };
+                let Some((file, offset)) = sources.first() else { continue };
+                let (mut buffer, len): (Vec<u8>, _) = (spare.pop().unwrap_or_default(), chunk.len as usize);
+                if buffer.len() < len {
+                    buffer.resize(len, 0);
+                }
+                let Some(space) = buffer.get_mut(..len) else { continue };
+                let len = read_up_to(&**file, space, *offset)?;
+                if to_check.send((*chunk, (buffer, len))).is_err() {
+                    return Ok(());
+                }
+                ahead.push_back((*index, sources));
+            }
+            let Some((index, sources)) = ahead.pop_front() else { return Ok(()) };
+            let Ok((is_it, (buffer, len))) = checked.recv() else { return Ok(()) };
+            match (buffer.get(..len), sources.split_first()) {
+                (Some(plaintext), _) if is_it => self.put(index, plaintext)?,
+                (_, Some((_, others))) => self.copy_from(index, others, keyring)?,
+                _ => {}
+            }
+            spare.push(buffer);
+        }
+    }
+
+    fn copy_from(&mut self, index: usize, sources: &[ChunkSource], keyring: &Keyring) -> Result<(), StageError> {
+        for (file, offset) in sources {
+            if self.copy(index, &**file, *offset, keyring)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a chunk that was checked.
+    fn put(&mut self, index: usize, plaintext: &[u8]) -> Result<(), StageError> {
+        if let (Some(offset), Some(false)) = (self.offsets.get(index), self.is_present.get(index)) {
+            write_sparse(&*self.file, plaintext, *offset)?;
+            self.note(index, plaintext)?;
+        }
+        Ok(())
     }
 
     /// Takes over whatever of an earlier file of the same chunks is right.
@@ -248,16 +343,21 @@ impl PartialFile {
 
     /// Hashes what came before its turn, while the system still has it in memory.
     fn hash_what_follows(&mut self) -> Result<(), VolumeError> {
+        let mut buffer = Vec::new();
         while self.is_present.get(self.hashed_count) == Some(&true) {
             let (Some(chunk), Some(offset)) = (self.chunks.get(self.hashed_count), self.offsets.get(self.hashed_count))
             else {
                 break;
             };
-            let mut plaintext = vec![0; chunk.len as usize];
+            let len = chunk.len as usize;
+            if buffer.len() < len {
+                buffer.resize(len, 0);
+            }
+            let Some(plaintext) = buffer.get_mut(..len) else { break };
+            let read_len = read_up_to(&*self.file, plaintext, *offset)?;
             // What is not yet as long as it will be ends in zeros that were left out.
-            let len = read_up_to(&*self.file, &mut plaintext, *offset)?;
-            debug_assert!(len <= plaintext.len());
-            self.hasher.update(&plaintext);
+            plaintext.get_mut(read_len..).unwrap_or_default().fill(0);
+            self.hasher.update(plaintext);
             self.hashed_count += 1;
         }
         Ok(())
