@@ -16,7 +16,7 @@ use zerocloud_crdt::register::{FileTime, Kind};
 use zerocloud_crdt::view::ViewEntry;
 
 use self::left::Left;
-pub use self::partial::{ChunkSource, PartialFile};
+pub use self::partial::{ChunkSource, CopySource, PartialFile};
 use super::{GET, Keyring, PUT, TempNames, fingerprint, volume_time};
 use crate::volume::{
     Control, Permissions, Volume, VolumeDirectory, VolumeError, VolumeErrorKind, VolumeFile, VolumeWriter,
@@ -149,11 +149,12 @@ impl Staging {
         &self,
         volume: &dyn Volume,
         spec: FileSpec,
-        source: &dyn VolumeFile,
+        source: Arc<dyn VolumeFile>,
     ) -> Result<Staged, StageError> {
+        let source = CopySource::new(source)?;
         let temp = self.names.next(&get_prefix(&spec));
         let mut copy = PartialFile::create_whole(self, temp, spec)?;
-        match copy.copy_whole(source) {
+        match copy.copy_whole(&source) {
             Ok(true) => {}
             Ok(false) => {
                 copy.discard()?;

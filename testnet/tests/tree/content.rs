@@ -6,7 +6,7 @@ use zerocloud::clock::{Clock, Moment};
 use zerocloud::tree::TempNames;
 use zerocloud::tree::materialise::{Job, Outcome, Trust};
 use zerocloud::tree::serve::{Answer, ChunkReader, Source};
-use zerocloud::tree::stage::{FileSpec, StageError, Staging};
+use zerocloud::tree::stage::{ChunkSource, CopySource, FileSpec, StageError, Staging};
 use zerocloud::tree::versions::{self, Look, Retention, SECOND_LOOK_DELAY, SecondLooks};
 use zerocloud::volume::{Permissions, Volume};
 use zerocloud_crdt::base::{BaseRead, RowKey};
@@ -219,6 +219,50 @@ fn chunks_are_copied_from_a_local_file_that_still_has_them() {
 }
 
 #[test]
+fn of_many_chunks_each_is_copied_from_the_first_file_that_has_it() {
+    let device = Device::new(1, true);
+    let (bytes, chunks, ranges, spec) = large();
+    device.person.write(b"source", &bytes).unwrap();
+    device.person.write(b"shorter", &bytes[..9]).unwrap();
+    let open = |name: &[u8]| CopySource::new(device.volume.root().open_file(name).unwrap()).unwrap();
+    let (source, shorter) = (open(b"source"), open(b"shorter"));
+    // The last is somewhere else than it is said, and the one before it nowhere.
+    let last = ranges.len() - 1;
+    let wanted = |indices: std::ops::Range<usize>| -> Vec<(usize, Vec<ChunkSource>)> {
+        let sources = |index: usize| {
+            let start = ranges[index].start as u64;
+            match index {
+                _ if index == last => vec![(source.clone(), start - 1)],
+                _ if index + 1 == last => Vec::new(),
+                _ if index % 2 == 0 => vec![(source.clone(), start)],
+                _ => vec![(shorter.clone(), start), (source.clone(), start + 1), (source.clone(), start)],
+            }
+        };
+        indices.map(|index| (index, sources(index))).collect()
+    };
+    // With and without chunks that are read ahead, and not from the beginning.
+    for (nonce, parts) in
+        [vec![0..ranges.len()], vec![2..ranges.len(), 0..2], vec![0..3, 1..ranges.len()]].into_iter().enumerate()
+    {
+        let mut partial = staging(&device, nonce as u64).begin(spec, chunks.clone()).unwrap();
+        for part in parts {
+            partial.copy_all(&wanted(part), &device.keyring).unwrap();
+        }
+        assert!(partial.missing().map(|(index, _)| index).eq([last - 1, last]));
+        for index in [last - 1, last] {
+            assert!(!partial.has(index));
+            partial.write(index, &chunks[index].id, &bytes[ranges[index].clone()]).unwrap();
+        }
+        let staged = partial.finish(&device.volume).unwrap();
+        let path = [b".zerocloud/tmp/", staged.temp.as_bytes()].concat();
+        assert_eq!(device.person.read(&path).unwrap(), bytes);
+    }
+    let mut partial = staging(&device, 9).begin(spec, chunks.clone()).unwrap();
+    let beyond: Vec<_> = (0..9).map(|n| (ranges.len() + n, vec![(source.clone(), 0)])).collect();
+    assert!(matches!(partial.copy_all(&beyond, &device.keyring), Err(StageError::WrongChunk { .. })));
+}
+
+#[test]
 fn a_whole_file_is_copied_from_one_that_has_its_content() {
     let device = Device::new(1, true);
     let (bytes, chunks, ranges, spec) = large();
@@ -227,16 +271,16 @@ fn a_whole_file_is_copied_from_one_that_has_its_content() {
     device.person.write(b"shorter", &bytes[..9]).unwrap();
     // As long as the right one, and something where that has zeros.
     device.person.write(b"other", &[bytes[..200_000].to_vec(), vec![7; 200_000]].concat()).unwrap();
-    let open = |name: &[u8]| device.volume.root().open_file(name).unwrap();
+    let open = |name: &[u8]| CopySource::new(device.volume.root().open_file(name).unwrap()).unwrap();
     // The simulated disk shares the blocks of every second file.
     for nonce in 1..=2 {
         let mut partial = staging(&device, nonce).begin(spec, chunks.clone()).unwrap();
         for name in [b"shorter".as_slice(), b"other"] {
-            assert!(!partial.copy_whole(&*open(name)).unwrap());
+            assert!(!partial.copy_whole(&open(name)).unwrap());
             assert_eq!(partial.missing().count(), chunks.len());
         }
         if nonce == 1 {
-            assert!(partial.copy_whole(&*open(b"same")).unwrap());
+            assert!(partial.copy_whole(&open(b"same")).unwrap());
         } else {
             // What a wrong one left does not shine through where nothing is written.
             for (index, range) in ranges.iter().enumerate() {
@@ -251,7 +295,7 @@ fn a_whole_file_is_copied_from_one_that_has_its_content() {
         // Some of it is there already: nothing is copied over it.
         let mut begun = staging(&device, nonce + 10).begin(spec, chunks.clone()).unwrap();
         begun.write(1, &chunks[1].id, &bytes[ranges[1].clone()]).unwrap();
-        assert!(!begun.copy_whole(&*open(b"same")).unwrap());
+        assert!(!begun.copy_whole(&open(b"same")).unwrap());
     }
 }
 

@@ -19,7 +19,7 @@ use crate::folder::{Message, NotStaged};
 use crate::store::{ChunkPlace, Snapshot, StoreError};
 use crate::tree::Pool;
 use crate::tree::serve::{ChunkReader, Source};
-use crate::tree::stage::{ChunkSource, FileSpec, PartialFile, StageError, Staged, Staging};
+use crate::tree::stage::{ChunkSource, CopySource, FileSpec, PartialFile, StageError, Staged, Staging};
 use crate::volume::{Volume, VolumeError, VolumeErrorKind, VolumeFile};
 
 /// Why a job can't be begun.
@@ -250,7 +250,8 @@ impl<P: Pool> Folder<P> {
         partial: &mut PartialFile,
     ) -> Result<(), NotBegun> {
         for file in self.files_here(snapshot, reader, content)? {
-            if partial.copy_whole(&*file)? {
+            let file = CopySource::new(file).map_err(FolderError::from)?;
+            if partial.copy_whole(&file)? {
                 return Ok(());
             }
             let missing: Vec<(usize, Vec<ChunkSource>)> =
@@ -258,13 +259,14 @@ impl<P: Pool> Folder<P> {
             partial.copy_all(&missing, &self.parts.keyring)?;
         }
         // Other contents may have some of the chunks: files are kept open as long as they are of use.
-        let mut open: BTreeMap<ContentHash, Vec<Arc<dyn VolumeFile>>> = BTreeMap::new();
+        let mut open: BTreeMap<ContentHash, Vec<CopySource>> = BTreeMap::new();
         let mut sources_at = |place: &ChunkPlace| {
             if !open.contains_key(&place.content) {
                 if open.len() >= OPEN_COUNT_MAX {
                     open.clear();
                 }
-                open.insert(place.content, self.files_here(snapshot, reader, place.content)?);
+                let files = self.files_here(snapshot, reader, place.content)?.into_iter();
+                open.insert(place.content, files.map(CopySource::new).collect::<Result<_, _>>()?);
             }
             let files = open.get(&place.content).into_iter().flatten();
             Ok::<_, FolderError>(files.map(|file| (file.clone(), place.offset)).collect::<Vec<ChunkSource>>())

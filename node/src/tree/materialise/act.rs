@@ -338,7 +338,7 @@ impl<B: BaseRead> Actor<'_, B> {
         let (id, hash, mtime) = (row.id, row.hash, fingerprint(stat).mtime);
         let file = self.control.tmp.open_file(stored.as_bytes()).ok()?;
         let spec = FileSpec { id, hash, len: stat.size, mtime, permissions };
-        let copy = self.staging.stage_copy(self.volume, spec, &*file).ok()?;
+        let copy = self.staging.stage_copy(self.volume, spec, file).ok()?;
         self.put_in_place_of_name(&copy.temp, stored).ok()?;
         self.control.tmp.stat(stored.as_bytes()).ok().map(|stat| fingerprint(&stat))
     }

@@ -63,7 +63,7 @@ pub(super) fn prepare<B: BaseRead>(
                 Some(file) => {
                     let mtime = entry.mtime.unwrap_or(old.print.mtime);
                     let spec = FileSpec { mtime, ..FileSpec::of_entry(entry, Some(old)) };
-                    match staging.stage_copy(volume, spec, &*file) {
+                    match staging.stage_copy(volume, spec, file) {
                         Err(StageError::Volume(error)) if is_fatal(error.kind()) => return Err(error.into()),
                         Err(StageError::Volume(error)) => return Ok(Planned::Not(Outcome::Failed(error.kind()))),
                         copied => copied.ok(),

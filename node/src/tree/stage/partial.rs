@@ -1,16 +1,15 @@
 //! A file whose chunks come one by one, in any order.
 
-use std::collections::VecDeque;
+mod copying;
+
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::thread;
 
 use zerocloud_crdt::id::{ChunkId, ContentHash};
 use zerocloud_crdt::limits::CHUNK_LEN_MAX;
 use zerocloud_crdt::manifest::Chunk;
 use zerocloud_crdt::register::Kind;
 
-use super::super::reading::{read_content_hash, read_hashed};
+pub use self::copying::{ChunkSource, CopySource};
 use super::super::serve::{read_exact, read_up_to};
 use super::super::{Keyring, PUT, TempNames};
 use super::left::Left;
@@ -23,15 +22,6 @@ const LET_GO_LEN: u64 = 64 << 20;
 const LET_GO_STEP: u64 = 8 << 20;
 /// How many bytes a disk may lag behind.
 const LET_GO_LAG: u64 = 64 << 20;
-
-/// How many chunks are read before the first of them is written: another thread checks them meanwhile.
-const AHEAD_COUNT: usize = 4;
-
-/// Where a chunk's bytes may lie: a file of this volume, and from which byte of it on.
-pub type ChunkSource = (Arc<dyn VolumeFile>, u64);
-
-/// A chunk that was read: the buffer, and how much of it counts.
-type Read = (Vec<u8>, usize);
 
 /// A temporary file that is being filled. Dropping it leaves the file for [`Staging::resume`](super::Staging::resume).
 pub struct PartialFile {
@@ -147,52 +137,6 @@ impl PartialFile {
         }
     }
 
-    /// Copies the whole content from a file of this volume that should have it, while nothing is there yet. Says whether
-    /// it had: if not, everything is still missing.
-    ///
-    /// # Errors
-    /// [`StageError::Volume`].
-    pub fn copy_whole(&mut self, source: &dyn VolumeFile) -> Result<bool, StageError> {
-        if self.missing_count < self.chunks.len() || source.stat()?.size != self.spec.len {
-            return Ok(false);
-        }
-        let is_same = if self.file.share(source)? {
-            read_content_hash(&*self.file)? == self.spec.hash
-        } else {
-            self.copy_pieces(source)? == self.spec.hash
-        };
-        if is_same {
-            self.is_present.fill(true);
-            self.missing_count = 0;
-            self.hashed_count = self.chunks.len();
-            self.is_checked = true;
-        } else {
-            // What is written to it leaves out zeros.
-            self.file.set_len(0)?;
-            self.let_go_end = 0;
-        }
-        Ok(is_same)
-    }
-
-    /// Copies all of a file, and gives the hash of what was copied.
-    fn copy_pieces(&mut self, source: &dyn VolumeFile) -> Result<ContentHash, StageError> {
-        // What the system has in memory may be of use to others, and stays. Asked before the system reads ahead.
-        let is_let_go = self.spec.len >= LET_GO_LEN && !source.is_in_memory(self.spec.len / 2);
-        let (len, mut end) = (self.spec.len, 0);
-        let write = |piece: &[u8]| {
-            let (start, len) = (end, piece.len() as u64);
-            end += len;
-            write_sparse(&*self.file, piece, start)?;
-            self.let_go(end);
-            if is_let_go {
-                source.let_go(start, len);
-            }
-            Ok::<_, VolumeError>(())
-        };
-        let (hash, _) = read_hashed(source, len, write, |_, ()| ())?;
-        Ok(hash)
-    }
-
     /// Copies a chunk from a file of this volume that should have it. Says whether it was that chunk; if not, it is still
     /// missing.
     ///
@@ -215,82 +159,6 @@ impl PartialFile {
         }
         self.put(index, &plaintext)?;
         Ok(true)
-    }
-
-    /// Copies chunks, each from the first of its sources that has it; what none has is still missing.
-    ///
-    /// # Errors
-    /// As [`copy`](Self::copy).
-    pub fn copy_all(&mut self, wanted: &[(usize, Vec<ChunkSource>)], keyring: &Keyring) -> Result<(), StageError> {
-        let is_copied = thread::scope(|scope| {
-            // What is read comes back in its order, so that the volume is asked for the same at the same time whatever the
-            // threads' turns are.
-            let (to_check, read) = mpsc::sync_channel::<(Chunk, Read)>(AHEAD_COUNT);
-            let (to_write, checked) = mpsc::sync_channel(AHEAD_COUNT);
-            let check = move || {
-                for (chunk, (buffer, len)) in read {
-                    let is_it = buffer.get(..len).is_some_and(|plaintext| keyring.is_chunk(&chunk, plaintext));
-                    if to_write.send((is_it, (buffer, len))).is_err() {
-                        break;
-                    }
-                }
-            };
-            if wanted.len() <= AHEAD_COUNT {
-                return None;
-            }
-            // Without more threads it takes longer.
-            thread::Builder::new().name("check".into()).spawn_scoped(scope, check).ok()?;
-            Some(self.copy_ahead(wanted, keyring, to_check, &checked))
-        });
-        if let Some(copied) = is_copied {
-            return copied;
-        }
-        wanted.iter().try_for_each(|(index, sources)| self.copy_from(*index, sources, keyring))
-    }
-
-    fn copy_ahead(
-        &mut self,
-        wanted: &[(usize, Vec<ChunkSource>)],
-        keyring: &Keyring,
-        to_check: SyncSender<(Chunk, Read)>,
-        checked: &Receiver<(bool, Read)>,
-    ) -> Result<(), StageError> {
-        let (mut spare, mut ahead, mut wanted) = (Vec::new(), VecDeque::new(), wanted.iter());
-        loop {
-            while ahead.len() < AHEAD_COUNT
-                && let Some((index, sources)) = wanted.next()
-            {
-                let Some(chunk) = self.chunks.get(*index) else { return Err(StageError::WrongChunk { index: *index }) };
-                let Some((file, offset)) = sources.first() else { continue };
-                let (mut buffer, len): (Vec<u8>, _) = (spare.pop().unwrap_or_default(), chunk.len as usize);
-                if buffer.len() < len {
-                    buffer.resize(len, 0);
-                }
-                let Some(space) = buffer.get_mut(..len) else { continue };
-                let len = read_up_to(&**file, space, *offset)?;
-                if to_check.send((*chunk, (buffer, len))).is_err() {
-                    return Ok(());
-                }
-                ahead.push_back((*index, sources));
-            }
-            let Some((index, sources)) = ahead.pop_front() else { return Ok(()) };
-            let Ok((is_it, (buffer, len))) = checked.recv() else { return Ok(()) };
-            match (buffer.get(..len), sources.split_first()) {
-                (Some(plaintext), _) if is_it => self.put(index, plaintext)?,
-                (_, Some((_, others))) => self.copy_from(index, others, keyring)?,
-                _ => {}
-            }
-            spare.push(buffer);
-        }
-    }
-
-    fn copy_from(&mut self, index: usize, sources: &[ChunkSource], keyring: &Keyring) -> Result<(), StageError> {
-        for (file, offset) in sources {
-            if self.copy(index, &**file, *offset, keyring)? {
-                break;
-            }
-        }
-        Ok(())
     }
 
     /// Writes a chunk that was checked.
