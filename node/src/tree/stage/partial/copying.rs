@@ -17,6 +17,8 @@ use crate::volume::{VolumeError, VolumeFile};
 
 /// How many chunks are read before the first of them is written: another thread checks them meanwhile.
 const AHEAD_COUNT: usize = 4;
+/// At how many places it is looked whether a file is in memory.
+const PROBE_COUNT: u64 = 16;
 /// What is let go of on both sides of what was read, in bytes: the system lets go of whole pages.
 const PAGE_LEN: u64 = 4096;
 
@@ -40,8 +42,10 @@ impl CopySource {
     /// The common ones of a volume.
     pub fn new(file: Arc<dyn VolumeFile>) -> Result<Self, VolumeError> {
         let len = file.stat()?.size;
-        // What the system has in memory may be of use to others, and stays.
-        let is_let_go = len >= LET_GO_LEN && !file.is_in_memory(len / 2);
+        // What the system has in memory may be of use to others, and stays; some of a file is in it for long.
+        let probes = (0..PROBE_COUNT).map(|probe| len / PROBE_COUNT * probe);
+        let is_let_go =
+            len >= LET_GO_LEN && probes.filter(|at| file.is_in_memory(*at)).count() < PROBE_COUNT as usize / 2;
         Ok(Self { file, is_let_go })
     }
 
