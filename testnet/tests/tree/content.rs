@@ -235,7 +235,7 @@ fn of_many_chunks_each_is_copied_from_the_first_file_that_has_it() {
             match index {
                 _ if index == last => vec![(source.clone(), start - 1)],
                 _ if index + 1 == last => Vec::new(),
-                _ if index % 2 == 0 => vec![(source.clone(), start)],
+                _ if index.is_multiple_of(2) => vec![(source.clone(), start)],
                 _ => vec![(shorter.clone(), start), (source.clone(), start + 1), (source.clone(), start)],
             }
         };
@@ -243,12 +243,11 @@ fn of_many_chunks_each_is_copied_from_the_first_file_that_has_it() {
     };
     assert!(ranges.len() > 6, "some are read ahead");
     // With and without chunks that are read ahead, and not from the beginning.
-    for (nonce, parts) in
-        [vec![0..ranges.len()], vec![2..ranges.len(), 0..2], vec![0..3, 1..ranges.len()]].into_iter().enumerate()
-    {
+    let all = ranges.len();
+    for (nonce, parts) in [&[0..all] as &[_], &[2..all, 0..2], &[0..3, 1..all]].into_iter().enumerate() {
         let mut partial = staging(&device, nonce as u64).begin(spec, chunks.clone()).unwrap();
         for part in parts {
-            partial.copy_all(&wanted(part), &device.keyring).unwrap();
+            partial.copy_all(&wanted(part.clone()), &device.keyring).unwrap();
         }
         assert!(partial.missing().map(|(index, _)| index).eq([last - 1, last]));
         for index in [last - 1, last] {
