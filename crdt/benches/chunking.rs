@@ -77,7 +77,7 @@ fn scanning(c: &mut Criterion) {
     let profile = Profile { chunker: CHUNKER, class: Class::Single, epoch: secret().epoch };
     group.throughput(Throughput::Bytes(small.len() as u64));
     group.bench_function("a file of 4 KiB", |b| {
-        b.iter(|| black_box(Content::of(&profile, &gear, &keys, &small)));
+        b.iter(|| black_box(Content::of(&profile, &gear, |chunk| keys.chunk(chunk), &small)));
     });
     group.finish();
 }

@@ -4,7 +4,6 @@ use super::{Chunker, Gear};
 use crate::{
     id::{ChunkId, ContentHash},
     manifest::{Chunk, Profile},
-    seal::ChunkKeys,
 };
 
 /// What a scan learns of a file's bytes.
@@ -19,10 +18,11 @@ pub struct Content {
 }
 
 impl Content {
-    /// Cuts and names content that is wholly at hand (a small file): as [`Chunker`] and [`Namer`] do, without a copy, and hashes it.
-    pub fn of(profile: &Profile, gear: &Gear, keys: &ChunkKeys, content: &[u8]) -> Self {
+    /// Cuts, names and hashes content that is wholly at hand (a small file): as [`Chunker`] and [`Namer`] do, without a
+    /// copy.
+    pub fn of(profile: &Profile, gear: &Gear, mut name: impl FnMut(&[u8]) -> Chunk, content: &[u8]) -> Self {
         let mut chunks = Vec::new();
-        Chunker::cut_whole(profile.class, gear, content, |chunk| chunks.push(keys.chunk(chunk)));
+        Chunker::cut_whole(profile.class, gear, content, |chunk| chunks.push(name(chunk)));
         Self { hash: ContentHash::of(content), len: content.len() as u64, chunks }
     }
 }
@@ -55,14 +55,14 @@ impl<N: FnMut(&[u8]) -> Chunk> Namer<N> {
                 near
             } else {
                 self.open.extend_from_slice(near);
-                let chunk = self.open.get(self.start..self.start + len).unwrap_or_default();
-                self.start += len;
-                chunk
+                let start = self.start;
+                self.start = self.open.len().min(start + len);
+                self.open.get(start..self.start).unwrap_or_default()
             };
             self.chunks.push((self.name)(chunk));
             input = rest;
         }
-        self.open.drain(..self.start.min(self.open.len()));
+        self.open.drain(..self.start);
         self.start = 0;
         self.open.extend_from_slice(input);
     }

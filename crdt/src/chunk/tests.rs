@@ -242,10 +242,10 @@ proptest! {
         let (gear, keys) = (Gear::of_epoch(&secret), ChunkKeys::of_chunks(&secret));
         let mut content = noise(seed, len);
         content.splice(len / 2..len / 2, vec![0; zeros]);
-        let whole = Content::of(&profile(class), &gear, &keys, &content);
+        let whole = Content::of(&profile(class), &gear, |chunk| keys.chunk(chunk), &content);
 
         let mut chunker = Chunker::new(class, &gear);
- let mut namer = Namer::new(|chunk: &[u8]| keys.chunk(chunk));
+        let mut namer = Namer::new(|chunk: &[u8]| keys.chunk(chunk));
         let mut rest = content.as_slice();
         for split in &splits {
             let (now, later) = rest.split_at(rest.len().min(*split));

@@ -38,7 +38,8 @@ fn large() -> Large {
     .collect();
     bytes[100_000..300_000].fill(0);
     let profile = Profile { class: Class::Small, ..Profile::of_new_file(LEN as u64, epoch) };
-    let content = Content::of(&profile, ring.gear(&epoch).unwrap(), ring.chunks(&epoch).unwrap(), &bytes);
+    let keys = ring.chunks(&epoch).unwrap();
+    let content = Content::of(&profile, ring.gear(&epoch).unwrap(), |chunk| keys.chunk(chunk), &bytes);
     let mut end = 0;
     let ranges = content.chunks.iter().map(|chunk| {
         let start = end;

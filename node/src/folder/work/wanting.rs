@@ -259,36 +259,48 @@ impl<P: Pool> Folder<P> {
             partial.copy_all(&missing, &self.parts.keyring)?;
         }
         // Other contents may have some of the chunks: files are kept open as long as they are of use.
-        let mut open: BTreeMap<ContentHash, Vec<CopySource>> = BTreeMap::new();
-        let mut sources_at = |place: &ChunkPlace| {
-            if !open.contains_key(&place.content) {
-                if open.len() >= OPEN_COUNT_MAX {
-                    open.clear();
-                }
-                let files = self.files_here(snapshot, reader, place.content)?.into_iter();
-                open.insert(place.content, files.map(CopySource::new).collect::<Result<_, _>>()?);
-            }
-            let files = open.get(&place.content).into_iter().flatten();
-            Ok::<_, FolderError>(files.map(|file| (file.clone(), place.offset)).collect::<Vec<ChunkSource>>())
-        };
+        let mut open = BTreeMap::new();
         let missing: Vec<(usize, ChunkId)> = partial.missing().map(|(at, chunk)| (at, chunk.id)).collect();
-        let mut elsewhere = Vec::new();
         for missing in missing.chunks(COPY_COUNT) {
-            let mut wanted = Vec::with_capacity(missing.len());
+            let (mut wanted, mut elsewhere) = (Vec::with_capacity(missing.len()), Vec::new());
             for (at, chunk) in missing {
                 let places = snapshot.find_chunk(*chunk)?;
                 let Some((first, others)) = places.split_first() else { continue };
-                wanted.push((*at, sources_at(first)?));
+                if open.len() >= OPEN_COUNT_MAX && !open.contains_key(&first.content) {
+                    // Until it is copied from, a file is open.
+                    partial.copy_all(&std::mem::take(&mut wanted), &self.parts.keyring)?;
+                }
+                wanted.push((*at, self.sources_at(first, &mut open, snapshot, reader)?));
                 elsewhere.extend(others.iter().map(|place| (*at, *place)));
             }
-            partial.copy_all(&wanted, &self.parts.keyring)?;
-        }
-        for (at, place) in elsewhere {
-            if !partial.has(at) {
-                partial.copy_all(&[(at, sources_at(&place)?)], &self.parts.keyring)?;
+            partial.copy_all(&std::mem::take(&mut wanted), &self.parts.keyring)?;
+            for (at, place) in elsewhere {
+                if !partial.has(at) {
+                    let sources = self.sources_at(&place, &mut open, snapshot, reader)?;
+                    partial.copy_all(&[(at, sources)], &self.parts.keyring)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Where a chunk may lie in the files of a place. `open`: those that are open already.
+    fn sources_at(
+        &self,
+        place: &ChunkPlace,
+        open: &mut BTreeMap<ContentHash, Vec<CopySource>>,
+        snapshot: &Snapshot,
+        reader: &mut ChunkReader,
+    ) -> Result<Vec<ChunkSource>, FolderError> {
+        if !open.contains_key(&place.content) {
+            if open.len() >= OPEN_COUNT_MAX {
+                open.clear();
+            }
+            let files = self.files_here(snapshot, reader, place.content)?.into_iter();
+            open.insert(place.content, files.map(CopySource::new).collect::<Result<_, _>>()?);
+        }
+        let files = open.get(&place.content).into_iter().flatten();
+        Ok(files.map(|file| (file.clone(), place.offset)).collect())
     }
 
     /// Files that had this content when they were last looked at.
@@ -309,7 +321,7 @@ impl<P: Pool> Folder<P> {
     }
 }
 
-/// Chunks that are looked for before they are copied: as many files may be open as have some of them.
+/// Chunks that are looked for before they are copied.
 const COPY_COUNT: usize = 256;
 /// Files of other contents that are open while one is put together.
 const OPEN_COUNT_MAX: usize = 32;

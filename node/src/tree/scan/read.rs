@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zerocloud_crdt::base::{BaseRead, BaseRow, Fingerprint, RowKey};
-use zerocloud_crdt::chunk::{Chunker, Namer};
+use zerocloud_crdt::chunk::{Chunker, Content, Namer};
 use zerocloud_crdt::id::{ChunkId, ContentHash, EpochId, FileId};
 use zerocloud_crdt::limits::LINK_TARGET_LEN_MAX;
 use zerocloud_crdt::manifest::{Chunk, ManifestBuilder, Profile};
@@ -358,9 +358,8 @@ fn cut(file: &dyn VolumeFile, len: u64, previous: Option<&Previous>, keyring: &K
         older.iter().map(|keys| keys.chunk(plaintext)).find(is_known).unwrap_or(chunk)
     };
     if let Some(content) = read_whole(file, len)? {
-        let mut chunks = Vec::new();
-        Chunker::cut_whole(profile.class, gear, &content, |chunk| chunks.push(name(chunk)));
-        return Ok((ContentHash::of(&content), content.len() as u64, profile, chunks));
+        let Content { hash, len, chunks } = Content::of(&profile, gear, name, &content);
+        return Ok((hash, len, profile, chunks));
     }
     let (mut chunker, mut namer) = (Chunker::new(profile.class, gear), Namer::new(name));
     let cut = |piece: &[u8]| Ok::<_, VolumeError>(chunker.update_lens(piece));

@@ -217,11 +217,7 @@ impl PartialFile {
             else {
                 break;
             };
-            let len = chunk.len as usize;
-            if buffer.len() < len {
-                buffer.resize(len, 0);
-            }
-            let Some(plaintext) = buffer.get_mut(..len) else { break };
+            let plaintext = space(&mut buffer, chunk.len as usize);
             let read_len = read_up_to(&*self.file, plaintext, *offset)?;
             // What is not yet as long as it will be ends in zeros that were left out.
             plaintext.get_mut(read_len..).unwrap_or_default().fill(0);
@@ -265,6 +261,14 @@ impl PartialFile {
         self.is_over = true;
         Ok(())
     }
+}
+
+/// The first `len` bytes of a buffer that is used again and grows if need be; what is in them is of no meaning.
+fn space(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    buffer.get_mut(..len).unwrap_or_default()
 }
 
 impl Drop for PartialFile {

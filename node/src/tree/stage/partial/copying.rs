@@ -12,14 +12,14 @@ use super::super::super::Keyring;
 use super::super::super::reading::{read_content_hash, read_hashed};
 use super::super::super::serve::read_up_to;
 use super::super::{StageError, write_sparse};
-use super::{LET_GO_LEN, PartialFile};
+use super::{LET_GO_LEN, PartialFile, space};
 use crate::volume::{VolumeError, VolumeFile};
 
 /// How many chunks are read before the first of them is written: another thread checks them meanwhile.
 const AHEAD_COUNT: usize = 4;
 /// At how many places it is looked whether a file is in memory.
 const PROBE_COUNT: u64 = 16;
-/// What is let go of on both sides of what was read, in bytes: the system lets go of whole pages.
+/// What is let go of before what was read, in bytes: the system lets go of whole pages, and of this one not before.
 const PAGE_LEN: u64 = 4096;
 
 /// A file of this volume of which something is copied.
@@ -144,12 +144,8 @@ impl PartialFile {
             {
                 let Some(chunk) = self.chunks.get(*index) else { return Err(StageError::WrongChunk { index: *index }) };
                 let Some((source, offset)) = sources.first() else { continue };
-                let (mut buffer, len): (Vec<u8>, _) = (spare.pop().unwrap_or_default(), chunk.len as usize);
-                if buffer.len() < len {
-                    buffer.resize(len, 0);
-                }
-                let Some(space) = buffer.get_mut(..len) else { continue };
-                let len = read_up_to(&*source.file, space, *offset)?;
+                let mut buffer = spare.pop().unwrap_or_default();
+                let len = read_up_to(&*source.file, space(&mut buffer, chunk.len as usize), *offset)?;
                 source.has_read(*offset, len as u64);
                 if to_check.send((*chunk, (buffer, len))).is_err() {
                     return Ok(());
