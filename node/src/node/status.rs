@@ -185,6 +185,8 @@ impl Shared {
     async fn agreement(&self, space: &OpenSpace, running: &Running, progress: &Progress) -> Result<u64, ApiError> {
         let (begun, since) = (running.folder.state().written, tokio::time::Instant::now());
         loop {
+            // Asked before this device's own tree: what they agree on, or more, is what that has to show.
+            let agreeing = self.agreeing(space, running, since.elapsed()).await?;
             let state = running.folder.state();
             if let Some(error) = failed_for(space, &state) {
                 return Err(error);
@@ -199,7 +201,7 @@ impl Shared {
                 }
                 _ => false,
             };
-            if is_here && let Some(count) = self.agreeing(space, running, since.elapsed()).await? {
+            if let Some(count) = agreeing.filter(|_| is_here) {
                 return Ok(count);
             }
             progress.report(transfer(begun, &state));
