@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{BaseChanges, BaseRead, BaseRow, Fingerprint, RowKey};
 use crate::id::{ActorId, ContentHash, FileId, OpId};
-use crate::index::IndexRead;
+use crate::index::{IndexChanges, IndexRead};
 use crate::manifest::Manifest;
 use crate::mutated;
 use crate::name::Name;
@@ -113,6 +113,8 @@ pub struct ScanOutcome {
     /// Items that must be planned again although no operation touches them: a row is gone that showed nothing of its
     /// own, but the view still has the entry.
     pub unsettled: BTreeSet<FileId>,
+    /// What the operations change in the index that they were decided on, where that was found out on the way.
+    pub changes: Option<IndexChanges>,
 }
 
 /// Turns findings into operations and rows.
@@ -142,8 +144,8 @@ where
     };
     let ids = scan.run(&findings.sightings)?;
     scan.join_virtual_twins()?;
-    scan.move_nothing_else()?;
-    scan.finish(ids)
+    let changes = scan.move_nothing_else()?;
+    scan.finish(ids, changes)
 }
 
 struct Scan<'a, I, B> {
@@ -415,9 +417,10 @@ impl<I: IndexRead, B: BaseRead<Error = I::Error>> Scan<'_, I, B> {
         }
     }
 
-    fn finish(mut self, ids: Vec<FileId>) -> Result<ScanOutcome, I::Error> {
+    fn finish(mut self, ids: Vec<FileId>, changes: Option<IndexChanges>) -> Result<ScanOutcome, I::Error> {
         let written: BTreeSet<OpId> = self.ops.iter().map(|op| op.id).collect();
         let renamed = fold::fold(&mut self.ops);
+        let is_as_applied = self.ops.len() == written.len();
         let rename = |ops: &mut BTreeSet<OpId>| {
             let all = std::mem::take(ops).into_iter();
             ops.extend(all.filter_map(|op| if written.contains(&op) { renamed.get(&op).copied() } else { Some(op) }));
@@ -437,7 +440,7 @@ impl<I: IndexRead, B: BaseRead<Error = I::Error>> Scan<'_, I, B> {
         let mut base: BaseChanges = old.map(|key| (key.clone(), None)).collect();
         let new = self.rows.into_values().chain(self.created);
         base.extend(new.map(|(key, row)| (key, Some(row))));
-        Ok(ScanOutcome { ops: self.ops, base, ids, unsettled })
+        Ok(ScanOutcome { ops: self.ops, base, ids, unsettled, changes: changes.filter(|_| is_as_applied) })
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Scan;
 use crate::base::{BaseRead, BaseRow, RowKey};
 use crate::id::{ContentHash, FileId, OpId};
-use crate::index::{IndexRead, Overlay};
+use crate::index::{IndexChanges, IndexRead, Overlay};
 use crate::name::Name;
 use crate::register::{Content, FileContent, Kind, Write};
 use crate::view::View;
@@ -72,10 +72,10 @@ impl<I: IndexRead, B: BaseRead<Error = I::Error>> Scan<'_, I, B> {
     }
 
     /// *A scan moves nothing else*: a row that stays, and that the view showed at its place, must be shown there with
-    /// the scan's operations, unless they supersede all that it shows.
-    pub(super) fn move_nothing_else(&mut self) -> Result<(), I::Error> {
+    /// the scan's operations, unless they supersede all that it shows. Gives what all operations change in the index.
+    pub(super) fn move_nothing_else(&mut self) -> Result<Option<IndexChanges>, I::Error> {
         if self.ops.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let before = View::new(self.index);
         let mut overlay = Overlay::new(self.index);
@@ -129,7 +129,7 @@ impl<I: IndexRead, B: BaseRead<Error = I::Error>> Scan<'_, I, B> {
                 }
             }
         }
-        Ok(())
+        Ok(Some(overlay.into_changes()))
     }
 }
 

@@ -126,7 +126,16 @@ impl World {
             device.pending.extend(outcome.unsettled);
             created.extend(indices.into_iter().zip(outcome.ids));
             if !outcome.ops.is_empty() {
+                let told = outcome.changes.map(|changes| {
+                    let (mut index, touched) = (device.index.clone(), changes.touched.clone());
+                    index.commit(changes);
+                    (index, touched)
+                });
                 let touched = device.index.apply(&outcome.ops);
+                if let Some((index, told)) = told {
+                    assert_eq!(index, device.index, "the scan told of other changes than its operations make");
+                    assert!(told.is_superset(&touched), "{told:?} of {touched:?}");
+                }
                 device.pending.extend(touched);
                 self.log.push((outcome.ops, device.seen.clone()));
                 device.seen.insert(self.log.len() - 1);

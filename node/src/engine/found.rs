@@ -80,6 +80,7 @@ impl Found {
             Self::Decided(mut outcome) => {
                 // Whoever decided may not know that a new incarnation writes this.
                 outcome.ops.iter_mut().for_each(|op| op.id.actor = actor);
+                outcome.changes = None;
                 Ok(outcome)
             }
             Self::Kept(keeps) => keep(state, actor, keeps),

@@ -46,14 +46,14 @@ pub enum Deed {
         /// Where names can't be exchanged: the temporary name of what was there.
         aside: Option<String>,
     },
-    /// A file or link goes to a temporary name.
+    /// A file or link goes to the version store.
     Delete {
         /// Where.
         key: RowKey,
         /// What base has there.
         old: BaseRow,
-        /// The temporary name, which nothing has before.
-        temp: String,
+        /// Its name there, which nothing has before.
+        stored: String,
     },
     /// Something gets another directory or name, temporary ones included.
     Move {

@@ -2,8 +2,8 @@
 //! call leaves old or new, never a mixture.
 //!
 //! A batch: what is staged is synced; what is about to be done is noted ([`Intents`]); it is done; it is synced; base
-//! is written and the notes are cleared, in one transaction; displaced files go to the version store. What a crash
-//! leaves is judged by [`Materialiser::recover`]. What should be done is [`zerocloud_crdt::plan`]'s.
+//! is written and the notes are cleared, in one transaction. What was deleted went to the version store at once; what was
+//! replaced goes there now. What a crash leaves is judged by [`Materialiser::recover`]. What should be done is [`zerocloud_crdt::plan`]'s.
 
 mod act;
 mod compare;
@@ -184,6 +184,7 @@ impl Materialiser {
             written: Vec::new(),
             versions: Vec::new(),
             displaced: Vec::new(),
+            unkept: Vec::new(),
             staging,
             now,
         };
@@ -193,23 +194,24 @@ impl Materialiser {
             judged.filter_map(|(job, outcome)| Some((job.action.source(), job.settled(outcome)?))).collect();
         done.retain(|source| !settled.contains_key(source));
         actor.sync()?;
-        let Actor { overlay, versions, displaced, is_changed, .. } = actor;
+        let Actor { overlay, versions, displaced, unkept, is_changed, .. } = actor;
         let is_synced = is_changed && !is_few;
         let commit = Commit { base: overlay.into_changes(), versions, displaced, done, settled };
-        self.commit(ledger, &control, commit, Batch { outcomes, is_synced, ..Batch::default() })
+        self.commit(ledger, &control, commit, &unkept, Batch { outcomes, is_synced, ..Batch::default() })
     }
 
+    /// Writes what was done, and then brings those displaced files over that are not in the version store yet.
     fn commit<L: Ledger>(
         &self,
         ledger: &mut L,
         control: &Control,
         commit: Commit,
+        unkept: &[String],
         mut batch: Batch,
     ) -> Result<Batch, TreeError<L::Error>> {
         (batch.versions, batch.displaced) = (commit.versions.clone(), commit.displaced.clone());
         ledger.commit(commit).map_err(TreeError::Store)?;
-        let stored = batch.versions.iter().map(|row| &row.stored);
-        for stored in stored.chain(batch.displaced.iter().map(|displaced| &displaced.stored)) {
+        for stored in unkept {
             match versions::keep(&*self.volume, control, stored) {
                 Err(error) if super::is_fatal(error.kind()) => return Err(error.into()),
                 // It is found where it is, and brought over at the next start.

@@ -4,7 +4,7 @@
 //! edit as entries of its log, durable one by one as in a node, and the other is then sent all of them, checks and applies
 //! them. What is measured is the log, the index and the store; not scans, chunks and files.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -207,7 +207,7 @@ pub(super) fn measure(work: &Path, wanted: &HistoryWanted) -> History {
             let more = edits.ops(first + u32::try_from(ops.len()).unwrap());
             ops.extend(more);
         }
-        let outcome = ScanOutcome { ops, base: BTreeMap::new(), ids: Vec::new(), unsettled: BTreeSet::new() };
+        let outcome = ScanOutcome { ops, ..ScanOutcome::default() };
         a.append(vec![Found::Decided(outcome).into()], &mut rng).unwrap();
         while a.poll_action().is_some() {}
         entry_count += 1;

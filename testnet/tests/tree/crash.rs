@@ -168,6 +168,10 @@ fn with_a_store_that_is_not_the_trees_no_intent_is_judged_and_no_byte_goes() {
         assert!(second.ledger.intents.is_none());
         let here = second.contents();
         assert!(old.keys().all(|hash| here.contains_key(hash)), "call {n}: a content is gone");
+        // What was deleted with no row to tell of it would never be shown, nor go.
+        let stored = second.volume.control().unwrap().versions.list().unwrap();
+        let mut names = stored.iter().map(|entry| str::from_utf8(&entry.name).unwrap());
+        assert!(names.all(|name| second.ledger.versions.contains_key(name)), "call {n}: a file without a row");
     }
     assert!(forgotten > 0, "no crash left an intent: this tests nothing");
 }

@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 use serde_bytes::ByteBuf;
 use zerocloud_crdt::codec::DecodeError;
 use zerocloud_crdt::id::{ActorId, DeviceId, EntryHash, FileId, Incarnation, LogId, RecordHash};
-use zerocloud_crdt::index::{IndexRead, Overlay};
+use zerocloud_crdt::index::{IndexChanges, IndexRead, Overlay};
 use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::limits::{ENTRY_HEADS_COUNT_MAX, INCARNATION_COUNT_MAX, LOG_FRAME_LEN_MAX};
 use zerocloud_crdt::log::check::{CheckError, check};
@@ -287,9 +287,9 @@ impl<S: Shelf> Replica<S> {
             let actor = ActorId::of_log(records.space(), pen.log);
             let (mut is_entry, mut all_ids, mut touched) = (false, Vec::with_capacity(all.len()), BTreeSet::new());
             for FoundWith { found, contents } in all {
-                let decided = found.decide(write, actor).map_err(ReplicaError::Store)?;
-                let ScanOutcome { mut ops, base, ids, unsettled } = decided;
-                forget_former_names(write, &mut ops).map_err(ReplicaError::Store)?;
+                let mut decided = found.decide(write, actor).map_err(ReplicaError::Store)?;
+                forget_former_names(write, &mut decided).map_err(ReplicaError::Store)?;
+                let ScanOutcome { ops, base, ids, unsettled, changes } = decided;
                 all_ids.push(ids);
                 touched.extend(unsettled);
                 if !ops.is_empty() {
@@ -298,7 +298,7 @@ impl<S: Shelf> Replica<S> {
                         pen.begin(write, Start { label: identity.start.label.clone(), earlier }, rng)?;
                     }
                     is_entry = true;
-                    touched.extend(pen.write_ops(write, &ops, rng)?);
+                    touched.extend(pen.write_ops(write, &ops, changes, rng)?);
                 }
                 for (content, Contents { chunks, pages }) in contents {
                     write.put_contents(content, &chunks, &pages).map_err(ReplicaError::Store)?;
@@ -348,11 +348,13 @@ impl<'a> Pen<'a> {
         write.put_incarnation(self.log.incarnation).map_err(ReplicaError::Store)
     }
 
-    /// Writes operations as the next entry, and applies it; gives the items whose view may be another.
+    /// Writes operations as the next entry, and applies it; gives the items whose view may be another. `changes` are what
+    /// they change in the index, if that is known.
     fn write_ops<W: ShelfWrite>(
         &self,
         write: &mut W,
         ops: &[Op],
+        changes: Option<IndexChanges>,
         rng: &mut impl rand_core::CryptoRng,
     ) -> Result<BTreeSet<FileId>, ReplicaError<W::Fault>> {
         let draft = |op: &Op| DraftOp { item: op.item, write: op.write.clone(), pred: op.pred.clone() };
@@ -362,7 +364,13 @@ impl<'a> Pen<'a> {
         if !is_as_found {
             return Err(ReplicaError::Write("the entry does not say what the scan found".into()));
         }
-        apply(write, &written.entry, &written.checked).map_err(ReplicaError::Store)
+        match changes {
+            Some(changes) => {
+                write.put_entry(&written.entry, &written.checked).map_err(ReplicaError::Store)?;
+                put_index(write, changes).map_err(ReplicaError::Store)
+            }
+            None => apply(write, &written.entry, &written.checked).map_err(ReplicaError::Store),
+        }
     }
 
     /// Writes the next entry, and before it those that name what it has no room to name. A start leaves them to its next.
@@ -433,6 +441,11 @@ pub(super) fn apply<W: ShelfWrite>(
         Verdict::Applies(Body::Seen) | Verdict::Void(_) => {}
     }
     let changes = overlay.into_changes();
+    put_index(write, changes)
+}
+
+/// Keeps what operations change in the index; gives the items whose view that may change.
+fn put_index<W: ShelfWrite>(write: &mut W, changes: IndexChanges) -> Result<BTreeSet<FileId>, W::Fault> {
     let touched = changes.touched.clone();
     write.put_index(changes)?;
     Ok(touched)

@@ -14,7 +14,8 @@ use zerocloud_crdt::keys::EpochSecret;
 use zerocloud_crdt::log::check::check;
 use zerocloud_crdt::log::{Branches, Entry, Frontier, Lacking, Link, LogRead, Outcome};
 use zerocloud_crdt::membership::Records;
-use zerocloud_crdt::register::{Op, Write};
+use zerocloud_crdt::register::Write;
+use zerocloud_crdt::scan::ScanOutcome;
 use zerocloud_crdt::view::virtual_id;
 
 use super::entries::apply;
@@ -121,11 +122,12 @@ fn renamed_row<R: ShelfRead>(
 
 /// What a folder found while a fork showed may name operations by names that they had before. What it supersedes by
 /// those is concurrent, and stays.
-pub(super) fn forget_former_names<R: ShelfRead>(read: &R, ops: &mut [Op]) -> Result<(), R::Fault> {
+pub(super) fn forget_former_names<R: ShelfRead>(read: &R, outcome: &mut ScanOutcome) -> Result<(), R::Fault> {
     if LogRead::branches(read)?.is_empty() {
         return Ok(());
     }
-    for op in ops {
+    outcome.changes = None;
+    for op in &mut outcome.ops {
         let mut known = Vec::with_capacity(op.pred.len());
         for id in &op.pred {
             if read.maker(*id)?.is_some() {

@@ -33,7 +33,7 @@ fn deeds() -> impl Strategy<Value = Deed> {
             temp,
             aside
         }),
-        (rows(), temp).prop_map(|((key, old), temp)| Deed::Delete { key, old, temp }),
+        (rows(), temp).prop_map(|((key, old), stored)| Deed::Delete { key, old, stored }),
         (rows(), rows(), any::<u64>()).prop_map(|((from, _), (to, new), inode)| Deed::Move { from, to, inode, new }),
         (rows(), any::<Option<u64>>()).prop_map(|((key, _), inode)| Deed::RemoveDirectory { key, inode }),
         rows().prop_map(|(key, new)| Deed::SetMeta { key, new }),
@@ -335,11 +335,11 @@ mod on_a_real_tree {
         // An intent that was noted, after which the user saved over the file, and the deed was done.
         fs::write(folder.path("f"), b"a local edit").unwrap();
         let stored = "del-0000000000000009-0".to_owned();
-        let deed = Deed::Delete { key: key(0, "f"), old: old.clone(), temp: stored.clone() };
+        let deed = Deed::Delete { key: key(0, "f"), old: old.clone(), stored: stored.clone() };
         let control = folder.volume.control().unwrap();
         let tmp_inode = control.tmp.stat_self().unwrap().ino;
         folder.ledger.note_intents(Intents { tmp_inode, deeds: vec![deed] }).unwrap();
-        fs::rename(folder.path("f"), folder.path(".zerocloud/tmp").join(&stored)).unwrap();
+        fs::rename(folder.path("f"), folder.path(".zerocloud/versions").join(&stored)).unwrap();
         folder.lose_power();
         let [displaced] = &folder.ledger.displaced().unwrap()[..] else { panic!("not one displaced file") };
         assert_eq!((&displaced.stored, &displaced.key, &displaced.row), (&stored, &key(0, "f"), &old));

@@ -49,8 +49,19 @@ pub(super) struct Actor<'a, B: BaseRead> {
     pub(super) written: Vec<Arc<dyn VolumeFile>>,
     pub(super) versions: Vec<VersionRow>,
     pub(super) displaced: Vec<Displaced>,
+    /// The names of those that are not in the version store yet.
+    pub(super) unkept: Vec<String>,
     pub(super) staging: Staging,
     pub(super) now: WallTime,
+}
+
+/// Where a displaced file is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Among the temporary files, from where it goes to the version store once its row is there.
+    Tmp,
+    /// In the version store.
+    Versions,
 }
 
 /// Why an action was not done.
@@ -127,7 +138,7 @@ impl<B: BaseRead> Actor<'_, B> {
                 None => self.exchange(&*directory, key, old, new, temp),
                 Some(aside) => self.put_aside(&*directory, key, old, new, temp, aside),
             },
-            Deed::Delete { old, temp, .. } => self.delete(&*directory, key, old, temp),
+            Deed::Delete { old, stored, .. } => self.delete(&*directory, key, old, stored),
             Deed::Move { from, new, .. } => match open(&self.overlay, &mut self.handles, from.parent)? {
                 Ok(source) => {
                     let outcome = self.rename(&*source, from, &*directory, key, new);
@@ -175,13 +186,20 @@ impl<B: BaseRead> Actor<'_, B> {
 
     fn touch(&mut self, directory: Arc<dyn VolumeDirectory>) {
         self.is_changed = true;
-        if self.is_few {
+        if self.is_few && !self.touched.iter().any(|touched| Arc::ptr_eq(touched, &directory)) {
             self.touched.push(directory);
         }
     }
 
     pub(super) fn tmp<'n>(&'n self, name: &'n str) -> At<'n> {
         At { directory: &*self.control.tmp, name: name.as_bytes() }
+    }
+
+    pub(super) fn at<'n>(&'n self, room: Room, name: &'n str) -> At<'n> {
+        match room {
+            Room::Tmp => self.tmp(name),
+            Room::Versions => At { directory: &*self.control.versions, name: name.as_bytes() },
+        }
     }
 
     fn create(&self, directory: &dyn VolumeDirectory, key: &RowKey, new: &BaseRow, temp: &str) -> Done {
@@ -205,11 +223,11 @@ impl<B: BaseRead> Actor<'_, B> {
         check_as_base(directory, key, old)?;
         let place = At { directory, name: key.local.as_bytes() };
         self.volume.exchange(self.tmp(temp), place)?;
-        let (stat, verdict) = self.look_at_displaced(temp, old).map_err(Refusal::Unfinished)?;
+        let (stat, verdict) = self.look_at_displaced(Room::Tmp, temp, old).map_err(Refusal::Unfinished)?;
         if verdict == Verdict::OtherKind && self.volume.exchange(self.tmp(temp), place).is_ok() {
             return Err(Refusal::Blocked(Blocked::Changed));
         }
-        self.keep(temp, key, old, &stat, verdict);
+        self.keep(Room::Tmp, temp, key, old, &stat, verdict);
         Ok(Some(settled(directory, key, new)))
     }
 
@@ -226,7 +244,7 @@ impl<B: BaseRead> Actor<'_, B> {
         check_as_base(directory, key, old)?;
         let place = At { directory, name: key.local.as_bytes() };
         self.volume.park(place, self.tmp(aside))?;
-        let (stat, verdict) = self.look_at_displaced(aside, old).map_err(Refusal::Unfinished)?;
+        let (stat, verdict) = self.look_at_displaced(Room::Tmp, aside, old).map_err(Refusal::Unfinished)?;
         let put = match verdict {
             Verdict::OtherKind => Err(Refusal::Blocked(Blocked::Changed)),
             Verdict::AsBase | Verdict::Edited => self.volume.rename_noreplace(self.tmp(temp), place).map_err(occupied),
@@ -234,23 +252,26 @@ impl<B: BaseRead> Actor<'_, B> {
         if let Err(refusal) = put {
             // Back, unless somebody has made something there: then that is what the next scan sees.
             if self.volume.rename_noreplace(self.tmp(aside), place).is_err() {
-                self.keep(aside, key, old, &stat, verdict);
+                self.keep(Room::Tmp, aside, key, old, &stat, verdict);
             }
             return Err(refusal);
         }
-        self.keep(aside, key, old, &stat, verdict);
+        self.keep(Room::Tmp, aside, key, old, &stat, verdict);
         Ok(Some(settled(directory, key, new)))
     }
 
-    fn delete(&mut self, directory: &dyn VolumeDirectory, key: &RowKey, old: &BaseRow, temp: &str) -> Done {
+    /// Puts a file in the version store, and looks there at what it was.
+    fn delete(&mut self, directory: &dyn VolumeDirectory, key: &RowKey, old: &BaseRow, stored: &str) -> Done {
         check_as_base(directory, key, old)?;
         let place = At { directory, name: key.local.as_bytes() };
-        self.volume.park(place, self.tmp(temp))?;
-        let (stat, verdict) = self.look_at_displaced(temp, old).map_err(Refusal::Unfinished)?;
-        if verdict == Verdict::OtherKind && self.volume.rename_noreplace(self.tmp(temp), place).is_ok() {
+        self.volume.park(place, self.at(Room::Versions, stored))?;
+        let (stat, verdict) = self.look_at_displaced(Room::Versions, stored, old).map_err(Refusal::Unfinished)?;
+        let stands = self.at(Room::Versions, stored);
+        if verdict == Verdict::OtherKind && self.volume.rename_noreplace(stands, place).is_ok() {
             return Err(Refusal::Blocked(Blocked::Changed));
         }
-        self.keep(temp, key, old, &stat, verdict);
+        self.keep(Room::Versions, stored, key, old, &stat, verdict);
+        self.touch(self.control.versions.clone());
         Ok(None)
     }
 
@@ -308,16 +329,34 @@ impl<B: BaseRead> Actor<'_, B> {
         Ok(Some(row))
     }
 
-    pub(super) fn look_at_displaced(&self, temp: &str, old: &BaseRow) -> Result<(Stat, Verdict), VolumeError> {
-        let stat = self.control.tmp.stat(temp.as_bytes())?;
-        let verdict = compare(&*self.control.tmp, temp.as_bytes(), &stat, old)?;
+    /// What was displaced, and whether it is what base had.
+    pub(super) fn look_at_displaced(
+        &self,
+        room: Room,
+        stored: &str,
+        old: &BaseRow,
+    ) -> Result<(Stat, Verdict), VolumeError> {
+        let At { directory, name } = self.at(room, stored);
+        let stat = directory.stat(name)?;
+        let verdict = compare(directory, name, &stat, old)?;
         Ok((stat, verdict))
     }
 
     /// Notes a displaced file: a version, or a local edit.
-    pub(super) fn keep(&mut self, stored: &str, key: &RowKey, row: &BaseRow, stat: &Stat, verdict: Verdict) {
-        let print = self.set_apart(stored, row, stat, verdict).unwrap_or_else(|| fingerprint(stat));
+    pub(super) fn keep(
+        &mut self,
+        room: Room,
+        stored: &str,
+        key: &RowKey,
+        row: &BaseRow,
+        stat: &Stat,
+        verdict: Verdict,
+    ) {
+        let print = self.set_apart(self.at(room, stored), row, stat, verdict).unwrap_or_else(|| fingerprint(stat));
         let stored = stored.to_owned();
+        if room == Room::Tmp {
+            self.unkept.push(stored.clone());
+        }
         if verdict == Verdict::AsBase {
             let origin = Some((key.clone(), row.clone()));
             self.versions.push(VersionRow { stored, origin, print, kept_at_ms: self.now.as_milliseconds() });
@@ -327,34 +366,33 @@ impl<B: BaseRead> Actor<'_, B> {
         }
     }
 
-    /// Gives a version that has other names, too (hard links), bytes of its own, under the same temporary name: what is
-    /// done to the file by its other names is no edit of the version, and leaves it as it is. Gives its state; `None` where
-    /// it stays as it was, also where there is no room for a copy.
-    fn set_apart(&self, stored: &str, row: &BaseRow, stat: &Stat, verdict: Verdict) -> Option<Fingerprint> {
+    /// Gives a version that has other names, too (hard links), bytes of its own, under the same stored name: what is done to
+    /// the file by its other names is no edit of the version, and leaves it as it is. Gives its state; `None` where it stays
+    /// as it was, also where there is no room for a copy.
+    fn set_apart(&self, at: At<'_>, row: &BaseRow, stat: &Stat, verdict: Verdict) -> Option<Fingerprint> {
         if verdict != Verdict::AsBase || row.kind != Kind::File || stat.link_count < 2 {
             return None;
         }
         let permissions = Permissions::Like { mode: stat.mode, executable: stat.is_executable() };
         let (id, hash, mtime) = (row.id, row.hash, fingerprint(stat).mtime);
-        let file = self.control.tmp.open_file(stored.as_bytes()).ok()?;
+        let file = at.directory.open_file(at.name).ok()?;
         let spec = FileSpec { id, hash, len: stat.size, mtime, permissions };
         let copy = self.staging.stage_copy(self.volume, spec, file).ok()?;
-        self.put_in_place_of_name(&copy.temp, stored).ok()?;
-        self.control.tmp.stat(stored.as_bytes()).ok().map(|stat| fingerprint(&stat))
+        self.put_in_place_of_name(&copy.temp, at).ok()?;
+        at.directory.stat(at.name).ok().map(|stat| fingerprint(&stat))
     }
 
-    /// Puts a copy in place of one of a file's names, all of them temporary but for those that stay.
-    fn put_in_place_of_name(&self, copy: &str, name: &str) -> Result<(), VolumeError> {
-        let tmp = &self.control.tmp;
-        match self.volume.exchange(self.tmp(copy), self.tmp(name)) {
+    /// Puts a copy, which has a temporary name, in place of one of a file's names.
+    fn put_in_place_of_name(&self, copy: &str, name: At<'_>) -> Result<(), VolumeError> {
+        match self.volume.exchange(self.tmp(copy), name) {
             Err(error) if error.kind() == VolumeErrorKind::Unsupported => {
                 // If all ends between the two, its other names still have the bytes.
-                tmp.remove_file(name.as_bytes())?;
-                self.volume.rename_noreplace(self.tmp(copy), self.tmp(name))
+                name.directory.remove_file(name.name)?;
+                self.volume.rename_noreplace(self.tmp(copy), name)
             }
             exchanged => {
                 // Either the file, which has its other names, or a copy that is of no use.
-                tmp.remove_file(copy.as_bytes()).ok();
+                self.control.tmp.remove_file(copy.as_bytes()).ok();
                 exchanged
             }
         }

@@ -79,7 +79,7 @@ pub(super) fn prepare<B: BaseRead>(
                 None => Deed::SetMeta { key, new: new(old.print) },
             }
         }
-        Action::Delete { key, old } => Deed::Delete { key: key.clone(), old: old.clone(), temp: temp() },
+        Action::Delete { key, old } => Deed::Delete { key: key.clone(), old: old.clone(), stored: temp() },
         Action::RemoveDirectory { key, .. } => match look(base, handles, key)? {
             Looked::There(stat) if kind_of(stat.kind) != Some(Kind::Directory) => {
                 return Ok(Planned::Not(Outcome::Blocked(Blocked::Changed)));

@@ -11,12 +11,12 @@ use super::super::ledger::{Commit, Deed, Displaced, Intents, Ledger};
 use super::super::stage::Staging;
 use super::super::versions::VersionRow;
 use super::super::{DEL, PUT, TreeError, fingerprint, found, kind_of};
-use super::act::{Actor, is_listed, renewed, settled};
+use super::act::{Actor, Room, is_listed, renewed, settled};
 use super::compare::Verdict;
 use super::prepare::{Directory, open};
 use super::{Batch, Materialiser};
 use crate::clock::WallTime;
-use crate::volume::{At, Control, Stat, VolumeError};
+use crate::volume::{At, Control, Stat, VolumeDirectory, VolumeError};
 
 /// Whether store and tree belong together, as far as the caller can tell: the fingerprint of the home and the marker's
 /// counter are those that were noted.
@@ -72,6 +72,7 @@ impl Materialiser {
             written: Vec::new(),
             versions: Vec::new(),
             displaced: Vec::new(),
+            unkept: Vec::new(),
             staging: Staging::within(&control, self.names.clone()),
             now,
         };
@@ -92,12 +93,12 @@ impl Materialiser {
         if has_intents {
             self.volume.sync_all()?;
         }
-        let Actor { overlay, versions, displaced, .. } = actor;
+        let Actor { overlay, versions, displaced, unkept, .. } = actor;
         let base = overlay.into_changes();
         if has_intents || !versions.is_empty() {
             let done = done.into_iter().flatten().collect();
             let commit = Commit { base, versions, displaced, done, ..Commit::default() };
-            let Batch { displaced, versions, .. } = self.commit(ledger, &control, commit, Batch::default())?;
+            let Batch { displaced, versions, .. } = self.commit(ledger, &control, commit, &unkept, Batch::default())?;
             (recovered.displaced, recovered.versions) = (displaced, versions);
         }
         recovered.garbage_count = self.sweep(ledger, &control)?;
@@ -108,7 +109,7 @@ impl Materialiser {
     /// row names. Partial files stay, and so does whatever is not ours.
     fn sweep<L: Ledger>(&self, ledger: &L, control: &Control) -> Result<usize, TreeError<L::Error>> {
         let mut count = 0;
-        for (name, stat) in temporaries(control)? {
+        for (name, stat) in displaceable(&*control.tmp)? {
             if ledger.is_stored(&name).map_err(TreeError::Store)? {
                 super::versions::keep(&*self.volume, control, &name)?;
             } else if kind_of(stat.kind).is_some_and(|kind| kind != Kind::Directory) {
@@ -123,19 +124,19 @@ impl Materialiser {
 /// A directory, and what stands at a name in it.
 type Stands = (Directory, Option<Stat>);
 
-/// The temporary files that were to be put in place or were taken away, in order.
-fn temporaries(control: &Control) -> Result<Vec<(String, Stat)>, VolumeError> {
+/// The files in a directory of ours that were to be put in place or were taken away, in order.
+fn displaceable(directory: &dyn VolumeDirectory) -> Result<Vec<(String, Stat)>, VolumeError> {
     let mut names: Vec<String> =
-        control.tmp.list()?.into_iter().filter_map(|entry| String::from_utf8(entry.name.into()).ok()).collect();
+        directory.list()?.into_iter().filter_map(|entry| String::from_utf8(entry.name.into()).ok()).collect();
     names.retain(|name| name.starts_with(PUT) || name.starts_with(DEL));
     names.sort_unstable();
-    let mut temporaries = Vec::with_capacity(names.len());
+    let mut files = Vec::with_capacity(names.len());
     for name in names {
-        if let Some(stat) = found(control.tmp.stat(name.as_bytes()))? {
-            temporaries.push((name, stat));
+        if let Some(stat) = found(directory.stat(name.as_bytes()))? {
+            files.push((name, stat));
         }
     }
-    Ok(temporaries)
+    Ok(files)
 }
 
 /// The item whose plan changes with a deed.
@@ -162,7 +163,7 @@ impl<B: BaseRead> Actor<'_, B> {
             Deed::CreateDirectory { key, new } => self.judge_create_directory(key, new),
             Deed::Replace { key, old, new, temp, aside: None } => self.judge_exchange(key, old, new, temp),
             Deed::Replace { key, old, new, temp, aside: Some(aside) } => self.judge_aside(key, old, new, temp, aside),
-            Deed::Delete { key, old, temp } => self.judge_delete(key, old, temp),
+            Deed::Delete { key, old, stored } => self.judge_delete(key, old, stored),
             Deed::Move { from, to, inode, new } => self.judge_move(from, to, *inode, new),
             Deed::RemoveDirectory { key, inode } => {
                 let at_place = self.place(key)?.and_then(|(_, stat)| stat).map(|stat| stat.ino);
@@ -252,7 +253,7 @@ impl<B: BaseRead> Actor<'_, B> {
             return Ok(false);
         }
         if at_temp.is_some() {
-            let (stat, verdict) = self.look_at_displaced(temp, old)?;
+            let (stat, verdict) = self.look_at_displaced(Room::Tmp, temp, old)?;
             if verdict == Verdict::OtherKind
                 && let Some((directory, Some(at_place))) = self.place(key)?
                 && at_place.ino == new.print.inode
@@ -261,7 +262,7 @@ impl<B: BaseRead> Actor<'_, B> {
                 self.volume.exchange(self.tmp(temp), place)?;
                 return Ok(false);
             }
-            self.keep(temp, key, old, &stat, verdict);
+            self.keep(Room::Tmp, temp, key, old, &stat, verdict);
         }
         self.came(key, new)?;
         Ok(true)
@@ -276,9 +277,9 @@ impl<B: BaseRead> Actor<'_, B> {
         aside: &str,
     ) -> Result<bool, TreeError<B::Error>> {
         let is_done = self.temp(temp)?.is_none_or(|stat| stat.ino != new.print.inode);
-        if self.temp(aside)?.is_some() && (is_done || !self.put_back(key, aside)?) {
-            let (stat, verdict) = self.look_at_displaced(aside, old)?;
-            self.keep(aside, key, old, &stat, verdict);
+        if self.temp(aside)?.is_some() && (is_done || !self.put_back(key, Room::Tmp, aside)?) {
+            let (stat, verdict) = self.look_at_displaced(Room::Tmp, aside, old)?;
+            self.keep(Room::Tmp, aside, key, old, &stat, verdict);
         }
         if is_done {
             self.came(key, new)?;
@@ -286,24 +287,24 @@ impl<B: BaseRead> Actor<'_, B> {
         Ok(is_done)
     }
 
-    fn judge_delete(&mut self, key: &RowKey, old: &BaseRow, temp: &str) -> Result<bool, TreeError<B::Error>> {
-        if self.temp(temp)?.is_none() {
+    fn judge_delete(&mut self, key: &RowKey, old: &BaseRow, stored: &str) -> Result<bool, TreeError<B::Error>> {
+        if found(self.control.versions.stat(stored.as_bytes()))?.is_none() {
             return Ok(false);
         }
-        let (stat, verdict) = self.look_at_displaced(temp, old)?;
-        if verdict == Verdict::OtherKind && self.put_back(key, temp)? {
+        let (stat, verdict) = self.look_at_displaced(Room::Versions, stored, old)?;
+        if verdict == Verdict::OtherKind && self.put_back(key, Room::Versions, stored)? {
             return Ok(false);
         }
-        self.keep(temp, key, old, &stat, verdict);
+        self.keep(Room::Versions, stored, key, old, &stat, verdict);
         self.overlay.remove(key.clone());
         Ok(true)
     }
 
     /// Puts a displaced thing back where it was, if nothing is there. Says whether it could.
-    fn put_back(&mut self, key: &RowKey, temp: &str) -> Result<bool, TreeError<B::Error>> {
+    fn put_back(&mut self, key: &RowKey, room: Room, stored: &str) -> Result<bool, TreeError<B::Error>> {
         let Some((directory, None)) = self.place(key)? else { return Ok(false) };
         let place = At { directory: &*directory, name: key.local.as_bytes() };
-        match self.volume.rename_noreplace(self.tmp(temp), place) {
+        match self.volume.rename_noreplace(self.at(room, stored), place) {
             Ok(()) => Ok(true),
             Err(error) if super::super::is_fatal(error.kind()) => Err(error.into()),
             Err(_) => Ok(false),
@@ -354,10 +355,17 @@ impl<B: BaseRead> Actor<'_, B> {
         Ok(())
     }
 
-    /// Nothing tells what the temporary files are: they may be the user's only bytes.
+    /// Nothing tells what the temporary files are, and the deleted ones of which there is no row: they may be the user's only
+    /// bytes.
     fn keep_unknown<L: Ledger<Error = B::Error>>(&mut self, ledger: &L) -> Result<(), TreeError<B::Error>> {
-        for (stored, stat) in temporaries(self.control)? {
-            if !ledger.is_stored(&stored).map_err(TreeError::Store)? {
+        for room in [Room::Tmp, Room::Versions] {
+            for (stored, stat) in displaceable(self.at(room, "").directory)? {
+                if ledger.is_stored(&stored).map_err(TreeError::Store)? {
+                    continue;
+                }
+                if room == Room::Tmp {
+                    self.unkept.push(stored.clone());
+                }
                 let (print, kept_at_ms) = (fingerprint(&stat), self.now.as_milliseconds());
                 self.versions.push(VersionRow { stored, origin: None, print, kept_at_ms });
             }
