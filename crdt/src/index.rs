@@ -305,6 +305,14 @@ impl<'a, I: IndexRead> Overlay<'a, I> {
         Ok(())
     }
 
+    /// Where an item is counted, once seats are up to date.
+    fn settled_seat(&self, update: &Update, id: FileId) -> Result<Option<Seat>, I::Error> {
+        match update.seats.get(&id) {
+            Some(seat) => Ok(*seat),
+            None => view::seat(self, id),
+        }
+    }
+
     /// Brings the table of contested items up to date, and marks those whose conflict name may differ.
     fn settle_contests(&mut self, update: &mut Update) -> Result<(), I::Error> {
         let mut directories: BTreeMap<FileId, BTreeSet<FileId>> = BTreeMap::new();
@@ -315,7 +323,7 @@ impl<'a, I: IndexRead> Overlay<'a, I> {
         }
         // An item that left a seat may have been contested there, and one whose losers changed is wherever it sits.
         for id in update.touched.clone() {
-            if let Some(seat) = view::seat(self, id)? {
+            if let Some(seat) = self.settled_seat(update, id)? {
                 directories.entry(seat.parent).or_default();
                 members.insert((seat.parent, id));
             }
@@ -327,7 +335,7 @@ impl<'a, I: IndexRead> Overlay<'a, I> {
         let mut changed: BTreeSet<FileId> = update.contests.iter().map(|seat| seat.parent).collect();
         for (parent, id) in members {
             let was = directories.get(&parent).is_some_and(|before| before.contains(&id));
-            let is = match view::seat(self, id)? {
+            let is = match self.settled_seat(update, id)? {
                 Some(seat) if seat.parent == parent => {
                     view::has_losers(self, id)? || self.keyed(parent, seat.name_key)?.len() > 1
                 }

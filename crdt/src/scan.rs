@@ -140,12 +140,13 @@ where
         moved: BTreeSet::new(),
         taken: BTreeSet::new(),
         gone: &findings.gone,
+        unsettled: BTreeSet::new(),
         names: findings.names,
     };
     let ids = scan.run(&findings.sightings)?;
     scan.join_virtual_twins()?;
     let changes = scan.move_nothing_else()?;
-    scan.finish(ids, changes)
+    Ok(scan.finish(ids, changes))
 }
 
 struct Scan<'a, I, B> {
@@ -165,6 +166,8 @@ struct Scan<'a, I, B> {
     /// Ids given to new files in this scan.
     taken: BTreeSet<FileId>,
     gone: &'a BTreeSet<RowKey>,
+    /// The items of rows that are gone.
+    unsettled: BTreeSet<FileId>,
     names: NameRules,
 }
 
@@ -185,6 +188,7 @@ impl<I: IndexRead, B: BaseRead<Error = I::Error>> Scan<'_, I, B> {
         for key in self.gone {
             if let Some(row) = self.base.row(key)? {
                 self.delete(&row);
+                self.unsettled.extend([row.id, row.source]);
             }
         }
         for (at, sighting) in sightings.iter().enumerate() {
@@ -417,7 +421,7 @@ impl<I: IndexRead, B: BaseRead<Error = I::Error>> Scan<'_, I, B> {
         }
     }
 
-    fn finish(mut self, ids: Vec<FileId>, changes: Option<IndexChanges>) -> Result<ScanOutcome, I::Error> {
+    fn finish(mut self, ids: Vec<FileId>, changes: Option<IndexChanges>) -> ScanOutcome {
         let written: BTreeSet<OpId> = self.ops.iter().map(|op| op.id).collect();
         let renamed = fold::fold(&mut self.ops);
         let is_as_applied = self.ops.len() == written.len();
@@ -429,18 +433,13 @@ impl<I: IndexRead, B: BaseRead<Error = I::Error>> Scan<'_, I, B> {
             rename(&mut row.content_ops);
             rename(&mut row.meta_ops);
         }
-        let mut unsettled = BTreeSet::new();
-        for key in self.gone {
-            if let Some(row) = self.base.row(key)? {
-                unsettled.extend([row.id, row.source]);
-            }
-        }
         // Old keys first: a swap takes each other's.
         let old = self.gone.iter().chain(self.rows.keys());
         let mut base: BaseChanges = old.map(|key| (key.clone(), None)).collect();
         let new = self.rows.into_values().chain(self.created);
         base.extend(new.map(|(key, row)| (key, Some(row))));
-        Ok(ScanOutcome { ops: self.ops, base, ids, unsettled, changes: changes.filter(|_| is_as_applied) })
+        let changes = changes.filter(|_| is_as_applied);
+        ScanOutcome { ops: self.ops, base, ids, unsettled: self.unsettled, changes }
     }
 }
 

@@ -176,26 +176,24 @@ impl<T: Tables> Transaction<T> {
 }
 
 impl Write<'_> {
-    /// Makes changes part of base.
+    /// Makes changes part of base; gives the items of the rows that were there and that are there now.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and those of the disk.
-    pub fn apply_base(&mut self, changes: &BaseChanges) -> Result<(), StoreError> {
+    pub fn apply_base(&mut self, changes: &BaseChanges) -> Result<BTreeSet<FileId>, StoreError> {
         let before = self.cache.counts;
-        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        let (mut gone, mut come, mut sources) = (Vec::new(), Vec::new(), BTreeSet::new());
         for (key, row) in changes {
             let key = row_bytes(key);
-            if let Some(old) = self.load::<BaseRow>(Table::Base, &key)? {
+            if let Some(old) = self.tables.exchange(Table::Base, &key, row.as_ref())? {
                 self.cache.counts.subtract(&old);
                 gone.push(Found::of(&key, &old));
+                sources.insert(old.source);
             }
-            match row {
-                Some(row) => {
-                    self.cache.counts.add(row);
-                    come.push(Found::of(&key, row));
-                    self.tables.store(Table::Base, &key, row)?;
-                }
-                None => drop(self.tables.remove(Table::Base, &key)?),
+            if let Some(row) = row {
+                self.cache.counts.add(row);
+                come.push(Found::of(&key, row));
+                sources.insert(row.source);
             }
         }
         self.update_found(&gone, &come)?;
@@ -203,21 +201,19 @@ impl Write<'_> {
             let counts = self.cache.counts;
             self.set(values::BASE_COUNTS, &counts)?;
         }
-        Ok(())
+        Ok(sources)
     }
 
     /// Removes and adds the keys under which rows are found, each table in the order of its keys.
     fn update_found(&mut self, gone: &[Found], come: &[Found]) -> Result<(), StoreError> {
-        let mut marks = BTreeMap::new();
-        for (found, is_there) in gone.iter().map(|found| (found, false)).chain(come.iter().map(|found| (found, true))) {
-            for (table, key) in found.keys() {
-                marks.entry((table as usize, key)).or_insert((table, false, false)).1 |= !is_there;
-                if is_there {
-                    marks.entry((table as usize, key)).and_modify(|mark| mark.2 = true);
-                }
-            }
+        let mut marks: BTreeMap<(Table, &[u8]), (bool, bool)> = BTreeMap::new();
+        for key in gone.iter().flat_map(Found::keys) {
+            marks.entry(key).or_default().0 = true;
         }
-        for ((_, key), (table, was, is)) in marks {
+        for key in come.iter().flat_map(Found::keys) {
+            marks.entry(key).or_default().1 = true;
+        }
+        for ((table, key), (was, is)) in marks {
             if was != is {
                 self.mark(table, key, is)?;
             }

@@ -153,16 +153,11 @@ impl Write<'_> {
     /// [`StoreError::Damaged`] and those of the disk.
     pub fn apply_commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
         let mut touched: BTreeSet<FileId> = commit.done.clone();
-        for (key, row) in &commit.base {
-            touched.extend(self.row(key)?.iter().chain(row).map(|row| row.source));
-        }
-        self.apply_base(&commit.base)?;
+        touched.extend(self.apply_base(&commit.base)?);
         touched.retain(|item| !commit.settled.contains_key(item));
         self.put_pending(&touched)?;
         self.remove_pending(commit.settled.iter().map(|(item, seen)| (*item, *seen)))?;
-        for row in &commit.versions {
-            self.put_version(row)?;
-        }
+        self.put_versions(&commit.versions)?;
         for row in &commit.displaced {
             self.put_displaced(row)?;
         }

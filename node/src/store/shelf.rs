@@ -81,7 +81,7 @@ impl ShelfWrite for Write<'_> {
     }
 
     fn put_base(&mut self, changes: BaseChanges) -> Result<(), StoreError> {
-        self.apply_base(&changes)
+        self.apply_base(&changes).map(drop)
     }
 
     fn put_unsettled(&mut self, items: BTreeSet<FileId>) -> Result<(), StoreError> {

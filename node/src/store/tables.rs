@@ -19,7 +19,7 @@ pub(super) const PIECE_LEN: usize = 1_300;
 macro_rules! tables {
     ($($table:ident = $name:literal),+ $(,)?) => {
         /// A table of the file.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Table {
             $(#[doc = concat!("`", $name, "`")] $table),+
         }
@@ -224,6 +224,21 @@ impl<'t> WriteTables<'t> {
     pub(super) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         self.table_mut(table)?.insert(key, value).map_err(StoreError::of_redb)?;
         Ok(())
+    }
+
+    /// Puts `value` encoded, or removes the row; gives what it had.
+    pub(super) fn exchange<V: Serialize + DeserializeOwned>(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        value: Option<&V>,
+    ) -> Result<Option<V>, StoreError> {
+        let rows = self.table_mut(table)?;
+        let old = match value {
+            Some(value) => rows.insert(key, codec::encode(value).as_slice()),
+            None => rows.remove(key),
+        };
+        old.map_err(StoreError::of_redb)?.map(|old| decode(table, old.value())).transpose()
     }
 
     /// Removes a row; returns whether there was one.

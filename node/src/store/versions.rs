@@ -1,9 +1,11 @@
 //! The version store's register: which files are kept there, under which name, and since when. How long they are kept
 //! is asked of [`Retention`](crate::tree::versions::Retention) when something is to go.
 
+use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use serde::{Deserialize, Serialize};
+use zerocloud_crdt::codec;
 use zerocloud_crdt::id::{ContentHash, FileId};
 use zerocloud_crdt::register::Kind;
 
@@ -188,14 +190,29 @@ impl Write<'_> {
     /// # Errors
     /// [`StoreError::Damaged`] and those of the disk.
     pub fn put_version(&mut self, row: &VersionRow) -> Result<(), StoreError> {
-        self.remove_version(&row.stored)?;
-        self.tables.store(Table::Versions, &key(row), row)?;
-        self.tables.put(Table::VersionNames, row.stored.as_bytes(), &prefix(row))?;
-        for (table, key) in marks(row) {
-            self.tables.put(table, &key, &[])?;
+        self.put_versions(std::slice::from_ref(row))
+    }
+
+    /// Notes versions, each in place of what was noted of its stored name, which is in `versions` once; each table in the
+    /// order of its keys.
+    ///
+    /// # Errors
+    /// As [`put_version`](Self::put_version).
+    pub fn put_versions(&mut self, versions: &[VersionRow]) -> Result<(), StoreError> {
+        let mut rows = BTreeMap::new();
+        for version in versions {
+            self.remove_version(&version.stored)?;
+            let name = version.stored.as_bytes();
+            rows.insert((Table::Versions, key(version)), codec::encode(version));
+            rows.insert((Table::VersionNames, name.to_vec()), prefix(version));
+            rows.extend(marks(version).map(|mark| (mark, Vec::new())));
         }
-        let counts = self.cache.version_counts;
-        self.set_version_counts(counts.versions.saturating_add(1), counts.bytes.saturating_add(row.print.len))
+        for ((table, key), row) in &rows {
+            self.tables.put(*table, key, row)?;
+        }
+        let VersionCounts { versions: count, bytes } = self.cache.version_counts;
+        let len = versions.iter().fold(bytes, |len, version| len.saturating_add(version.print.len));
+        self.set_version_counts(count.saturating_add(versions.len() as u64), len)
     }
 
     /// Forgets the version that is stored under a name; returns what was noted of it.

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
@@ -29,6 +30,9 @@ use crate::volume::{Kind, LinuxVolume, Volume, VolumeDirectory, VolumeError, Vol
 
 /// What is read of the kernel's queue at a time: some 2,000 events.
 const QUEUE_BUFFER_LEN: usize = 64 << 10;
+/// How long more events are let come before the queue is read again: who makes thousands, above all this process, would
+/// wake a reader for each of them otherwise. The first is told at once.
+const READ_PAUSE: Duration = Duration::from_millis(1);
 
 /// What is told of the root in addition. That it was removed is told only once nobody has it open.
 const ROOT_FLAGS: WatchFlags = WatchFlags::MOVE_SELF.union(WatchFlags::DELETE_SELF);
@@ -155,6 +159,7 @@ impl<F: FnMut(WatchEvent)> WatchTree<F> {
             self.handle(event);
             if reader.is_buffer_empty() {
                 self.drop_displaced();
+                std::thread::sleep(READ_PAUSE);
             }
         }
     }

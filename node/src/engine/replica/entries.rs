@@ -285,13 +285,14 @@ impl<S: Shelf> Replica<S> {
                 pen.log.incarnation = incarnation;
             }
             let actor = ActorId::of_log(records.space(), pen.log);
-            let (mut is_entry, mut all_ids, mut touched) = (false, Vec::with_capacity(all.len()), BTreeSet::new());
+            let (mut is_entry, mut all_ids) = (false, Vec::with_capacity(all.len()));
+            let (mut touched, mut unsettled) = (BTreeSet::new(), BTreeSet::new());
             for FoundWith { found, contents } in all {
                 let mut decided = found.decide(write, actor).map_err(ReplicaError::Store)?;
                 forget_former_names(write, &mut decided).map_err(ReplicaError::Store)?;
-                let ScanOutcome { ops, base, ids, unsettled, changes } = decided;
+                let ScanOutcome { ops, base, ids, unsettled: left, changes } = decided;
                 all_ids.push(ids);
-                touched.extend(unsettled);
+                unsettled.extend(left);
                 if !ops.is_empty() {
                     if begun.is_some() && !is_entry {
                         let earlier = earlier_of(write, identity.log).map_err(ReplicaError::Store)?;
@@ -305,7 +306,10 @@ impl<S: Shelf> Replica<S> {
                 }
                 write.put_base(base).map_err(ReplicaError::Store)?;
             }
-            write.put_unsettled(touched.clone()).map_err(ReplicaError::Store)?;
+            // What the index touched waits to be planned by that.
+            unsettled.retain(|item| !touched.contains(item));
+            write.put_unsettled(unsettled.clone()).map_err(ReplicaError::Store)?;
+            touched.append(&mut unsettled);
             Ok((is_entry, all_ids, touched, begun))
         })?;
         if is_entry {
