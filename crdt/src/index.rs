@@ -12,7 +12,7 @@
 //! - *losers*: virtual id → item, for every virtual id that ever had a place.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::ops::RangeInclusive;
 
 use crate::id::{ActorId, FileId, SpaceId};
@@ -33,6 +33,10 @@ pub trait IndexRead {
     fn space(&self) -> SpaceId;
     /// The registers of an item; `None` if no operation ever named it.
     fn item(&self, id: FileId) -> Result<Option<Item>, Self::Error>;
+    /// As [`item`](Self::item), lent to `look`, which does not read the index itself: no copy is made of what is in memory.
+    fn look_at<V>(&self, id: FileId, look: impl FnOnce(Option<&Item>) -> V) -> Result<V, Self::Error> {
+        Ok(look(self.item(id)?.as_ref()))
+    }
     /// The present items under `parent`, ascending by [`name_key`] and id.
     fn children(&self, parent: FileId) -> Result<Vec<FileId>, Self::Error>;
     /// The present items under `parent` whose name has this [`name_key`].
@@ -156,9 +160,7 @@ impl<'a, I: IndexRead> Overlay<'a, I> {
                 update.placed.insert(op.item);
             }
             update.pending.insert(op.item);
-            let mut item = self.item(op.item)?.unwrap_or_default();
-            item.apply(op);
-            self.changes.items.insert(op.item, item);
+            self.item_mut(op.item)?.apply(op);
             if op.id.counter > self.max_counter()? {
                 self.changes.max_counter = Some(op.id.counter);
             }
@@ -239,7 +241,7 @@ impl<'a, I: IndexRead> Overlay<'a, I> {
         let mut starts: BTreeSet<FileId> = before.keys().copied().collect();
         for id in &update.placed {
             let was_placed = self.below_item_is_placed(*id)?;
-            let parent = self.item(*id)?.and_then(|item| item.winning_place().map(|(_, place)| place.parent));
+            let parent = self.look_at(*id, |item| item?.winning_place().map(|(_, place)| place.parent))?;
             let parent_known = match parent {
                 Some(parent) => view::is_placed(self, parent)?,
                 None => true,
@@ -269,7 +271,22 @@ impl<'a, I: IndexRead> Overlay<'a, I> {
     }
 
     fn below_item_is_placed(&self, id: FileId) -> Result<bool, I::Error> {
-        Ok(id == view::lost_and_found(self.space()) || self.below.item(id)?.is_some_and(|item| !item.place.is_empty()))
+        let is_placed = |item: Option<&Item>| item.is_some_and(|item| !item.place.is_empty());
+        Ok(id == view::lost_and_found(self.space()) || self.below.look_at(id, is_placed)?)
+    }
+
+    /// The registers of an item, to be changed.
+    fn item_mut(&mut self, id: FileId) -> Result<&mut Item, I::Error> {
+        match self.changes.items.entry(id) {
+            btree_map::Entry::Occupied(changed) => Ok(changed.into_mut()),
+            btree_map::Entry::Vacant(unchanged) => {
+                let item = match self.read.get_mut().remove(&id) {
+                    Some(read) => read,
+                    None => self.below.item(id)?,
+                };
+                Ok(unchanged.insert(item.unwrap_or_default()))
+            }
+        }
     }
 
     /// Brings the table of present items up to date: an item comes or goes, and with it the directories above.
@@ -292,7 +309,7 @@ impl<'a, I: IndexRead> Overlay<'a, I> {
             update.touched.insert(id);
             for (seat, is_present) in [(old, false), (new, true)] {
                 let Some(seat) = seat else { continue };
-                if let std::collections::btree_map::Entry::Vacant(entry) = update.seats.entry(seat.parent) {
+                if let btree_map::Entry::Vacant(entry) = update.seats.entry(seat.parent) {
                     entry.insert(view::counted_seat(self, seat.parent)?);
                 }
                 self.changes.present.insert((seat, id), is_present);
@@ -384,15 +401,19 @@ impl<I: IndexRead> IndexRead for Overlay<'_, I> {
     }
 
     fn item(&self, id: FileId) -> Result<Option<Item>, I::Error> {
+        self.look_at(id, |item| item.cloned())
+    }
+
+    fn look_at<V>(&self, id: FileId, look: impl FnOnce(Option<&Item>) -> V) -> Result<V, I::Error> {
         if let Some(item) = self.changes.items.get(&id) {
-            return Ok(Some(item.clone()));
+            return Ok(look(Some(item)));
         }
-        if let Some(item) = self.read.borrow().get(&id) {
-            return Ok(item.clone());
-        }
-        let item = self.below.item(id)?;
-        self.read.borrow_mut().insert(id, item.clone());
-        Ok(item)
+        let mut read = self.read.borrow_mut();
+        let item = match read.entry(id) {
+            btree_map::Entry::Occupied(known) => known.into_mut(),
+            btree_map::Entry::Vacant(unknown) => unknown.insert(self.below.item(id)?),
+        };
+        Ok(look(item.as_ref()))
     }
 
     fn children(&self, parent: FileId) -> Result<Vec<FileId>, I::Error> {

@@ -137,21 +137,25 @@ fn groups<I: IndexRead>(index: &I, id: FileId, item: &Item) -> Result<Vec<Group>
 
 /// Whether a loser may stand at this id: it has a place, and no content of its own took it over.
 fn stands_free<I: IndexRead>(index: &I, virtual_id: FileId) -> Result<bool, I::Error> {
-    Ok(index.item(virtual_id)?.is_some_and(|item| !item.place.is_empty() && item.content.is_empty()))
+    index.look_at(virtual_id, |item| item.is_some_and(|item| !item.place.is_empty() && item.content.is_empty()))
 }
 
 /// The virtual ids at which losers of `id` stand as files of their own, ascending.
 pub(crate) fn pins<I: IndexRead>(index: &I, id: FileId) -> Result<Vec<FileId>, I::Error> {
+    if index.losers(id)?.is_empty() {
+        return Ok(Vec::new());
+    }
     let Some(item) = index.item(id)? else { return Ok(Vec::new()) };
     Ok(groups(index, id, &item)?.into_iter().filter_map(|group| group.pin).collect())
 }
 
 /// Whether `id` has losers that show beside it.
 pub(crate) fn has_losers<I: IndexRead>(index: &I, id: FileId) -> Result<bool, I::Error> {
-    let Some(item) = index.item(id)? else { return Ok(false) };
-    if item.content.len() < 2 || !is_placed(index, id)? {
+    let count = index.look_at(id, |item| item.map_or(0, |item| item.content.len()))?;
+    if count < 2 || !is_placed(index, id)? {
         return Ok(false);
     }
+    let Some(item) = index.item(id)? else { return Ok(false) };
     Ok(groups(index, id, &item)?.iter().filter(|group| group.pin.is_none()).count() > 1)
 }
 
@@ -159,15 +163,14 @@ pub(crate) fn has_losers<I: IndexRead>(index: &I, id: FileId) -> Result<bool, I:
 pub(crate) fn is_placed<I: IndexRead>(index: &I, id: FileId) -> Result<bool, I::Error> {
     Ok(id == FileId::ROOT
         || id == lost_and_found(index.space())
-        || index.item(id)?.is_some_and(|item| !item.place.is_empty()))
+        || index.look_at(id, |item| item.is_some_and(|item| !item.place.is_empty()))?)
 }
 
 /// The operation, directory and name of the place that counts. `Lost and found` has one even when nobody made it.
 pub fn natural_place<I: IndexRead>(index: &I, id: FileId) -> Result<Option<(OpId, FileId, Name)>, I::Error> {
-    if let Some(item) = index.item(id)?
-        && let Some((op, place)) = item.winning_place()
-    {
-        return Ok(Some((op, place.parent, place.name.clone())));
+    let place = |item: Option<&Item>| item?.winning_place().map(|(op, place)| (op, place.parent, place.name.clone()));
+    if let Some(place) = index.look_at(id, place)? {
+        return Ok(Some(place));
     }
     if id == lost_and_found(index.space())
         && let Ok(name) = Name::parse(b"Lost and found")
@@ -183,8 +186,10 @@ fn effective_parent<I: IndexRead>(index: &I, id: FileId, natural: FileId) -> Res
 
 /// Whether `id` is shown: it has content that stands there, or something below it is shown.
 fn is_present<I: IndexRead>(index: &I, id: FileId) -> Result<bool, I::Error> {
-    if let Some(item) = index.item(id)?
-        && groups(index, id, &item)?.iter().any(|group| group.pin.is_none())
+    let has_content = index.look_at(id, |item| item.is_some_and(|item| !item.content.is_empty()))?;
+    if has_content
+        && (index.losers(id)?.is_empty()
+            || groups(index, id, &index.item(id)?.unwrap_or_default())?.iter().any(|group| group.pin.is_none()))
     {
         return Ok(true);
     }

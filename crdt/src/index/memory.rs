@@ -90,6 +90,10 @@ impl IndexRead for MemoryIndex {
         Ok(self.items.get(&id).cloned())
     }
 
+    fn look_at<V>(&self, id: FileId, look: impl FnOnce(Option<&Item>) -> V) -> Result<V, Self::Error> {
+        Ok(look(self.items.get(&id)))
+    }
+
     fn children(&self, parent: FileId) -> Result<Vec<FileId>, Self::Error> {
         Ok(self.present.range(Seat::all_under(parent)).map(|(_, id)| *id).collect())
     }

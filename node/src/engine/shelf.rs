@@ -355,6 +355,10 @@ impl IndexRead for MemoryState {
         self.index.item(id)
     }
 
+    fn look_at<V>(&self, id: FileId, look: impl FnOnce(Option<&Item>) -> V) -> Result<V, Infallible> {
+        self.index.look_at(id, look)
+    }
+
     fn children(&self, parent: FileId) -> Result<Vec<FileId>, Infallible> {
         self.index.children(parent)
     }
