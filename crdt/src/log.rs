@@ -14,6 +14,7 @@ pub mod entry;
 pub mod frontier;
 pub mod heads;
 pub mod lacking;
+mod makers;
 pub mod memory;
 pub mod payload;
 pub mod waiting;

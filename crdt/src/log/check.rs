@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use super::branch::Branches;
 use super::entry::{Entry, Kind};
 use super::heads::newest;
+use super::makers::LastMaker;
 use super::payload::{Body, OpenError};
 use super::{Clock, EntryPoint};
 use crate::change::{Change, Key};
@@ -87,8 +88,7 @@ pub trait LogRead {
     /// Those of the store.
     fn maker(&self, id: OpId) -> Result<Option<EntryPoint>, Self::Error>;
 
-    /// Whether the operation `id`, made by the entry at `maker`, is on the register `key`. A store looks at the live
-    /// operations of `key` first and opens the entry only if `id` is not among them.
+    /// Whether the operation `id`, which the entry at `maker` made as [`maker`](Self::maker) says, is on the register `key`.
     ///
     /// # Errors
     /// Those of the store.
@@ -418,8 +418,9 @@ impl Past {
         if change.deps != self.deps() {
             return Ok(Err(VoidReason::Deps));
         }
+        let log = LastMaker::new(log);
         for op in &mut change.ops {
-            if let Err(reason) = self.check_op(header.space, op, log)? {
+            if let Err(reason) = self.check_op(header.space, op, &log)? {
                 return Ok(Err(reason));
             }
         }
