@@ -344,7 +344,7 @@ struct Pulse {
 /// Waits until a peer that owes answers was silent for too long.
 async fn silence(shared: &Weak<Shared>, peer: DeviceId, pulse: &Pulse) {
     let (mut before, mut silent_count) = (0, 0);
-    while silent_count < SILENCE_LOOK_COUNT {
+    while silent_count < SILENCE_LOOK_COUNT || mutated!(AwaitedSilence) {
         tokio::time::sleep(SILENCE_LIMIT / SILENCE_LOOK_COUNT).await;
         let Some(shared) = shared.upgrade() else { return };
         let came = pulse.came_count.load(Ordering::Relaxed);

@@ -103,6 +103,16 @@ pub const TRIALS: &[Trial] = &[
         "folder::tests::naming::threat_36_what_windows_can_not_hold_stands_under_another_name_and_is_the_same_file",
     ),
     trial(
+        Mutation::UnnotedIntents,
+        Target::Tree,
+        "crash::threat_42_killed_at_each_call_a_tree_is_old_or_new_and_the_next_start_goes_on",
+    ),
+    trial(
+        Mutation::UnjudgedIntents,
+        Target::Tree,
+        "crash::threat_42_killed_at_each_call_a_tree_is_old_or_new_and_the_next_start_goes_on",
+    ),
+    trial(
         Mutation::UnsyncedBatch,
         Target::Tree,
         "crash::threat_42_after_a_power_loss_at_each_call_a_tree_is_old_or_new_and_the_next_start_goes_on",
@@ -126,6 +136,11 @@ pub const TRIALS: &[Trial] = &[
         Mutation::ToleratedGarbage,
         Target::Node,
         "session::tests::hostile::threat_46_garbage_on_any_stream_of_anybody_ends_its_session_and_nothing_else",
+    ),
+    trial(
+        Mutation::AwaitedSilence,
+        Target::Node,
+        "fetcher::tests::threat_46_a_member_that_takes_requests_and_never_answers_is_not_waited_for",
     ),
     trial(
         Mutation::UnboundedWindow,

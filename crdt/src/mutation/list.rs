@@ -132,6 +132,8 @@ mutations! {
     UnfairTurns = "unfair-turns",
     /// What is no message is passed over.
     ToleratedGarbage = "tolerated-garbage",
+    /// A member that owes answers is waited for without end.
+    AwaitedSilence = "awaited-silence",
     /// Of what comes on a connection as much waits for its readers as its peer sends.
     UnboundedWindow = "unbounded-window",
     /// Addresses count that their device did not sign.

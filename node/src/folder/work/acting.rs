@@ -118,7 +118,9 @@ impl<P: Pool> Folder<P> {
                     return Ok(());
                 }
             }
-            let sources = self.ready.first_of_batch(PLAN_COUNT);
+            // Where no bytes are on their way, each batch's syncs are for as much as it may do.
+            let count = if self.jobs.coming_count() == 0 { BATCH_COUNT_MAX } else { PLAN_COUNT };
+            let sources = self.ready.first_of_batch(count);
             let mut batch = self.plan_some(&sources, |action| {
                 len = len.saturating_add(action_len(action));
                 len <= BATCH_LEN_MAX || action_len(action) == len
