@@ -3,7 +3,8 @@
 //!
 //! A batch: what is staged is synced; what is about to be done is noted ([`Intents`]); it is done; it is synced; base
 //! is written and the notes are cleared, in one transaction. What was deleted went to the version store at once; what was
-//! replaced goes there now. What a crash leaves is judged by [`Materialiser::recover`]. What should be done is [`zerocloud_crdt::plan`]'s.
+//! replaced goes there now. What a crash leaves is judged by [`Materialiser::recover`]. What should be done is
+//! [`zerocloud_crdt::plan`]'s.
 
 mod act;
 mod compare;
