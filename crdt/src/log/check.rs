@@ -88,11 +88,11 @@ pub trait LogRead {
     /// Those of the store.
     fn maker(&self, id: OpId) -> Result<Option<EntryPoint>, Self::Error>;
 
-    /// Whether the operation `id`, which the entry at `maker` made as [`maker`](Self::maker) says, is on the register `key`.
+    /// Whether a counting entry made the operation `id`, and it is on the register `key`.
     ///
     /// # Errors
     /// Those of the store.
-    fn is_on(&self, maker: EntryPoint, id: OpId, key: Key) -> Result<bool, Self::Error>;
+    fn is_on(&self, id: OpId, key: Key) -> Result<bool, Self::Error>;
 
     /// The branches of forked logs.
     ///
@@ -430,8 +430,8 @@ impl Past {
     fn check_op<R: LogRead>(&self, space: SpaceId, op: &mut Op, log: &R) -> Result<Result<(), VoidReason>, R::Error> {
         for (id, key) in op.named_mut() {
             let resolved = self.branches.resolve(log, space, &self.clock, *id)?;
-            let Some((maker, meant)) = resolved else { return Ok(Err(VoidReason::UnknownOp { id: *id })) };
-            if !log.is_on(maker, meant, key)? {
+            let Some((_, meant)) = resolved else { return Ok(Err(VoidReason::UnknownOp { id: *id })) };
+            if !log.is_on(meant, key)? {
                 return Ok(Err(VoidReason::OtherRegister { id: *id }));
             }
             *id = meant;

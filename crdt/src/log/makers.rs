@@ -56,8 +56,8 @@ impl<R: LogRead> LogRead for LastMaker<'_, R> {
         }
     }
 
-    fn is_on(&self, maker: EntryPoint, id: OpId, key: Key) -> Result<bool, R::Error> {
-        self.log.is_on(maker, id, key)
+    fn is_on(&self, id: OpId, key: Key) -> Result<bool, R::Error> {
+        self.log.is_on(id, key)
     }
 
     fn branches(&self) -> Result<Branches, R::Error> {
@@ -111,7 +111,7 @@ mod tests {
             Ok((id.actor == ACTOR && (1..5).contains(&point.number)).then_some(point))
         }
 
-        fn is_on(&self, _: EntryPoint, _: OpId, _: Key) -> Result<bool, Infallible> {
+        fn is_on(&self, _: OpId, _: Key) -> Result<bool, Infallible> {
             Ok(true)
         }
 

@@ -121,8 +121,8 @@ impl LogRead for MemoryLog {
         Ok(point.filter(|&point| self.at(point).is_some_and(is_inside)))
     }
 
-    fn is_on(&self, maker: EntryPoint, id: OpId, key: Key) -> Result<bool, Infallible> {
-        let Some(stored) = self.at(maker) else { return Ok(false) };
+    fn is_on(&self, id: OpId, key: Key) -> Result<bool, Infallible> {
+        let Some(stored) = self.maker(id)?.and_then(|maker| self.at(maker)) else { return Ok(false) };
         let index = stored.meta.change.and_then(|change| id.counter.checked_sub(change.start_op));
         Ok(index.and_then(|index| stored.keys.get(index as usize)) == Some(&key))
     }

@@ -331,8 +331,8 @@ impl LogRead for MemoryState {
         self.log.maker(id)
     }
 
-    fn is_on(&self, maker: EntryPoint, id: OpId, key: Key) -> Result<bool, Infallible> {
-        self.log.is_on(maker, id, key)
+    fn is_on(&self, id: OpId, key: Key) -> Result<bool, Infallible> {
+        self.log.is_on(id, key)
     }
 
     fn branches(&self) -> Result<Branches, Infallible> {

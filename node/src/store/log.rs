@@ -49,7 +49,7 @@ impl<T: Tables> LogRead for Transaction<T> {
         Ok(change.is_some_and(|change| id.counter <= change.end_op).then_some(point))
     }
 
-    fn is_on(&self, _: EntryPoint, id: OpId, key: Key) -> Result<bool, StoreError> {
+    fn is_on(&self, id: OpId, key: Key) -> Result<bool, StoreError> {
         // The row says so for all entries that count, what a removal excludes included, whatever the registers hold.
         Ok(self.tables.read(Table::Operations, &operation_key(key, id), |_| ())?.is_some())
     }

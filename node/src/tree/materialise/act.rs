@@ -192,14 +192,18 @@ impl<B: BaseRead> Actor<'_, B> {
     }
 
     pub(super) fn tmp<'n>(&'n self, name: &'n str) -> At<'n> {
-        At { directory: &*self.control.tmp, name: name.as_bytes() }
+        self.at(Room::Tmp, name)
+    }
+
+    pub(super) fn directory(&self, room: Room) -> &dyn VolumeDirectory {
+        match room {
+            Room::Tmp => &*self.control.tmp,
+            Room::Versions => &*self.control.versions,
+        }
     }
 
     pub(super) fn at<'n>(&'n self, room: Room, name: &'n str) -> At<'n> {
-        match room {
-            Room::Tmp => self.tmp(name),
-            Room::Versions => At { directory: &*self.control.versions, name: name.as_bytes() },
-        }
+        At { directory: self.directory(room), name: name.as_bytes() }
     }
 
     fn create(&self, directory: &dyn VolumeDirectory, key: &RowKey, new: &BaseRow, temp: &str) -> Done {

@@ -359,7 +359,7 @@ impl<B: BaseRead> Actor<'_, B> {
     /// bytes.
     fn keep_unknown<L: Ledger<Error = B::Error>>(&mut self, ledger: &L) -> Result<(), TreeError<B::Error>> {
         for room in [Room::Tmp, Room::Versions] {
-            for (stored, stat) in displaceable(self.at(room, "").directory)? {
+            for (stored, stat) in displaceable(self.directory(room))? {
                 if ledger.is_stored(&stored).map_err(TreeError::Store)? {
                     continue;
                 }
