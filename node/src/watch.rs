@@ -1,9 +1,11 @@
 //! Told by the kernel that something in a space changed: a hint where to scan, never the truth about what is there.
 //!
-//! Here live what is told and the [`Watcher`] that tells it; when to act on it is decided in [`debounce`]. A watcher
+//! Here live what is told and the [`Watcher`] that tells it; when to act on it is decided in [`debounce`], and what is to
+//! be looked at stands in [`dirty`]. A watcher
 //! may tell too much and, when the kernel's queue overflows or watches run out, says that it told too little.
 
 pub mod debounce;
+pub mod dirty;
 #[cfg(target_os = "linux")]
 mod inotify;
 #[cfg(test)]

@@ -3,12 +3,15 @@
 //! Whoever owns the disk asks [`Walk::next_directory`] which directory to list and hands the listing back. A directory that may
 //! have moved is descended only when it is known which row it continues, because its entries are compared with that
 //! row's. Nothing here reads a file.
+//!
+//! Where it is told which names of a directory changed, only these are looked at: that costs what changed, and not what the
+//! directory holds. It does only while nothing else there could matter, which [`Walk::short`] tells.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::identity::{identify, must_be_read};
 use super::{Findings, Parent, Seen, Sighting};
-use crate::base::{BaseRead, Fingerprint, PARKED, RowKey};
+use crate::base::{BaseRead, BaseRow, Fingerprint, PARKED, RowKey};
 use crate::id::FileId;
 use crate::limits::PATH_DEPTH_MAX;
 use crate::name::Name;
@@ -39,6 +42,10 @@ pub struct Walk<'a, B: BaseRead> {
     queue: VecDeque<Parent>,
     /// Directories that were asked for: none is listed twice.
     asked: BTreeSet<Parent>,
+    /// Directories of which only some names are looked at, with these.
+    partly: BTreeMap<FileId, BTreeSet<Name>>,
+    /// Those of them of which more must be known.
+    short: BTreeSet<FileId>,
     /// Directories that were asked for and are not where base has them: asked for again when they are found.
     missing: BTreeSet<Parent>,
     /// Rows at whose own paths this walk saw something else, or nothing: what is gone of them is gone.
@@ -78,6 +85,8 @@ impl<'a, B: BaseRead> Walk<'a, B> {
             findings: Findings::default(),
             queue: VecDeque::new(),
             asked: BTreeSet::new(),
+            partly: BTreeMap::new(),
+            short: BTreeSet::new(),
             missing: BTreeSet::new(),
             decided: BTreeSet::new(),
             deferred: VecDeque::new(),
@@ -93,6 +102,38 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         };
         directories.into_iter().for_each(|directory| walk.ask(Parent::Known(directory)));
         walk
+    }
+
+    /// Looks at a directory that has a row, too.
+    #[must_use]
+    pub fn with_directory(mut self, directory: FileId) -> Self {
+        self.ask(Parent::Known(directory));
+        self
+    }
+
+    /// Looks at these names of a directory that has a row, too, and at no other: whatever else is in it is as base has it.
+    #[must_use]
+    pub fn with_names(mut self, directory: FileId, names: BTreeSet<Name>) -> Self {
+        if self.asked.insert(Parent::Known(directory)) {
+            self.queue.push_back(Parent::Known(directory));
+            self.partly.insert(directory, names);
+        }
+        self
+    }
+
+    /// The names of a directory that are to be looked at, if not all that are in it: its listing has those of them that are
+    /// there.
+    pub fn names(&self, directory: Parent) -> Option<&BTreeSet<Name>> {
+        match directory {
+            Parent::Known(id) => self.partly.get(&id),
+            Parent::New(_) => None,
+        }
+    }
+
+    /// Directories of which some names were not enough: one of them is gone, or what stands under it may have come from
+    /// another name. If there are any, nothing that this walk found counts, and one that lists these whole is to be made.
+    pub const fn short(&self) -> &BTreeSet<FileId> {
+        &self.short
     }
 
     /// Looks at all below what was moved: something changed there, and it is not known where base has it.
@@ -124,15 +165,24 @@ impl<'a, B: BaseRead> Walk<'a, B> {
     }
 
     fn ask(&mut self, directory: Parent) {
+        if let Parent::Known(id) = directory
+            && self.partly.contains_key(&id)
+        {
+            self.short.insert(id);
+        }
         if self.asked.insert(directory) {
             self.queue.push_back(directory);
         }
     }
 
-    /// The directory to list next; `None` when the walk is over. Every directory that this returns is answered by
-    /// [`Walk::handle_listing`], [`Walk::handle_missing`] or [`Walk::handle_unlisted`] before the next call.
+    /// The directory to list next; `None` when the walk is over, or has to be made [again](Walk::short). Every directory
+    /// that this returns is answered by [`Walk::handle_listing`], [`Walk::handle_ambiguous`], [`Walk::handle_missing`] or
+    /// [`Walk::handle_unlisted`] before the next call.
     pub fn next_directory(&mut self) -> Result<Option<Parent>, B::Error> {
         loop {
+            if !self.short.is_empty() {
+                return Ok(None);
+            }
             if let Some(directory) = self.queue.pop_front() {
                 return Ok(Some(directory));
             }
@@ -147,6 +197,9 @@ impl<'a, B: BaseRead> Walk<'a, B> {
                 self.claimed.insert(from);
             }
             self.looked_at = self.findings.sightings.len();
+            // What gave way to another kind of thing may stand under another name now.
+            let partly = |key: &&RowKey| self.partly.contains_key(&key.parent);
+            self.short.extend(self.findings.gone.iter().filter(partly).map(|key| key.parent));
             self.descend_identified()?;
             self.gone_count = self.findings.gone.len();
             if !self.queue.is_empty() {
@@ -168,19 +221,20 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         }
     }
 
-    /// Takes the complete listing of a directory. `inode` is that of the directory that was listed: another than base
+    /// Takes the complete listing of a directory, or of those [names](Walk::names) that are to be looked at. `inode` is that of the directory that was listed: another than base
     /// has, where this walk did not yet find out why, may be another directory.
     pub fn handle_listing(&mut self, directory: Parent, inode: u64, listing: Vec<Listed>) -> Result<(), B::Error> {
         if self.is_another(directory, inode)? {
             return self.handle_missing(directory);
         }
-        let rows = match directory {
-            Parent::Known(id) => self.base.rows(id)?,
-            Parent::New(_) => Vec::new(),
-        };
+        let rows = self.rows(directory)?;
         let listed: BTreeSet<&Name> = listing.iter().map(|listed| &listed.local).collect();
         if let Parent::Known(parent) = directory {
             for (local, row) in rows.iter().filter(|(local, _)| !listed.contains(local)) {
+                if self.partly.contains_key(&parent) {
+                    self.short.insert(parent);
+                    return Ok(());
+                }
                 let key = RowKey { parent, local: local.clone() };
                 self.decided.insert(key.clone());
                 self.add_gone(key, (row.kind == Kind::Directory).then_some(row.id))?;
@@ -218,6 +272,26 @@ impl<'a, B: BaseRead> Walk<'a, B> {
             self.findings.sightings.push(Sighting { parent: directory, local, kind, print, links, from: None, seen });
         }
         Ok(())
+    }
+
+    /// Takes note that the [names](Walk::names) of a directory don't tell what stands there: the disk may take one for
+    /// another.
+    pub fn handle_ambiguous(&mut self, directory: Parent) {
+        if let Parent::Known(id) = directory {
+            self.short.insert(id);
+        }
+    }
+
+    /// The rows of what is looked at in a directory, by local name.
+    fn rows(&self, directory: Parent) -> Result<Vec<(Name, BaseRow)>, B::Error> {
+        let Parent::Known(parent) = directory else { return Ok(Vec::new()) };
+        let Some(names) = self.partly.get(&parent) else { return self.base.rows(parent) };
+        let mut rows = Vec::new();
+        for local in names {
+            let key = RowKey { parent, local: local.clone() };
+            rows.extend(self.base.row(&key)?.map(|row| (key.local, row)));
+        }
+        Ok(rows)
     }
 
     /// A directory is as base has it, in one that was listed.
@@ -427,8 +501,9 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         }
         let mut origins = Vec::new();
         for sighting in self.findings.sightings.iter().skip(self.looked_at) {
+            let own = sighting.key();
             for key in self.base.of_inode(sighting.print.inode)? {
-                if !self.findings.gone.contains(&key) {
+                if own.as_ref() != Some(&key) && !self.findings.gone.contains(&key) {
                     origins.push(key.parent);
                 }
             }

@@ -6,6 +6,7 @@ use zerocloud_crdt::base::{BaseRead, Fingerprint, MemoryBase, PARKED, RowKey};
 use zerocloud_crdt::id::{ActorId, ContentHash, EpochId, FileId};
 use zerocloud_crdt::index::MemoryIndex;
 use zerocloud_crdt::manifest::{Body, Class, Manifest, Profile};
+use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::{FileTime, Kind};
 use zerocloud_crdt::scan::{Findings, Listed, Parent, Seen, Walk};
 use zerocloud_crdt::view::View;
@@ -104,16 +105,63 @@ impl Device {
             .collect()
     }
 
-    /// Walks, whole or only over the directories that `dirty` names.
-    pub(super) fn walk(&self, dirty: Option<BTreeSet<FileId>>) -> Findings {
-        let mut walk = match dirty {
-            None => Walk::full(&self.base),
-            Some(dirty) => Walk::of_directories(&self.base, dirty),
+    /// The names that a watcher tells of in a directory: those under which something is not as base has it. `None` if
+    /// the directory itself is not.
+    fn told(&self, directory: FileId) -> Option<BTreeSet<Name>> {
+        let path = self.directory(directory)?;
+        let is_as_in_base = match self.base.find(directory, directory) {
+            Ok(Some(key)) => {
+                let Ok(row) = self.base.row(&key);
+                row.is_some_and(|row| self.disk.get(&path).is_some_and(|node| node.inode == row.print.inode))
+            }
+            Ok(None) => directory == FileId::ROOT,
         };
+        let Ok(rows) = self.base.rows(directory);
+        let mut told: BTreeMap<Name, Fingerprint> = rows.into_iter().map(|(local, row)| (local, row.print)).collect();
+        for listed in self.list(&path) {
+            if told.get(&listed.local).is_some_and(|print| print.is_unchanged(&listed.print, listed.kind)) {
+                told.remove(&listed.local);
+            } else {
+                told.insert(listed.local, listed.print);
+            }
+        }
+        is_as_in_base.then(|| told.into_keys().collect())
+    }
+
+    /// Walks, whole or only over the directories that `dirty` names, or over what a watcher tells of them.
+    pub(super) fn walk(&self, dirty: Option<&BTreeSet<FileId>>, is_told: bool) -> Findings {
+        let mut whole: BTreeSet<FileId> = BTreeSet::new();
+        let walk = loop {
+            let mut walk = match dirty {
+                None => Walk::full(&self.base),
+                Some(dirty) => dirty.iter().fold(Walk::of_directories(&self.base, []), |walk, directory| {
+                    let is_partly = is_told && !whole.contains(directory);
+                    match self.told(*directory).filter(|_| is_partly) {
+                        Some(names) => walk.with_names(*directory, names),
+                        None => walk.with_directory(*directory),
+                    }
+                }),
+            };
+            self.list_all(&mut walk);
+            if walk.short().is_empty() {
+                break walk;
+            }
+            whole.extend(walk.short());
+        };
+        let Ok((mut findings, unread)) = walk.finish();
+        for at in unread {
+            let sighting = &findings.sightings[at];
+            let node = self.disk.values().find(|node| node.inode == sighting.print.inode).unwrap();
+            findings.sightings[at].seen = Seen::File { hash: hash(node.content), manifest: manifest() };
+        }
+        findings
+    }
+
+    fn list_all(&self, walk: &mut Walk<'_, MemoryBase>) {
         loop {
             let Ok(next) = walk.next_directory();
             let Some(directory) = next else { break };
-            let path = self.walked_path(&walk, directory);
+            let path = self.walked_path(walk, directory);
             let is_directory = path.as_ref().is_some_and(|path| {
                 path.is_empty()
                     || path == ".tmp"
@@ -122,18 +170,15 @@ impl Device {
             let Ok(()) = match path.filter(|_| is_directory) {
                 Some(path) => {
                     let inode = self.disk.get(&path).map_or(0, |node| node.inode);
-                    walk.handle_listing(directory, inode, self.list(&path))
+                    let mut listing = self.list(&path);
+                    if let Some(names) = walk.names(directory) {
+                        listing.retain(|listed| names.contains(&listed.local));
+                    }
+                    walk.handle_listing(directory, inode, listing)
                 }
                 None => walk.handle_missing(directory),
             };
         }
-        let Ok((mut findings, unread)) = walk.finish();
-        for at in unread {
-            let sighting = &findings.sightings[at];
-            let node = self.disk.values().find(|node| node.inode == sighting.print.inode).unwrap();
-            findings.sightings[at].seen = Seen::File { hash: hash(node.content), manifest: manifest() };
-        }
-        findings
     }
 
     pub(super) fn walked_path(&self, walk: &Walk<'_, MemoryBase>, directory: Parent) -> Option<Path> {

@@ -15,13 +15,13 @@ use std::convert::Infallible;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
-use zerocloud_crdt::base::{MemoryBase, PARKED};
+use zerocloud_crdt::base::{MemoryBase, PARKED, RowKey};
 use zerocloud_crdt::id::{ActorId, FileId, SpaceId};
 use zerocloud_crdt::index::{IndexRead, MemoryIndex, Overlay};
 use zerocloud_crdt::limits::ENTRY_FILE_COUNT_MAX;
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::register::{Kind, Op};
-use zerocloud_crdt::scan::{batches, diff};
+use zerocloud_crdt::scan::{Findings, Sighting, batches, diff};
 
 use self::device::{Device, shown};
 
@@ -54,6 +54,13 @@ struct World {
     gone: BTreeSet<u32>,
     /// Contents that some user moved or touched: that may have been done on two devices at once.
     handled: BTreeSet<u32>,
+}
+
+/// What a walk found, in no order.
+fn found(findings: &Findings) -> (BTreeSet<(Name, u64, Option<RowKey>)>, &BTreeSet<RowKey>) {
+    let sightings = findings.sightings.iter();
+    let of = |sighting: &Sighting| (sighting.local.clone(), sighting.print.inode, sighting.from.clone());
+    (sightings.map(of).collect(), &findings.gone)
 }
 
 impl World {
@@ -107,11 +114,16 @@ impl World {
 
     fn scan(&mut self, at: usize, is_full: bool) -> usize {
         let device = &self.devices[at];
-        let dirty = (!is_full).then(|| {
+        let dirty: Option<BTreeSet<FileId>> = (!is_full).then(|| {
             let directories = device.base.all().values().filter(|row| row.kind == Kind::Directory).map(|row| row.id);
             directories.chain([FileId::ROOT, PARKED]).collect()
         });
-        let findings = device.walk(dirty);
+        let is_told = below(&mut self.rng, 2) == 0;
+        let findings = device.walk(dirty.as_ref(), is_told);
+        if is_told {
+            let whole = device.walk(dirty.as_ref(), false);
+            assert_eq!(found(&findings), found(&whole), "names tell of other changes than listings");
+        }
         let mut created: BTreeMap<usize, FileId> = BTreeMap::new();
         let mut count = 0;
         for part in batches(findings, self.part_len) {

@@ -64,7 +64,8 @@ use crate::tree::versions::{Retention, SecondLooks};
 use crate::tree::{Keyring, Pool, TempNames, TreeError};
 use crate::volume::{Volume, VolumeError};
 use crate::watch::WatchEvent;
-use crate::watch::debounce::{Debounce, Depth};
+use crate::watch::debounce::Debounce;
+use crate::watch::dirty::DirtySet;
 
 /// Time between two walks over the whole tree, in case that the watcher missed something.
 const WALK_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -213,7 +214,7 @@ pub struct Folder<P> {
 
     debounce: Debounce,
     /// Directories to be scanned, by their names from the root.
-    dirty: BTreeMap<Box<[u8]>, Depth>,
+    dirty: DirtySet,
     /// Directories that scans left off.
     left_off: BTreeSet<FileId>,
     /// Whether the last walk over everything left some off, and they are not all scanned yet.
@@ -295,7 +296,7 @@ impl<P: Pool> Folder<P> {
     /// Stops scanning, fetching and writing, or goes on.
     pub fn pause(&mut self, is_paused: bool) {
         if self.is_paused && !is_paused {
-            self.dirty.insert(Box::default(), Depth::Subtree);
+            self.dirty.add_everything();
         }
         self.look_for_awaited();
         self.is_paused = is_paused;
@@ -321,7 +322,7 @@ impl<P: Pool> Folder<P> {
             Message::Page { job, id, plaintext } => self.handle_page(job, id, &plaintext),
             Message::Changed(suspects) => suspects.take().into_iter().for_each(|item| self.handle_changed(item)),
             Message::Rescan(done) => {
-                self.dirty.insert(Box::default(), Depth::Subtree);
+                self.dirty.add_everything();
                 self.stuck.values_mut().for_each(|stuck| stuck.until = now);
                 self.rescans.push(done);
             }

@@ -3,6 +3,7 @@
 
 mod doubt;
 mod ignored;
+mod names;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use zerocloud_crdt::id::{FileId, SpaceId};
 use zerocloud_crdt::limits::LINK_TARGET_LEN_MAX;
 use zerocloud_crdt::mutated;
 use zerocloud_crdt::name::{CONTROL, Name, NameError, escape};
+use zerocloud_crdt::projection::NameRules;
 use zerocloud_crdt::register;
 use zerocloud_crdt::scan::{Findings, Listed, Parent, Sighting, Walk};
 
@@ -34,8 +36,8 @@ pub enum Extent {
     Full,
     /// Some directories, and whatever in them is new or moved.
     Directories {
-        /// These.
-        directories: Vec<FileId>,
+        /// These, each as a whole or only these names in it.
+        directories: BTreeMap<FileId, Option<BTreeSet<Name>>>,
         /// Also all below what is moved: something changed there that was told under its new path.
         are_moved_whole: bool,
     },
@@ -61,6 +63,8 @@ pub struct Scanned {
     pub rules: BTreeMap<Parent, Option<Arc<RulesFile>>>,
     /// Of each directory that was listed, what is ignored in it and has no row.
     pub left_out: BTreeMap<Parent, BTreeSet<Name>>,
+    /// The names that were looked at in directories that were not listed as a whole.
+    pub names: BTreeMap<FileId, BTreeSet<Name>>,
     /// Rows that slept and whose file is gone, by no act that counts: they leave base without an operation.
     pub left: Vec<RowKey>,
     /// Directories that were not listed, for want of room.
@@ -178,53 +182,77 @@ pub fn scan_under<B: BaseRead>(
     if marker.space != space {
         return Err(MarkerError::OtherSpace { found: marker.space }.into());
     }
+    let mut whole = BTreeSet::new();
+    loop {
+        let mut walk = names::walk_of(base, extent, volume.name_rules(), &whole);
+        let lister = list_all(volume, base, &mut walk, in_force, doubt)?;
+        // A disk that was unmounted meanwhile leaves an empty directory behind.
+        volume.check_root()?;
+        if walk.short().is_empty() {
+            return finish(walk, lister, volume.name_rules());
+        }
+        whole.extend(walk.short());
+    }
+}
+
+/// Lists whatever a walk asks for.
+fn list_all<'a, B: BaseRead>(
+    volume: &dyn Volume,
+    base: &'a B,
+    walk: &mut Walk<'a, B>,
+    in_force: &'a Rules,
+    doubt: &'a Doubt,
+) -> Result<Lister<'a, B>, TreeError<B::Error>> {
     let root = volume.root();
     let dev = root.stat_self()?.dev;
     let control = root.open_directory(CONTROL.as_bytes())?;
-    let mut walk = match extent {
-        Extent::Full => Walk::full(base),
-        Extent::Directories { directories, are_moved_whole } => {
-            let walk = Walk::of_directories(base, directories.iter().copied());
-            if *are_moved_whole { walk.with_moved_whole() } else { walk }
-        }
-        Extent::Paced { is_full, left, room } => {
-            let walk = if *is_full { Walk::full(base) } else { Walk::of_directories(base, []) };
-            walk.with_room(*room, left.iter().copied())
-        }
-    };
     let tmp = match super::found(control.open_directory(TMP))? {
         Some(tmp) => tmp,
         None => volume.control()?.tmp,
     };
     let judge = Judge::new(base, in_force, volume.name_rules());
-    let mut lister = Lister { base, dev, handles: Handles::new(root, tmp), problems: Vec::new(), judge, doubt };
+    let handles = Handles::new(root, tmp);
+    let mut lister = Lister { base, dev, handles, problems: Vec::new(), judge, doubt, names: BTreeMap::new() };
     while let Some(directory) = walk.next_directory().map_err(TreeError::Store)? {
-        match lister.list(&walk, directory)? {
+        match lister.list(walk, directory)? {
             Listing::Complete { inode, entries } => walk.handle_listing(directory, inode, entries),
+            Listing::Ambiguous => {
+                walk.handle_ambiguous(directory);
+                Ok(())
+            }
             Listing::Missing => walk.handle_missing(directory),
             Listing::Failed => walk.handle_unlisted(directory),
         }
         .map_err(TreeError::Store)?;
     }
-    // A disk that was unmounted meanwhile leaves an empty directory behind.
-    volume.check_root()?;
+    Ok(lister)
+}
+
+/// What a walk that is over found.
+fn finish<'a, B: BaseRead>(
+    walk: Walk<'a, B>,
+    lister: Lister<'a, B>,
+    rules: NameRules,
+) -> Result<Scanned, TreeError<B::Error>> {
     let left_off = walk.left_off().map_err(TreeError::Store)?;
     let (mut findings, _) = walk.finish().map_err(TreeError::Store)?;
-    findings.names = volume.name_rules();
+    findings.names = rules;
     let left = lister.judge.take_sleeping(&mut findings)?;
-    let Judge { files: rules, left_out, .. } = lister.judge;
-    Ok(Scanned { findings, problems: lister.problems, rules, left_out, left, left_off })
+    let Lister { judge: Judge { files: rules, left_out, .. }, problems, names, .. } = lister;
+    Ok(Scanned { findings, problems, rules, left_out, names, left, left_off })
 }
 
 /// What became of the wish to list a directory.
 enum Listing {
-    /// All that is in it.
+    /// All that is in it, or all of what is asked for.
     Complete {
         /// The directory's own inode.
         inode: u64,
         /// What is in it.
         entries: Vec<Listed>,
     },
+    /// What is asked for is not enough.
+    Ambiguous,
     /// It is not where base has it; the walk looks for it.
     Missing,
     /// It can't be listed, which was reported, or is ignored.
@@ -238,6 +266,7 @@ struct Lister<'a, B: BaseRead> {
     problems: Vec<Problem>,
     judge: Judge<'a, B>,
     doubt: &'a Doubt,
+    names: BTreeMap<FileId, BTreeSet<Name>>,
 }
 
 impl<B: BaseRead> Lister<'_, B> {
@@ -261,6 +290,9 @@ impl<B: BaseRead> Lister<'_, B> {
                 return Ok(Listing::Failed);
             }
         };
+        if let Some(names) = walk.names(directory) {
+            return self.look_at_names(&locate, directory, &*handle, names);
+        }
         let (inode, entries) = match handle.stat_self().and_then(|stat| Ok((stat.ino, handle.list()?))) {
             Ok(listed) => listed,
             Err(error) => return self.unlisted(&locate, directory, error),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use zerocloud_crdt::mutated;
 
+use super::dirty::{Depth, DirtySet};
 use super::{Change, Hint};
 use crate::clock::Moment;
 
@@ -20,24 +21,6 @@ pub const WRITE_DELAY: Duration = Duration::from_millis(100);
 pub const DELETION_DELAY_MAX: Duration = Duration::from_secs(60);
 /// Paths that wait at a time; above it, all is scanned instead.
 pub const WAITING_COUNT_MAX: usize = 100_000;
-
-/// How much of a directory is to be looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Depth {
-    /// Its own names.
-    Names,
-    /// All below it.
-    Subtree,
-}
-
-/// A directory that changed. It may be gone by now, or lie below another one that is told with [`Depth::Subtree`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dirty {
-    /// Names from the root, joined by `/`; empty for the root.
-    pub directory: Box<[u8]>,
-    /// How much of it.
-    pub depth: Depth,
-}
 
 /// Changes of one space that wait until they are looked at.
 ///
@@ -60,7 +43,8 @@ pub struct Debounce {
 struct Wait {
     until: Moment,
     what: What,
-    depth: Depth,
+    /// Whether all below is to be looked at, too.
+    is_deep: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,13 +79,9 @@ impl Debounce {
             Hint::Removed => (What::Deletion, WRITE_DELAY),
         };
         let is_news_below = change.is_directory && what == What::Creation;
-        let depth = if is_news_below { Depth::Subtree } else { Depth::Names };
         // An earlier "all below" holds for what is there, not for what was removed.
-        let depth = match before {
-            Some(wait) if what != What::Deletion => depth.max(wait.depth),
-            _ => depth,
-        };
-        self.remember(change.path.as_ref().into(), Wait { until: now + delay, what, depth });
+        let is_deep = is_news_below || (what != What::Deletion && before.is_some_and(|wait| wait.is_deep));
+        self.remember(change.path.as_ref().into(), Wait { until: now + delay, what, is_deep });
     }
 
     /// Takes in that changes were missed: all that waits becomes one look at everything.
@@ -111,13 +91,12 @@ impl Debounce {
         *self = Self { rescan: (!mutated!(LostRescan)).then_some(rescan), ..Self::default() };
     }
 
-    /// Takes out what is due: each directory once, in order. Creations that are due come with the deletions that
-    /// waited for them.
-    pub fn poll(&mut self, now: Moment) -> Vec<Dirty> {
-        let mut dirty = BTreeMap::new();
+    /// Takes out what is due. Creations that are due come with the deletions that waited for them.
+    pub fn poll(&mut self, now: Moment) -> DirtySet {
+        let mut dirty = DirtySet::default();
         if self.rescan.is_some_and(|due| due <= now) {
             self.rescan = None;
-            dirty.insert(Vec::new(), Depth::Subtree);
+            dirty.add_everything();
         }
         while let Some((_, path)) = self.due.first().filter(|(due, _)| *due <= now).cloned() {
             self.take(&path, &mut dirty);
@@ -128,16 +107,16 @@ impl Debounce {
             }
             self.take(&path, &mut dirty);
         }
-        dirty.into_iter().map(|(directory, depth)| Dirty { directory: directory.into(), depth }).collect()
+        dirty
     }
 
     /// Takes out all that waits, due or not: who found something gone is to look where it may have come to.
-    pub fn take_waiting(&mut self) -> Vec<Dirty> {
-        let mut dirty = BTreeMap::new();
+    pub fn take_waiting(&mut self) -> DirtySet {
+        let mut dirty = DirtySet::default();
         while let Some(path) = self.waiting.keys().next().cloned() {
             self.take(&path, &mut dirty);
         }
-        dirty.into_iter().map(|(directory, depth)| Dirty { directory: directory.into(), depth }).collect()
+        dirty
     }
 
     /// When [`poll`](Self::poll) has something next; `None` if nothing waits.
@@ -180,12 +159,11 @@ impl Debounce {
         Some(wait)
     }
 
-    fn take(&mut self, path: &[u8], dirty: &mut BTreeMap<Vec<u8>, Depth>) {
+    fn take(&mut self, path: &[u8], dirty: &mut DirtySet) {
         let Some(wait) = self.forget(path) else { return };
-        let parent = path.iter().rposition(|&byte| byte == b'/').and_then(|slash| path.get(..slash));
-        dirty.entry(parent.unwrap_or_default().to_vec()).or_insert(Depth::Names);
-        if wait.depth == Depth::Subtree {
-            dirty.insert(path.to_vec(), Depth::Subtree);
+        dirty.add_path(path);
+        if wait.is_deep {
+            dirty.add(path, Depth::Subtree);
         }
     }
 }
@@ -206,7 +184,23 @@ mod tests {
         Change { is_directory: true, ..change(path, hint) }
     }
 
-    /// Feeds `(milliseconds, change)` and returns `(milliseconds, directories)` of each poll that gave something.
+    /// What is to be looked at: paths, and `/**` behind those with all below.
+    fn told(due: &DirtySet) -> Vec<String> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let mut told = Vec::new();
+        for (directory, depth) in due.iter() {
+            let directory = text(directory);
+            match depth {
+                Depth::Some(names) if directory.is_empty() => told.extend(names.iter().map(|name| text(name))),
+                Depth::Some(names) => told.extend(names.iter().map(|name| format!("{directory}/{}", text(name)))),
+                Depth::Names => told.push(directory + "/*"),
+                Depth::Subtree => told.push(directory + "/**"),
+            }
+        }
+        told
+    }
+
+    /// Feeds `(milliseconds, change)` and returns `(milliseconds, paths)` of each poll that gave something.
     fn run(changes: &[(u64, Change)]) -> Vec<(u64, Vec<String>)> {
         let mut debounce = Debounce::new();
         let mut out = Vec::new();
@@ -223,11 +217,7 @@ mod tests {
             }
             let due = debounce.poll(now);
             if !due.is_empty() {
-                let name = |dirty: &Dirty| {
-                    let name = String::from_utf8_lossy(&dirty.directory).into_owned();
-                    if dirty.depth == Depth::Subtree { name + "/**" } else { name }
-                };
-                out.push((now.0 / MS, due.iter().map(name).collect()));
+                out.push((now.0 / MS, told(&due)));
             }
         }
     }
@@ -236,11 +226,11 @@ mod tests {
     fn a_closed_file_is_due_after_10_ms_and_an_open_one_100_ms_after_the_last_write() {
         use Hint::*;
         let closed = [(0, change("a/f", Created)), (1, change("a/f", Changed)), (2, change("a/f", ClosedAfterWrite))];
-        assert_eq!(run(&closed), [(12, vec!["a".into()])]);
+        assert_eq!(run(&closed), [(12, vec!["a/f".into()])]);
         let open = [(0, change("a/f", Created)), (90, change("a/f", Changed)), (180, change("a/f", Changed))];
-        assert_eq!(run(&open), [(280, vec!["a".into()])]);
+        assert_eq!(run(&open), [(280, vec!["a/f".into()])]);
         let second_writer = [(0, change("f", ClosedAfterWrite)), (5, change("f", Changed))];
-        assert_eq!(run(&second_writer), [(105, vec![String::new()])]);
+        assert_eq!(run(&second_writer), [(105, vec!["f".into()])]);
     }
 
     #[test]
@@ -248,9 +238,7 @@ mod tests {
         let mut debounce = Debounce::new();
         debounce.handle_change(Moment(0), &change("old/f", Hint::RenamedAway));
         debounce.handle_change(Moment(0), &directory("new/d", Hint::RenamedHere));
-        let all = [("new", Depth::Names), ("new/d", Depth::Subtree), ("old", Depth::Names)];
-        let all = all.map(|(directory, depth)| Dirty { directory: directory.as_bytes().into(), depth });
-        assert_eq!(debounce.take_waiting(), all);
+        assert_eq!(told(&debounce.take_waiting()), ["new/d", "new/d/**", "old/f"]);
         assert_eq!(debounce.poll_timeout(), None);
     }
 
@@ -264,7 +252,7 @@ mod tests {
             (3, change("f.tmp", RenamedAway)),
             (3, change("f", RenamedHere)),
         ];
-        assert_eq!(run(&save), [(13, vec![String::new()])]);
+        assert_eq!(run(&save), [(13, vec!["f".into(), "f.tmp".into()])]);
     }
 
     #[test]
@@ -276,10 +264,10 @@ mod tests {
         moved.push((455, change("old/f", Removed)));
         moved.push((500, change("new/f", Changed)));
         moved.push((590, change("new/f", ClosedAfterWrite)));
-        assert_eq!(run(&moved), [(600, vec!["new".into(), "old".into()])].to_vec());
+        assert_eq!(run(&moved), [(600, vec!["new/f".into(), "old/f".into()])].to_vec());
         // A log that is only appended to holds nothing back.
         let log = [(0, change("log", Changed)), (1, change("a/f", Removed)), (90, change("log", Changed))];
-        assert_eq!(run(&log), [(101, vec!["a".into()]), (190, vec![String::new()])]);
+        assert_eq!(run(&log), [(101, vec!["a/f".into()]), (190, vec!["log".into()])]);
     }
 
     #[test]
@@ -288,27 +276,27 @@ mod tests {
         let mut changes = vec![(0, change("a/f", Removed)), (0, change("big", Created))];
         changes.extend((1..2_000).map(|n| (n * 50, change("big", Changed))));
         let out = run(&changes);
-        assert_eq!(out.first(), Some(&(60_100, vec!["a".into()])));
-        assert_eq!(out.last(), Some(&(100_050, vec![String::new()])));
+        assert_eq!(out.first(), Some(&(60_100, vec!["a/f".into()])));
+        assert_eq!(out.last(), Some(&(100_050, vec!["big".into()])));
     }
 
     #[test]
     fn a_file_that_is_made_again_is_no_deletion() {
         use Hint::*;
         let again = [(0, change("f", Removed)), (1, change("f", Created)), (2, change("f", ClosedAfterWrite))];
-        assert_eq!(run(&again), [(12, vec![String::new()])]);
+        assert_eq!(run(&again), [(12, vec!["f".into()])]);
         let gone = [(0, change("f", Created)), (1, change("f", ClosedAfterWrite)), (2, change("f", Removed))];
-        assert_eq!(run(&gone), [(102, vec![String::new()])]);
+        assert_eq!(run(&gone), [(102, vec!["f".into()])]);
     }
 
     #[test]
     fn a_directory_that_comes_is_looked_at_with_all_below() {
         use Hint::*;
         let moved = [(0, directory("a/d", RenamedAway)), (0, directory("b/e", RenamedHere))];
-        assert_eq!(run(&moved), [(10, vec!["a".into(), "b".into(), "b/e/**".into()])]);
+        assert_eq!(run(&moved), [(10, vec!["a/d".into(), "b/e".into(), "b/e/**".into()])]);
         // Also when more happens to it before it is due.
         let changed = [(0, directory("d", Created)), (1, directory("d", Changed))];
-        assert_eq!(run(&changed), [(101, vec![String::new(), "d/**".into()])]);
+        assert_eq!(run(&changed), [(101, vec!["d".into(), "d/**".into()])]);
     }
 
     #[test]
@@ -320,9 +308,8 @@ mod tests {
         assert!(!debounce.waiting.contains_key(b"7".as_slice()));
         debounce.handle_rescan(Moment(50 * MS));
         assert_eq!(debounce.poll_timeout(), Some(Moment(100 * MS)));
-        assert_eq!(debounce.poll(Moment(99 * MS)), []);
-        let everything = Dirty { directory: Box::default(), depth: Depth::Subtree };
-        assert_eq!(debounce.poll(Moment(100 * MS)), [everything]);
+        assert_eq!(debounce.poll(Moment(99 * MS)), DirtySet::default());
+        assert_eq!(debounce.poll(Moment(100 * MS)), DirtySet::everything());
         assert_eq!(debounce.poll_timeout(), None);
     }
 
@@ -343,10 +330,8 @@ mod tests {
                 debounce.handle_change(Moment(now * MS), &change);
                 prop_assert!(debounce.waiting.contains_key(path.as_bytes()));
                 waiting.insert(path);
-                for dirty in debounce.poll(Moment(now * MS)) {
-                    let directory = String::from_utf8(dirty.directory.to_vec()).unwrap();
-                    waiting.remove(&format!("{directory}/f"));
-                }
+                let due = debounce.poll(Moment(now * MS));
+                waiting.retain(|path| !due.has_path(path.as_bytes()));
                 let has_creation = !debounce.creations.is_empty();
                 let first_deletion = debounce.deletions.first().map(|(ready, _)| *ready);
                 prop_assert!(has_creation || first_deletion.is_none_or(|ready| ready > Moment(now * MS)));

@@ -1,13 +1,16 @@
 //! Disks that take names for one which differ in case or Unicode form alone.
 
+use std::collections::BTreeMap;
+
 use zerocloud::tree::materialise::{Blocked, Outcome, Trust};
+use zerocloud::tree::scan::{Extent, scan};
 use zerocloud_crdt::base::RowKey;
 use zerocloud_crdt::id::FileId;
 use zerocloud_crdt::name::Name;
 use zerocloud_crdt::plan::{Action, parked_name};
 use zerocloud_testnet::sim::volume::{Crash, SimPerson};
 
-use super::device::{Contents, Device};
+use super::device::{Contents, Device, SPACE};
 
 /// What one device knows of and wrote, and another device on a disk that folds names.
 fn folding(write: impl FnOnce(&SimPerson)) -> (Device, Device, Contents) {
@@ -108,6 +111,36 @@ fn threat_37_a_crash_makes_no_directory_of_one_that_is_called_otherwise() {
         if is_over {
             assert!(calls > 10);
             break;
+        }
+    }
+}
+
+#[test]
+fn where_two_names_may_be_one_a_directory_is_listed_although_only_names_are_told() {
+    let cases: [(&str, &str, &[&str]); 6] = [
+        ("a.txt", "A.txt", &["A.txt"]),
+        ("a.txt", "A.txt", &["A.txt", "a.txt"]),
+        ("caf\u{e9}", "cafe\u{301}", &["cafe\u{301}"]),
+        ("stra\u{df}e", "STRASSE", &["STRASSE"]),
+        ("a.txt", "b.txt", &["b.txt"]),
+        ("a.txt", "b.txt", &["a.txt", "b.txt"]),
+    ];
+    for (first, second, told) in cases {
+        for is_new in [false, true] {
+            let mut device = Device::folding(2);
+            device.person.write(first.as_bytes(), b"bytes").unwrap();
+            device.scan();
+            if is_new {
+                device.person.write(b"temp", b"others").unwrap();
+                device.person.rename(b"temp", second.as_bytes()).unwrap();
+            } else {
+                device.person.rename(first.as_bytes(), second.as_bytes()).unwrap();
+            }
+            let names = told.iter().map(|name| Name::parse(name.as_bytes()).unwrap()).collect();
+            let directories = BTreeMap::from([(FileId::ROOT, Some(names))]);
+            let some = Extent::Directories { directories, are_moved_whole: false };
+            let [some, all] = [some, Extent::Full].map(|extent| scan(&*device.door, &device.ledger, SPACE, &extent));
+            assert_eq!(some.unwrap().findings, all.unwrap().findings, "{first}, {second}, {is_new}");
         }
     }
 }

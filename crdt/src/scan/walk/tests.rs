@@ -225,3 +225,50 @@ fn nothing_is_left_off_in_which_there_may_be_what_is_gone() {
     assert_eq!(found.gone, BTreeSet::new());
     assert_eq!(found.sightings.last().and_then(|letter| letter.from.clone()), Some(key(FileId::ROOT, "letter")));
 }
+
+#[test]
+fn some_names_are_enough_while_nothing_else_can_matter() {
+    let base = base([
+        (DESK, FileId::ROOT, "desk", Kind::File, 3),
+        (SHELF, FileId::ROOT, "shelf", Kind::File, 5),
+        (BOX, FileId::ROOT, "box", Kind::Directory, 2),
+        (LETTER, BOX, "letter", Kind::File, 4),
+    ]);
+    let walked = |names: &[&str], there: Vec<Listed>| {
+        let names: BTreeSet<Name> = names.iter().map(|local| name(local)).collect();
+        let mut walk = Walk::of_directories(&base, []).with_names(FileId::ROOT, names.clone());
+        while let Ok(Some(directory)) = walk.next_directory() {
+            let listing = match directory {
+                Parent::Known(FileId::ROOT) => {
+                    assert_eq!(walk.names(directory), Some(&names));
+                    (1, there.clone())
+                }
+                _ => (2, vec![listed("letter", Kind::File, 4)]),
+            };
+            let Ok(()) = walk.handle_listing(directory, listing.0, listing.1);
+        }
+        let is_short = walk.short() == &BTreeSet::from([FileId::ROOT]);
+        assert!(is_short || walk.short().is_empty());
+        let Ok((findings, _)) = walk.finish();
+        (!is_short).then_some(findings)
+    };
+    let edited = |local| Listed { print: Fingerprint { len: 1, ..print(3) }, ..listed(local, Kind::File, 3) };
+    // An edit, a save by rename, a new file, and one that came and went.
+    let found = walked(&["desk", "gone", "new"], vec![edited("desk"), listed("new", Kind::File, 7)]).unwrap();
+    let from: Vec<_> = found.sightings.iter().map(|sighting| sighting.from.clone()).collect();
+    assert_eq!((from, found.gone), (vec![Some(key(FileId::ROOT, "desk")), None], BTreeSet::new()));
+    let found = walked(&["desk", "desk.tmp"], vec![listed("desk", Kind::File, 7)]).unwrap();
+    assert_eq!(found.sightings[0].from, Some(key(FileId::ROOT, "desk")));
+    assert_eq!(
+        walked(&["box", "desk"], vec![listed("box", Kind::Directory, 2), listed("desk", Kind::File, 3)]).unwrap(),
+        Findings::default()
+    );
+    // Something is gone, came from another name of the directory, or gave way.
+    assert_eq!(walked(&["desk"], vec![]), None);
+    assert_eq!(walked(&["new"], vec![edited("new")]), None);
+    assert_eq!(walked(&["desk", "shelf"], vec![listed("desk", Kind::File, 5), listed("shelf", Kind::File, 3)]), None);
+    assert_eq!(walked(&["desk"], vec![listed("desk", Kind::Symlink, 7)]), None);
+    // From another directory it may come: that is listed as a whole.
+    let found = walked(&["letter"], vec![listed("letter", Kind::File, 4)]).unwrap();
+    assert_eq!((found.sightings.len(), found.gone), (1, BTreeSet::new()));
+}

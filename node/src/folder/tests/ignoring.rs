@@ -136,6 +136,26 @@ async fn a_deleted_directory_waits_for_the_ignored_file_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_ignored_files_that_are_told_by_name_each_counts_until_it_goes() {
+    let (a, b) = two(19).await;
+    write(&a, RULES, "*.o\n");
+    write(&a, "src/main.c", "c");
+    settle(&a, &b).await;
+    write(&b, "src/main.o", "object");
+    b.folder.rescan().await.unwrap();
+    // No look at everything from here on.
+    write(&b, "src/more.o", "object");
+    remove(&b, "src/main.o");
+    std::fs::remove_dir_all(a.path().join("src")).unwrap();
+    until(|| read(&b, "src/main.c").is_none()).await;
+    write(&b, "kept", "k");
+    until(|| read(&a, "kept").is_some()).await;
+    assert_eq!(read(&b, "src/more.o").as_deref(), Some("object"));
+    remove(&b, "src/more.o");
+    until(|| !b.path().join("src").exists()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_creation_waits_for_the_ignored_thing_that_has_its_place() {
     let (a, b) = two(15).await;
     write(&a, RULES, "cache/\n");

@@ -14,7 +14,7 @@ use zerocloud_crdt::view::{View, ViewEntry};
 
 use super::ignoring::Ignored;
 use super::jobs::Jobs;
-use super::scanning::{directory_path, parent_of};
+use super::scanning::directory_path;
 use super::{Folder, FolderError, Stuck};
 use crate::api::path::BytePath;
 use crate::clock::Moment;
@@ -24,13 +24,16 @@ use crate::tree::scan::Reason;
 use crate::tree::stage::{FileSpec, StageError, Staged};
 use crate::tree::{Pool, TreeError};
 use crate::volume::VolumeErrorKind;
-use crate::watch::debounce::Depth;
+use crate::watch::dirty::{Depth, parent_of};
 
 /// Items that are planned at a time.
 pub(super) const PLAN_COUNT: usize = 4_000;
 /// Files that are on their way or about to be, below which more is planned between two batches: what small files bring
 /// while a batch is done, which takes up to a second or two.
 const DRY_COUNT: usize = 4_096;
+/// Items that wait for others, from which on no more is planned between two batches: most wait for directories, which
+/// the next batch makes.
+const WAITS_COUNT_MAX: usize = 16_384;
 /// How long what a scan must look at first is left alone, if that scan does not come earlier.
 const BLOCKED_DELAY: Duration = Duration::from_secs(2);
 /// How long after a refusal of the file system it is tried again.
@@ -134,7 +137,7 @@ impl<P: Pool> Folder<P> {
 
     /// Whether so little is on its way that more is planned before the next batch.
     pub(super) fn is_dry(&self) -> bool {
-        self.ready.is_now() && self.jobs.coming_count() < DRY_COUNT
+        self.ready.is_now() && self.jobs.coming_count() < DRY_COUNT && self.waiting.len() < WAITS_COUNT_MAX
     }
 
     /// Plans what is ready, as far as that can be taken in without a change of the disk.
@@ -247,7 +250,7 @@ impl<P: Pool> Folder<P> {
                         && !self.waiting.contains_key(&on)
                         && !sources.contains(&on)
                     {
-                        self.ready.insert(on);
+                        self.ready.insert_first(on);
                     }
                 }
                 Wait::NotEmpty => drop(self.waiters.entry(id).or_default().insert(waits.source)),
@@ -257,7 +260,7 @@ impl<P: Pool> Folder<P> {
                 }
                 Wait::Held | Wait::Ignored => {}
             }
-            self.waiting.entry(waits.source).or_default().push((id, waits));
+            self.waiting.entry(waits.source).or_insert_with(|| Vec::with_capacity(1)).push((id, waits));
         }
         if actions.is_empty() {
             // Everything was looked at. Who is not told has no file but those that are another item's by now, under which
@@ -434,7 +437,7 @@ impl<P: Pool> Folder<P> {
                 let mut blocked_at = Vec::new();
                 for key in std::iter::once(key_of(&action)).chain(target) {
                     let path = directory_path(&self.ledger, key.parent).unwrap_or_default();
-                    self.dirty.entry(path).or_insert(Depth::Names);
+                    self.dirty.add(&path, Depth::Names);
                     blocked_at.push(self.path_of(key));
                 }
                 let until = self.now() + BLOCKED_DELAY;
@@ -539,7 +542,7 @@ impl<P: Pool> Folder<P> {
         for id in freed {
             for source in self.waiters.remove(&id).unwrap_or_default() {
                 if self.waiting.remove(&source).is_some() {
-                    self.ready.insert(source);
+                    self.ready.insert_first(source);
                 }
             }
         }

@@ -27,7 +27,6 @@ use crate::answers::paths::ever_named;
 use crate::store::{Awaited, Snapshot, StoreError, values};
 use crate::tree::scan::{Extent, read_findings, scan_under};
 use crate::tree::{Pool, racy};
-use crate::watch::debounce::Depth;
 
 /// Rows that are written in one transaction.
 const ROW_COUNT: usize = 10_000;
@@ -47,7 +46,7 @@ impl<P: Pool> Folder<P> {
             self.adopt(&snapshot)?;
             self.parts.store.write::<_, StoreError>(|write| write.unset(values::AWAITS_INDEX))?;
             // Whatever was not taken over is an edit.
-            self.dirty.insert(Box::default(), Depth::Subtree);
+            self.dirty.add_everything();
         }
         self.awaits_index = false;
         Ok(false)

@@ -26,7 +26,6 @@ use crate::tree::Pool;
 use crate::tree::scan::read_content;
 use crate::tree::serve::{ChunkReader, Source};
 use crate::tree::versions::Retention;
-use crate::watch::debounce::Depth;
 
 /// Over how long changes are counted.
 const WINDOW: Duration = Duration::from_secs(600);
@@ -247,7 +246,7 @@ impl<P: Pool> Folder<P> {
     }
 
     pub(super) fn scan_all(&mut self) -> Result<(), FolderError> {
-        self.dirty.insert(Box::default(), Depth::Subtree);
+        self.dirty.add_everything();
         self.scan_what_is_due(self.now())?;
         while !self.left_off.is_empty() {
             self.scan_what_is_due(self.now())?;

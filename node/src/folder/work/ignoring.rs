@@ -25,7 +25,7 @@ use crate::tree::ignoring::{Rules, RulesFile, Scope, Scopes, above_in_base, is_r
 use crate::tree::materialise::Outcome;
 use crate::tree::scan::Scanned;
 use crate::tree::{Commit, Ledger, Pool};
-use crate::watch::debounce::Depth;
+use crate::watch::dirty::DirtySet;
 
 /// The rules in force, and what they left out.
 #[derive(Debug, Default)]
@@ -56,6 +56,7 @@ impl Ignoring {
 pub(super) struct Looked {
     rules: BTreeMap<Parent, Option<Arc<RulesFile>>>,
     left_out: BTreeMap<Parent, BTreeSet<Name>>,
+    names: BTreeMap<FileId, BTreeSet<Name>>,
     left: Vec<RowKey>,
     has_moved_directories: bool,
     reach: Reach,
@@ -77,6 +78,7 @@ impl Looked {
         Self {
             rules: scanned.rules.clone(),
             left_out: scanned.left_out.clone(),
+            names: scanned.names.clone(),
             left: scanned.left.clone(),
             has_moved_directories: has_moved_directories(&scanned.findings),
             reach,
@@ -152,18 +154,8 @@ impl<'a> Ignored<'a> {
 
 impl<P: Pool> Folder<P> {
     /// What is to be scanned of `dirty`: nothing in ignored directories.
-    pub(super) fn without_ignored(
-        &self,
-        snapshot: &Snapshot,
-        dirty: &BTreeMap<Box<[u8]>, Depth>,
-    ) -> Result<BTreeMap<Box<[u8]>, Depth>, StoreError> {
-        let mut counted = BTreeMap::new();
-        for (path, depth) in dirty {
-            if !self.is_ignored_directory(snapshot, path)? {
-                counted.insert(path.clone(), *depth);
-            }
-        }
-        Ok(counted)
+    pub(super) fn without_ignored(&self, snapshot: &Snapshot, dirty: &DirtySet) -> Result<DirtySet, StoreError> {
+        dirty.filter(|path| Ok(!self.is_ignored_directory(snapshot, path)?))
     }
 
     fn is_ignored_directory(&self, snapshot: &Snapshot, path: &[u8]) -> Result<bool, StoreError> {
@@ -195,10 +187,13 @@ impl<P: Pool> Folder<P> {
         };
         let mut left_out = std::mem::take(&mut self.ignoring.left_out);
         let mut is_changed = false;
-        for (parent, names) in looked.left_out {
+        for (parent, mut names) in looked.left_out {
             let Some(id) = id_of(parent) else { continue };
-            let before = left_out.remove(&id);
-            is_changed |= before.as_ref().unwrap_or(&BTreeSet::new()) != &names;
+            let before = left_out.remove(&id).unwrap_or_default();
+            if let Some(names_seen) = looked.names.get(&id) {
+                names.extend(before.difference(names_seen).cloned());
+            }
+            is_changed |= before != names;
             if !names.is_empty() {
                 self.ignoring.left_out.insert(id, names);
             }
@@ -235,7 +230,7 @@ impl<P: Pool> Folder<P> {
             self.change_rules(found)?;
         }
         if is_other && !is_everything {
-            self.dirty.insert(Box::default(), Depth::Subtree);
+            self.dirty.add_everything();
         }
         Ok(())
     }
@@ -275,7 +270,7 @@ impl<P: Pool> Folder<P> {
     /// has everything scanned for it.
     pub(super) fn look_at_rules_again(&mut self) -> Result<(), FolderError> {
         if self.ignoring.is_due && !self.ledger.has_rows(PARKED)? {
-            self.dirty.insert(Box::default(), Depth::Subtree);
+            self.dirty.add_everything();
         }
         Ok(())
     }
@@ -291,7 +286,7 @@ impl<P: Pool> Folder<P> {
             _ => is_rules_name(&key_of(action).local),
         };
         if is_about_rules && matches!(outcome, Outcome::Done(_)) {
-            self.dirty.insert(Box::default(), Depth::Subtree);
+            self.dirty.add_everything();
         }
     }
 

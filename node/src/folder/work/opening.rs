@@ -26,7 +26,8 @@ use crate::tree::stage::Staging;
 use crate::tree::versions::{SecondLooks, open};
 use crate::tree::{Displaced, Ledger, Pool};
 use crate::volume::Volume;
-use crate::watch::debounce::{Debounce, Depth};
+use crate::watch::debounce::Debounce;
+use crate::watch::dirty::DirtySet;
 
 impl<P: Pool> Folder<P> {
     /// Opens a folder: checks that it is the space's, finishes or undoes what an earlier process left in the middle, and
@@ -53,7 +54,7 @@ impl<P: Pool> Folder<P> {
             inbox,
             pool,
             debounce: Debounce::new(),
-            dirty: (!mutated!(UnscannedStart)).then(|| (Box::default(), Depth::Subtree)).into_iter().collect(),
+            dirty: if mutated!(UnscannedStart) { DirtySet::default() } else { DirtySet::everything() },
             left_off: BTreeSet::new(),
             is_walking: false,
             again: BTreeMap::new(),

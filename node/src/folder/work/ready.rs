@@ -8,6 +8,9 @@ use zerocloud_crdt::id::FileId;
 #[derive(Debug, Default)]
 pub(super) struct Ready {
     now: BTreeSet<FileId>,
+    /// Before those of `now`: others wait for them, or they waited for what is done. Without an order, nearly all files of
+    /// a large tree would be found to wait for directories before the first of these is made.
+    first: BTreeSet<FileId>,
     /// Of which it is known that something is to be done on the disk: they are planned again when it can be done.
     put_off: BTreeSet<FileId>,
 }
@@ -15,8 +18,16 @@ pub(super) struct Ready {
 impl Ready {
     /// An item is to be planned.
     pub(super) fn insert(&mut self, item: FileId) {
-        if !self.put_off.contains(&item) {
+        if !self.put_off.contains(&item) && !self.first.contains(&item) {
             self.now.insert(item);
+        }
+    }
+
+    /// An item is to be planned before others.
+    pub(super) fn insert_first(&mut self, item: FileId) {
+        if !self.put_off.contains(&item) {
+            self.now.remove(&item);
+            self.first.insert(item);
         }
     }
 
@@ -27,14 +38,14 @@ impl Ready {
 
     /// Something is to be done for an item, by the next batch.
     pub(super) fn put_off(&mut self, item: FileId) {
-        self.now.remove(&item);
+        self.remove(&item);
         self.put_off.insert(item);
     }
 
     /// For those of `items` that are to be planned now, something is.
     pub(super) fn put_off_ready(&mut self, items: &BTreeSet<FileId>) {
         for item in items {
-            if self.now.remove(item) {
+            if self.now.remove(item) | self.first.remove(item) {
                 self.put_off.insert(*item);
             }
         }
@@ -43,31 +54,32 @@ impl Ready {
     /// An item is not to be planned any more.
     pub(super) fn remove(&mut self, item: &FileId) {
         self.now.remove(item);
+        self.first.remove(item);
         self.put_off.remove(item);
     }
 
     /// `count` to be planned now.
     pub(super) fn first(&self, count: usize) -> BTreeSet<FileId> {
-        self.now.iter().take(count).copied().collect()
+        self.first.iter().chain(&self.now).take(count).copied().collect()
     }
 
     /// `count` to be planned for a batch: what is known to need one comes first, so that it does much.
     pub(super) fn first_of_batch(&self, count: usize) -> BTreeSet<FileId> {
-        self.put_off.iter().chain(&self.now).take(count).copied().collect()
+        self.put_off.iter().chain(&self.first).chain(&self.now).take(count).copied().collect()
     }
 
     /// Whether there is something to be planned now.
     pub(super) fn is_now(&self) -> bool {
-        !self.now.is_empty()
+        !self.now.is_empty() || !self.first.is_empty()
     }
 
     /// How many are to be planned, now or with the next batch.
     pub(super) fn len(&self) -> usize {
-        self.now.len() + self.put_off.len()
+        self.now.len() + self.first.len() + self.put_off.len()
     }
 
     /// Whether nothing is to be planned, now or with the next batch.
     pub(super) fn is_empty(&self) -> bool {
-        self.now.is_empty() && self.put_off.is_empty()
+        self.len() == 0
     }
 }

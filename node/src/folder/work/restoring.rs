@@ -16,7 +16,7 @@ use crate::tree::stage::{FileSpec, Staged};
 use crate::tree::versions::{self, VersionRow};
 use crate::tree::{Commit, Ledger, Pool};
 use crate::volume::{At, Permissions, VolumeDirectory, VolumeError, VolumeErrorKind};
-use crate::watch::debounce::Depth;
+use crate::watch::dirty::Depth;
 
 impl<P: Pool> Folder<P> {
     /// Begins to bring a version back.
@@ -106,9 +106,9 @@ impl<P: Pool> Folder<P> {
         let mut directory: Arc<dyn VolumeDirectory> = self.volume.root();
         let mut path: Vec<u8> = Vec::new();
         // All that is new in them is found by a look at the first that was there.
-        self.dirty.entry(Box::default()).or_insert(Depth::Names);
+        self.dirty.add(&[], Depth::Names);
         for name in above {
-            self.dirty.entry(path.clone().into()).or_insert(Depth::Names);
+            self.dirty.add(&path, Depth::Names);
             directory = match directory.open_directory(name.as_bytes()) {
                 Err(error) if error.kind() == VolumeErrorKind::NotFound => {
                     directory.create_directory(name.as_bytes())?;
@@ -121,7 +121,7 @@ impl<P: Pool> Folder<P> {
             }
             path.extend_from_slice(name.as_bytes());
         }
-        self.dirty.entry(path.into()).or_insert(Depth::Names);
+        self.dirty.add(&path, Depth::Names);
         let temp = At { directory: &*control.tmp, name: staged.temp.as_bytes() };
         let place = At { directory: &*directory, name: name.as_bytes() };
         match self.volume.rename_noreplace(temp, place) {

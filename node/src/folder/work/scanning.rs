@@ -22,7 +22,7 @@ use crate::engine::shelf::Contents;
 use crate::store::{Snapshot, StoreError};
 use crate::tree::scan::{Extent, Previous, Problem, Reason, Scanned, read_doubted, scan_under};
 use crate::tree::{Pool, racy};
-use crate::watch::debounce::{Depth, Dirty};
+use crate::watch::dirty::{Depth, DirtySet, parent_of};
 
 /// Parts of a scan that are written with one commit at most: each page of the store that they change is written once
 /// for all of them.
@@ -49,21 +49,21 @@ impl PartRead {
 }
 
 /// Directories, with how much of each was looked at, and what was found in them.
-type LookedAt = (BTreeMap<Box<[u8]>, Depth>, Scanned);
+type LookedAt = (DirtySet, Scanned);
 
 impl<P: Pool> Folder<P> {
     /// Scans whatever is due, if anything is.
     pub(super) fn scan_what_is_due(&mut self, now: Moment) -> Result<(), FolderError> {
         let due = self.debounce.poll(now);
-        add(&mut self.dirty, due);
+        self.dirty.append(due);
         let due: Vec<_> = self.again.iter().filter(|(_, at)| **at <= now).map(|(path, _)| path.clone()).collect();
         for path in due {
             self.again.remove(&path);
-            self.dirty.entry(path).or_insert(Depth::Names);
+            self.dirty.add(&path, Depth::Names);
         }
         self.look_at_settled(now)?;
         if self.next_walk <= now {
-            self.dirty.insert(Box::default(), Depth::Subtree);
+            self.dirty.add_everything();
         }
         if self.dirty.is_empty() && self.left_off.is_empty() {
             return Ok(());
@@ -74,7 +74,7 @@ impl<P: Pool> Folder<P> {
         } else {
             self.scan(&dirty)?;
         }
-        if is_everything(&dirty) {
+        if dirty.is_everything() {
             self.is_walking = true;
             let interval = if self.has_watcher { super::WALK_INTERVAL } else { super::BLIND_WALK_INTERVAL };
             self.next_walk = self.now() + interval;
@@ -91,14 +91,14 @@ impl<P: Pool> Folder<P> {
         Ok(())
     }
 
-    fn scan(&mut self, dirty: &BTreeMap<Box<[u8]>, Depth>) -> Result<(), FolderError> {
+    fn scan(&mut self, dirty: &DirtySet) -> Result<(), FolderError> {
         let Some((dirty, scanned)) = self.look_at(dirty)? else { return Ok(()) };
-        if is_everything(&dirty) {
+        if dirty.is_everything() {
             self.scan_problems.clear();
             self.left_off.clear();
             return self.take_in(scanned, Reach::Everything);
         }
-        self.scan_problems.retain(|path, _| !dirty.contains_key(parent_of(path)));
+        self.scan_problems.retain(|path, _| !dirty.has_path(path));
         self.take_in(scanned, Reach::Some)
     }
 
@@ -109,7 +109,7 @@ impl<P: Pool> Folder<P> {
         let scanned = self.scan_extent(&snapshot, &extent)?;
         if has_gone_or_moved(&scanned) {
             // What that means, a walk over everything tells.
-            self.dirty.insert(Box::default(), Depth::Subtree);
+            self.dirty.add_everything();
             return Ok(());
         }
         drop(snapshot);
@@ -219,34 +219,28 @@ impl<P: Pool> Folder<P> {
 
     /// Looks at directories, and at more if what is missing may be there: what was looked at, and what was found. `None` if
     /// nothing of it counts.
-    fn look_at(&mut self, dirty: &BTreeMap<Box<[u8]>, Depth>) -> Result<Option<LookedAt>, FolderError> {
+    fn look_at(&mut self, dirty: &DirtySet) -> Result<Option<LookedAt>, FolderError> {
         let snapshot = self.parts.store.snapshot()?;
         let mut dirty = self.without_ignored(&snapshot, dirty)?;
         if dirty.is_empty() {
             return Ok(None);
         }
         let mut scanned = self.scan_directories(&snapshot, &dirty)?;
-        if has_gone_or_moved(&scanned) && !is_everything(&dirty) {
+        if has_gone_or_moved(&scanned) && !dirty.is_everything() {
             // What is gone may have been moved to where a change waits for its time: without that it would pass for deleted.
             // And a change that waits in what was moved is told by the path that this has no more after this scan.
             let waiting = self.debounce.take_waiting();
-            let mut more = BTreeMap::new();
-            add(&mut more, waiting);
-            let more = self.without_ignored(&snapshot, &more)?;
+            let more = self.without_ignored(&snapshot, &waiting)?;
             if !more.is_empty() {
-                add(&mut dirty, more.into_iter().map(|(directory, depth)| Dirty { directory, depth }));
+                dirty.append(more);
                 scanned = self.scan_directories(&snapshot, &dirty)?;
             }
         }
         Ok(Some((dirty, scanned)))
     }
 
-    fn scan_directories(
-        &self,
-        snapshot: &Snapshot,
-        dirty: &BTreeMap<Box<[u8]>, Depth>,
-    ) -> Result<Scanned, FolderError> {
-        let extent = if is_everything(dirty) { self.paced(true) } else { directories_of(snapshot, dirty)? };
+    fn scan_directories(&self, snapshot: &Snapshot, dirty: &DirtySet) -> Result<Scanned, FolderError> {
+        let extent = if dirty.is_everything() { self.paced(true) } else { directories_of(snapshot, dirty)? };
         self.scan_extent(snapshot, &extent)
     }
 
@@ -282,7 +276,7 @@ impl<P: Pool> Folder<P> {
     pub(super) fn mark_dirty(&mut self, item: FileId) -> Result<(), StoreError> {
         for (_, key) in self.ledger.of_source(item)? {
             if let Some(path) = directory_path(&self.ledger, key.parent) {
-                self.dirty.entry(path).or_insert(Depth::Names);
+                self.dirty.add(&path, Depth::Names);
             }
         }
         Ok(())
@@ -326,41 +320,32 @@ fn sources_of(
     Ok(sources)
 }
 
-/// Adds directories; of what is to be looked at of each, the more counts.
-fn add(dirty: &mut BTreeMap<Box<[u8]>, Depth>, more: impl IntoIterator<Item = Dirty>) {
-    for Dirty { directory, depth } in more {
-        let noted = dirty.entry(directory).or_insert(depth);
-        *noted = (*noted).max(depth);
-    }
-}
-
-fn is_everything(dirty: &BTreeMap<Box<[u8]>, Depth>) -> bool {
-    dirty.get(&[][..]) == Some(&Depth::Subtree)
-}
-
-/// The directory in which a path stands.
-pub(super) fn parent_of(path: &[u8]) -> &[u8] {
-    path.iter().rposition(|byte| *byte == b'/').and_then(|slash| path.get(..slash)).unwrap_or_default()
-}
-
-fn directories_of(snapshot: &Snapshot, dirty: &BTreeMap<Box<[u8]>, Depth>) -> Result<Extent, StoreError> {
-    let (mut directories, mut are_moved_whole) = (BTreeSet::new(), false);
-    for (path, depth) in dirty {
+fn directories_of(snapshot: &Snapshot, dirty: &DirtySet) -> Result<Extent, StoreError> {
+    let (mut directories, mut are_moved_whole) = (BTreeMap::new(), false);
+    for (path, depth) in dirty.iter() {
         let (directory, unknown_count) = directory_at(snapshot, path)?;
         // A change below a directory that is not known under this name: it may be a known one that was moved.
         are_moved_whole |= unknown_count > 1;
-        if unknown_count == 0 && *depth == Depth::Subtree {
-            add_subtree(snapshot, directory, &mut directories)?;
-        } else {
+        match depth {
+            Depth::Subtree if unknown_count == 0 => {
+                let mut below = BTreeSet::new();
+                add_subtree(snapshot, directory, &mut below)?;
+                directories.extend(below.into_iter().map(|directory| (directory, None)));
+            }
+            Depth::Some(names) if unknown_count == 0 => {
+                // A name that none can be is told of by a listing.
+                let names: Option<BTreeSet<Name>> = names.iter().map(|name| Name::parse(name).ok()).collect();
+                directories.entry(directory).and_modify(|noted| *noted = None).or_insert(names);
+            }
             // A directory that has no row is new: whoever lists the one that it is in descends into it.
-            directories.insert(directory);
+            Depth::Some(_) | Depth::Names | Depth::Subtree => drop(directories.insert(directory, None)),
         }
     }
     // What was put aside and changed there has no path of its own that would be told.
     if snapshot.has_rows(PARKED)? {
-        directories.insert(PARKED);
+        directories.insert(PARKED, None);
     }
-    Ok(Extent::Directories { directories: directories.into_iter().collect(), are_moved_whole })
+    Ok(Extent::Directories { directories, are_moved_whole })
 }
 
 /// The last directory on the way to `path` that base knows, and how many names are left of the way.
