@@ -139,6 +139,11 @@ pub trait BaseRead {
     fn row(&self, key: &RowKey) -> Result<Option<BaseRow>, Self::Error>;
     /// The rows of a directory, by local name.
     fn rows(&self, parent: FileId) -> Result<Vec<(Name, BaseRow)>, Self::Error>;
+    /// Gives the rows of a directory one after the other, by local name: of a large one, nobody need hold all.
+    fn each_row(&self, parent: FileId, each: &mut dyn FnMut(Name, BaseRow)) -> Result<(), Self::Error> {
+        self.rows(parent)?.into_iter().for_each(|(local, row)| each(local, row));
+        Ok(())
+    }
     /// Whether a directory has rows.
     fn has_rows(&self, parent: FileId) -> Result<bool, Self::Error>;
     /// The rows that show content of the item `source`, with their ids: its own, and its losers'.

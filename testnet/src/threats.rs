@@ -103,6 +103,11 @@ pub const TRIALS: &[Trial] = &[
         "folder::tests::naming::threat_36_what_windows_can_not_hold_stands_under_another_name_and_is_the_same_file",
     ),
     trial(
+        Mutation::NamesAlone,
+        Target::Tree,
+        "names::threat_37_where_two_names_may_be_one_a_directory_is_listed_although_only_names_are_told",
+    ),
+    trial(
         Mutation::UnnotedIntents,
         Target::Tree,
         "crash::threat_42_killed_at_each_call_a_tree_is_old_or_new_and_the_next_start_goes_on",

@@ -74,6 +74,8 @@ mutations! {
     HiddenLosers = "hidden-losers",
     /// Moves that make a cycle stay as they are.
     UnbrokenCycle = "unbroken-cycle",
+    /// A name is looked at alone where the disk may take it for another.
+    NamesAlone = "names-alone",
     /// A directory that can't be listed counts as empty.
     UnlistedIsEmpty = "unlisted-is-empty",
     /// A file that can't be read counts as deleted.

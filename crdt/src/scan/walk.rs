@@ -7,8 +7,11 @@
 //! Where it is told which names of a directory changed, only these are looked at: that costs what changed, and not what the
 //! directory holds. It does only while nothing else there could matter, which [`Walk::short`] tells.
 
+mod comparison;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::comparison::{Comparison, Standing};
 use super::identity::{identify, must_be_read};
 use super::{Findings, Parent, Seen, Sighting};
 use crate::base::{BaseRead, BaseRow, Fingerprint, PARKED, RowKey};
@@ -227,42 +230,41 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         if self.is_another(directory, inode)? {
             return self.handle_missing(directory);
         }
-        let rows = self.rows(directory)?;
-        let listed: BTreeSet<&Name> = listing.iter().map(|listed| &listed.local).collect();
+        let mut compared = Comparison::of(&listing);
+        self.each_row(directory, &mut |local, row| compared.take(&listing, local, row))?;
+        let Comparison { standings, missing, .. } = compared;
         if let Parent::Known(parent) = directory {
-            for (local, row) in rows.iter().filter(|(local, _)| !listed.contains(local)) {
+            for (local, below) in missing {
                 if self.partly.contains_key(&parent) {
                     self.short.insert(parent);
                     return Ok(());
                 }
-                let key = RowKey { parent, local: local.clone() };
+                let key = RowKey { parent, local };
                 self.decided.insert(key.clone());
-                self.add_gone(key, (row.kind == Kind::Directory).then_some(row.id))?;
+                self.add_gone(key, below)?;
             }
         }
-        for Listed { local, kind, print, links, is_doubted } in listing {
-            let row = rows.binary_search_by(|(name, _)| name.cmp(&local)).ok().and_then(|at| rows.get(at));
-            if let Some((_, row)) = row
-                && row.kind == kind
-                && !is_doubted
-                && row.print.is_unchanged(&print, kind)
-            {
-                if kind == Kind::Directory {
-                    self.handle_unchanged(directory, row.id)?;
+        for (Listed { local, kind, print, links, .. }, standing) in listing.into_iter().zip(standings) {
+            let row = match standing {
+                Standing::AsBefore => continue,
+                Standing::Directory(id) => {
+                    self.handle_unchanged(directory, id)?;
+                    continue;
                 }
-                continue;
-            }
+                Standing::Other(id, kind) => Some((id, kind)),
+                Standing::New => None,
+            };
             // What stands under a temporary name and has no row is none of the user's.
             if directory == Parent::Known(PARKED) && row.is_none() {
                 continue;
             }
-            if let (Parent::Known(parent), Some((_, row))) = (directory, row) {
+            if let (Parent::Known(parent), Some((id, was))) = (directory, row) {
                 let key = RowKey { parent, local: local.clone() };
                 // Where that directory was found elsewhere, what is in it is there.
                 let is_claimed = self.claimed.contains(&key);
                 self.decided.insert(key);
-                if row.kind == Kind::Directory && kind != Kind::Directory && !is_claimed {
-                    self.add_gone_below(row.id)?;
+                if was == Kind::Directory && kind != Kind::Directory && !is_claimed {
+                    self.add_gone_below(id)?;
                 }
             }
             if kind == Kind::Directory {
@@ -282,16 +284,17 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         }
     }
 
-    /// The rows of what is looked at in a directory, by local name.
-    fn rows(&self, directory: Parent) -> Result<Vec<(Name, BaseRow)>, B::Error> {
-        let Parent::Known(parent) = directory else { return Ok(Vec::new()) };
-        let Some(names) = self.partly.get(&parent) else { return self.base.rows(parent) };
-        let mut rows = Vec::new();
+    /// Gives the rows of what is looked at in a directory.
+    fn each_row(&self, directory: Parent, each: &mut dyn FnMut(Name, BaseRow)) -> Result<(), B::Error> {
+        let Parent::Known(parent) = directory else { return Ok(()) };
+        let Some(names) = self.partly.get(&parent) else { return self.base.each_row(parent, each) };
         for local in names {
             let key = RowKey { parent, local: local.clone() };
-            rows.extend(self.base.row(&key)?.map(|row| (key.local, row)));
+            if let Some(row) = self.base.row(&key)? {
+                each(key.local, row);
+            }
         }
-        Ok(rows)
+        Ok(())
     }
 
     /// A directory is as base has it, in one that was listed.

@@ -56,12 +56,15 @@ struct World {
     handled: BTreeSet<u32>,
 }
 
-/// What a walk found, in no order.
-fn found(findings: &Findings) -> (BTreeSet<(Name, u64, Option<RowKey>)>, &BTreeSet<RowKey>) {
+/// What a walk found, in no order: rows that are gone, and whatever is not as base has it.
+fn found(findings: &Findings) -> (&BTreeSet<RowKey>, BTreeSet<SightedAs>) {
     let sightings = findings.sightings.iter();
     let of = |sighting: &Sighting| (sighting.local.clone(), sighting.print.inode, sighting.from.clone());
-    (sightings.map(of).collect(), &findings.gone)
+    (&findings.gone, sightings.map(of).collect())
 }
+
+/// Name, inode, and the row that it continues.
+type SightedAs = (Name, u64, Option<RowKey>);
 
 impl World {
     fn new(seed: u64) -> Self {

@@ -204,18 +204,25 @@ async fn until(mut is_so: impl FnMut() -> bool) {
 }
 
 async fn agree(a: &Device, b: &Device) {
+    let mut was_so = false;
     a.folder.rescan().await.unwrap();
     b.folder.rescan().await.unwrap();
     loop {
         let (peer_a, peer_b) = (a.link.id(), b.link.id());
         let both = a.handle.look(move |facts| facts.is_in_sync(peer_b)).await.unwrap()
             && b.handle.look(move |facts| facts.is_in_sync(peer_a)).await.unwrap();
-        let is_idle = [a, b].iter().all(|device| device.folder.state().phase == Phase::Idle);
-        if both && is_idle {
+        let is_so = both && [a, b].iter().all(|device| device.folder.state().phase == Phase::Idle);
+        if is_so && was_so {
             return;
         }
-
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        was_so = is_so;
+        if is_so {
+            // What the folder was told of what came last, and did not come to yet, it comes to before this.
+            a.folder.rescan().await.unwrap();
+            b.folder.rescan().await.unwrap();
+        } else {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 

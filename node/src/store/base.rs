@@ -100,9 +100,16 @@ impl<T: Tables> BaseRead for Transaction<T> {
     }
 
     fn rows(&self, parent: FileId) -> Result<Vec<(Name, BaseRow)>, StoreError> {
-        tables::collect(&self.tables, Table::Base, parent.as_bytes(), |name, row| {
+        let mut rows = Vec::new();
+        self.each_row(parent, &mut |local, row| rows.push((local, row)))?;
+        Ok(rows)
+    }
+
+    fn each_row(&self, parent: FileId, each: &mut dyn FnMut(Name, BaseRow)) -> Result<(), StoreError> {
+        tables::each_under(&self.tables, Table::Base, parent.as_bytes(), |name, row| {
             let name = Name::parse(name).map_err(|_| StoreError::Damaged { table: Table::Base.name() })?;
-            Ok((name, tables::decode(Table::Base, row)?))
+            each(name, tables::decode(Table::Base, row)?);
+            Ok(ControlFlow::Continue(()))
         })
     }
 

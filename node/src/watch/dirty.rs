@@ -120,3 +120,41 @@ impl DirtySet {
 pub fn parent_of(path: &[u8]) -> &[u8] {
     path.iter().rposition(|byte| *byte == b'/').and_then(|slash| path.get(..slash)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_told_of_one_directory_the_most_counts() {
+        let mut dirty = DirtySet::default();
+        for path in ["a/f", "a/g", "f", "a/f"] {
+            dirty.add_path(path.as_bytes());
+        }
+        assert!(["f", "a/f", "a/g"].iter().all(|path| dirty.has_path(path.as_bytes())));
+        assert!(["a", "g", "a/h", "b/f", "a/f/f"].iter().all(|path| !dirty.has_path(path.as_bytes())));
+        let mut more = DirtySet::default();
+        more.add(b"a", Depth::Names);
+        more.add_path(b"b/f");
+        dirty.append(more);
+        dirty.add_path(b"a/f");
+        assert!(dirty.has_path(b"a/h") && dirty.has_path(b"b/f") && !dirty.has_path(b"a/h/f"));
+        dirty.add(b"a", Depth::Subtree);
+        dirty.add(b"a", Depth::Names);
+        assert!(dirty.iter().any(|(directory, depth)| directory == b"a" && *depth == Depth::Subtree));
+        assert_eq!((dirty.len(), dirty.is_everything()), (3, false));
+        dirty.add_everything();
+        assert!(dirty.is_everything() && !dirty.is_empty());
+    }
+
+    #[test]
+    fn of_many_names_a_directory_is_listed_instead() {
+        let mut dirty = DirtySet::default();
+        for number in 0..NAME_COUNT_MAX {
+            dirty.add_path(format!("d/{number}").as_bytes());
+        }
+        assert!(!dirty.has_path(b"d/other"));
+        dirty.add_path(b"d/last");
+        assert!(dirty.has_path(b"d/other"));
+    }
+}

@@ -116,7 +116,7 @@ fn threat_37_a_crash_makes_no_directory_of_one_that_is_called_otherwise() {
 }
 
 #[test]
-fn where_two_names_may_be_one_a_directory_is_listed_although_only_names_are_told() {
+fn threat_37_where_two_names_may_be_one_a_directory_is_listed_although_only_names_are_told() {
     let cases: [(&str, &str, &[&str]); 6] = [
         ("a.txt", "A.txt", &["A.txt"]),
         ("a.txt", "A.txt", &["A.txt", "a.txt"]),

@@ -272,11 +272,11 @@ impl<P: Pool> Folder<P> {
         Ok(())
     }
 
-    /// Has the directories scanned in which files of an item stand.
+    /// Has the files of an item looked at.
     pub(super) fn mark_dirty(&mut self, item: FileId) -> Result<(), StoreError> {
         for (_, key) in self.ledger.of_source(item)? {
             if let Some(path) = directory_path(&self.ledger, key.parent) {
-                self.dirty.add(&path, Depth::Names);
+                self.dirty.add(&path, Depth::Some(BTreeSet::from([key.local.as_bytes().into()])));
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ use crate::tree::ignoring::{
 use crate::tree::serve::read_up_to;
 use crate::volume::DirectoryEntry;
 use std::rc::Rc;
+use zerocloud_crdt::base::BaseRow;
 use zerocloud_crdt::projection::NameRules;
 
 /// Where base has a directory.
@@ -112,12 +113,13 @@ impl<'a, B: BaseRead> Judge<'a, B> {
         let (scope, before) = (self.scope(directory), self.before.scope(parent).map_err(TreeError::Store)?);
         let names: BTreeSet<&[u8]> = entries.iter().map(|entry| &*entry.name).collect();
         let mut sleepers = Vec::new();
-        for (local, row) in self.base.rows(parent).map_err(TreeError::Store)? {
+        let mut add = |local: Name, row: BaseRow| {
             let is_ignored = before.ignores(&row.view_name, row.kind) && scope.ignores(&row.view_name, row.kind);
             if is_ignored && !names.contains(local.as_bytes()) {
                 sleepers.push(Listed { local, kind: row.kind, print: row.print, links: 1, is_doubted: false });
             }
-        }
+        };
+        self.base.each_row(parent, &mut add).map_err(TreeError::Store)?;
         Ok(sleepers)
     }
 
