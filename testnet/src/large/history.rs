@@ -153,29 +153,26 @@ fn open(founding: &Founding, work: &Path, n: u8, rng: &mut ChaCha20Rng) -> Devic
 /// Brings all that two replicas have to say to each other; gives the bytes of the entries in it.
 fn exchange(a: &mut Device, b: &mut Device) -> u64 {
     let mut sent_len = 0;
-    let mut queues: [VecDeque<Log>; 2] = Default::default();
+    // What is sent and not yet taken is bounded by the replica itself.
+    let mut queues: [VecDeque<(Log, usize)>; 2] = Default::default();
     let ids = [a.log().author, b.log().author];
+    let mut devices = [a, b];
     loop {
-        for (n, device) in [&mut *a, &mut *b].into_iter().enumerate() {
+        for (device, queue) in devices.iter_mut().zip(&mut queues) {
             while let Some(action) = device.poll_action() {
-                if let Action::Send { peer, message } = action {
+                if let Action::Send { message, .. } = action {
                     let len = message.entries_len();
                     sent_len += len as u64;
-                    queues[1 - n].push_back(message);
-                    // What is sent and not yet taken is bounded by the replica itself.
-                    if queues[1 - n].len() < 4 {
-                        device.handle_sent(peer, len).unwrap();
-                    } else {
-                        break;
-                    }
+                    queue.push_back((message, len));
                 }
             }
         }
         let mut is_quiet = true;
-        for (n, device) in [&mut *a, &mut *b].into_iter().enumerate() {
-            while let Some(message) = queues[n].pop_front() {
+        for from in [0, 1] {
+            while let Some((message, len)) = queues[from].pop_front() {
                 is_quiet = false;
-                device.handle_message(ids[1 - n], message).unwrap();
+                devices[from].handle_sent(ids[1 - from], len).unwrap();
+                devices[1 - from].handle_message(ids[from], message).unwrap();
             }
         }
         if is_quiet {
