@@ -83,3 +83,31 @@ impl Ready {
         self.len() == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items<const N: usize>(of: [u8; N]) -> BTreeSet<FileId> {
+        of.map(|n| FileId([n; 16])).into()
+    }
+
+    #[test]
+    fn what_others_wait_for_comes_before_the_rest_and_what_needs_a_batch_before_both() {
+        let mut ready = Ready::default();
+        ready.extend(&items([1, 2, 3, 4, 5]));
+        ready.insert_first(FileId([4; 16]));
+        ready.insert(FileId([4; 16]));
+        assert_eq!((ready.first(1), ready.first(2), ready.len()), (items([4]), items([4, 1]), 5));
+        ready.put_off_ready(&items([4, 5, 6]));
+        assert_eq!((ready.first(9), ready.first_of_batch(3)), (items([1, 2, 3]), items([4, 5, 1])));
+        // It is planned with the batch, and not once more before.
+        ready.insert_first(FileId([5; 16]));
+        ready.put_off(FileId([3; 16]));
+        assert_eq!((ready.first(9), ready.len()), (items([1, 2]), 5));
+        items([1, 2, 3, 4]).iter().for_each(|item| ready.remove(item));
+        assert!(!ready.is_now() && !ready.is_empty());
+        ready.remove(&FileId([5; 16]));
+        assert!(ready.is_empty());
+    }
+}
