@@ -133,6 +133,11 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         }
     }
 
+    /// The directories that are not looked at as a whole, with the names that are.
+    pub const fn partly(&self) -> &BTreeMap<FileId, BTreeSet<Name>> {
+        &self.partly
+    }
+
     /// Directories of which some names were not enough: one of them is gone, or what stands under it may have come from
     /// another name. If there are any, nothing that this walk found counts, and one that lists these whole is to be made.
     pub const fn short(&self) -> &BTreeSet<FileId> {
@@ -168,11 +173,7 @@ impl<'a, B: BaseRead> Walk<'a, B> {
     }
 
     fn ask(&mut self, directory: Parent) {
-        if let Parent::Known(id) = directory
-            && self.partly.contains_key(&id)
-        {
-            self.short.insert(id);
-        }
+        self.handle_ambiguous(directory);
         if self.asked.insert(directory) {
             self.queue.push_back(directory);
         }
@@ -224,8 +225,9 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         }
     }
 
-    /// Takes the complete listing of a directory, or of those [names](Walk::names) that are to be looked at. `inode` is that of the directory that was listed: another than base
-    /// has, where this walk did not yet find out why, may be another directory.
+    /// Takes the complete listing of a directory, or of those [names](Walk::names) that are to be looked at. `inode` is
+    /// that of the directory that was listed: another than base has, where this walk did not yet find out why, may be
+    /// another directory.
     pub fn handle_listing(&mut self, directory: Parent, inode: u64, listing: Vec<Listed>) -> Result<(), B::Error> {
         if self.is_another(directory, inode)? {
             return self.handle_missing(directory);
@@ -233,12 +235,12 @@ impl<'a, B: BaseRead> Walk<'a, B> {
         let mut compared = Comparison::of(&listing);
         self.each_row(directory, &mut |local, row| compared.take(&listing, local, row))?;
         let Comparison { standings, missing, .. } = compared;
+        if !missing.is_empty() && self.names(directory).is_some() {
+            self.handle_ambiguous(directory);
+            return Ok(());
+        }
         if let Parent::Known(parent) = directory {
             for (local, below) in missing {
-                if self.partly.contains_key(&parent) {
-                    self.short.insert(parent);
-                    return Ok(());
-                }
                 let key = RowKey { parent, local };
                 self.decided.insert(key.clone());
                 self.add_gone(key, below)?;
@@ -277,9 +279,11 @@ impl<'a, B: BaseRead> Walk<'a, B> {
     }
 
     /// Takes note that the [names](Walk::names) of a directory don't tell what stands there: the disk may take one for
-    /// another.
+    /// another. Nothing is to be noted of one that is listed whole.
     pub fn handle_ambiguous(&mut self, directory: Parent) {
-        if let Parent::Known(id) = directory {
+        if let Parent::Known(id) = directory
+            && self.partly.contains_key(&id)
+        {
             self.short.insert(id);
         }
     }

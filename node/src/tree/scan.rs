@@ -212,7 +212,7 @@ fn list_all<'a, B: BaseRead>(
     };
     let judge = Judge::new(base, in_force, volume.name_rules());
     let handles = Handles::new(root, tmp);
-    let mut lister = Lister { base, dev, handles, problems: Vec::new(), judge, doubt, names: BTreeMap::new() };
+    let mut lister = Lister { base, dev, handles, problems: Vec::new(), judge, doubt };
     while let Some(directory) = walk.next_directory().map_err(TreeError::Store)? {
         match lister.list(walk, directory)? {
             Listing::Complete { inode, entries } => walk.handle_listing(directory, inode, entries),
@@ -234,11 +234,11 @@ fn finish<'a, B: BaseRead>(
     lister: Lister<'a, B>,
     rules: NameRules,
 ) -> Result<Scanned, TreeError<B::Error>> {
-    let left_off = walk.left_off().map_err(TreeError::Store)?;
+    let (left_off, names) = (walk.left_off().map_err(TreeError::Store)?, walk.partly().clone());
     let (mut findings, _) = walk.finish().map_err(TreeError::Store)?;
     findings.names = rules;
     let left = lister.judge.take_sleeping(&mut findings)?;
-    let Lister { judge: Judge { files: rules, left_out, .. }, problems, names, .. } = lister;
+    let Lister { judge: Judge { files: rules, left_out, .. }, problems, .. } = lister;
     Ok(Scanned { findings, problems, rules, left_out, names, left, left_off })
 }
 
@@ -266,7 +266,6 @@ struct Lister<'a, B: BaseRead> {
     problems: Vec<Problem>,
     judge: Judge<'a, B>,
     doubt: &'a Doubt,
-    names: BTreeMap<FileId, BTreeSet<Name>>,
 }
 
 impl<B: BaseRead> Lister<'_, B> {

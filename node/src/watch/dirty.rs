@@ -55,7 +55,11 @@ impl DirtySet {
     pub fn add_path(&mut self, path: &[u8]) {
         let directory = parent_of(path);
         let name = path.get(directory.len()..).unwrap_or_default();
-        let name = name.strip_prefix(b"/").unwrap_or(name);
+        self.add_name(directory, name.strip_prefix(b"/").unwrap_or(name));
+    }
+
+    /// The same, by the directory and the name in it.
+    pub fn add_name(&mut self, directory: &[u8], name: &[u8]) {
         self.add(directory, Depth::Some(BTreeSet::from([name.into()])));
     }
 

@@ -276,7 +276,7 @@ impl<P: Pool> Folder<P> {
     pub(super) fn mark_dirty(&mut self, item: FileId) -> Result<(), StoreError> {
         for (_, key) in self.ledger.of_source(item)? {
             if let Some(path) = directory_path(&self.ledger, key.parent) {
-                self.dirty.add(&path, Depth::Some(BTreeSet::from([key.local.as_bytes().into()])));
+                self.dirty.add_name(&path, key.local.as_bytes());
             }
         }
         Ok(())

@@ -46,7 +46,6 @@ impl<B: BaseRead> Lister<'_, B> {
         };
         let Parent::Known(parent) = directory else { return Ok(Listing::Ambiguous) };
         self.judge.left_out.insert(directory, BTreeSet::new());
-        self.names.insert(parent, names.clone());
         let mut entries = Vec::new();
         for local in names {
             let key = RowKey { parent, local: local.clone() };
