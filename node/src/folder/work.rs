@@ -14,6 +14,7 @@ mod kept;
 mod lacking;
 mod merging;
 mod opening;
+mod planning;
 mod ready;
 mod rebooting;
 mod restoring;
@@ -450,7 +451,7 @@ impl<P: Pool> Folder<P> {
     fn settle(&mut self) -> Result<(), FolderError> {
         // Each write is a flush of the disk: while files are on their way, it waits for more of them.
         let is_pausing = self.ready.is_empty() && !self.jobs.is_fetching();
-        if !self.settled.is_empty() && (is_pausing || self.settled.len() >= acting::PLAN_COUNT) {
+        if !self.settled.is_empty() && (is_pausing || self.settled.len() >= planning::PLAN_COUNT) {
             let settled = std::mem::take(&mut self.settled);
             self.parts.store.write(|write| write.remove_pending(settled))?;
         }
@@ -531,7 +532,7 @@ impl<P: Pool> Folder<P> {
 fn pending_of(snapshot: &Snapshot) -> Result<BTreeSet<FileId>, StoreError> {
     let mut pending = BTreeSet::new();
     loop {
-        let some = snapshot.pending_after(pending.last().copied(), acting::PLAN_COUNT)?;
+        let some = snapshot.pending_after(pending.last().copied(), planning::PLAN_COUNT)?;
         if some.is_empty() {
             return Ok(pending);
         }
